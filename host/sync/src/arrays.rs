@@ -19,7 +19,7 @@
 //! tables makes) is waited for but plays no part in the order.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::lib0::{MAX_DEPTH, Reader};
@@ -49,11 +49,13 @@ pub enum ArrayChange {
 #[derive(Debug, Default)]
 pub struct Arrays {
     clients: HashMap<u64, Nodes>,
+    /// Index of each array's name.
+    indices: HashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
     /// For each array, the element that was integrated last.
     tails: Vec<Option<Id>>,
-    /// Clients that wait until another client's clock has passed a point.
-    waiting: HashMap<u64, Vec<(u32, u64)>>,
+    /// For elements that have not been integrated, the clients that wait for them.
+    waiting: BTreeSet<(Id, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -97,37 +99,51 @@ impl Arrays {
         (arrays, changes)
     }
 
-    /// Follows what an update brought; insertions come before deletions.
+    /// Follows what an update brought; insertions come before deletions. The store must not have
+    /// been compacted since it took in the update.
     pub fn apply(&mut self, store: &Store, applied: &Applied) -> Vec<ArrayChange> {
         let mut changes = Vec::new();
         let mut advanced = applied.advanced.clone();
         while let Some(client) = advanced.pop() {
-            if self.integrate(store, client, &mut changes)
-                && let Some(waiting) = self.waiting.remove(&client)
-            {
-                let integrated = self.integrated(client);
-                let (ready, still): (Vec<_>, Vec<_>) =
-                    waiting.into_iter().partition(|(clock, _)| *clock < integrated);
-                advanced.extend(ready.into_iter().map(|(_, waiter)| waiter));
-                if !still.is_empty() {
-                    self.waiting.insert(client, still);
-                }
+            if !self.integrate(store, client, &mut changes) {
+                continue;
+            }
+            let end = (Id { client, clock: self.integrated(client) }, 0);
+            while let Some(next) = self.waiting.range((Id { client, clock: 0 }, 0)..end).next() {
+                let next = *next;
+                self.waiting.remove(&next);
+                advanced.push(next.1);
             }
         }
-        for (first, len) in &applied.deleted {
+        for &(first, len) in &applied.deleted {
             // What is beyond the integrated clock will be seen as deleted when it is integrated.
             let end = (first.clock + len).min(self.integrated(first.client));
-            changes.extend((first.clock..end).map(|clock| ArrayChange::Deleted {
-                id: Id { client: first.client, clock },
-            }));
+            self.delete(store, first, end, &mut changes);
         }
         changes
     }
 
+    /// Reports the values between two clocks as deleted. Structs without values are passed over,
+    /// since a few bytes can stand for more elements than there is memory.
+    fn delete(&self, store: &Store, first: Id, end: u32, changes: &mut Vec<ArrayChange>) {
+        let client = first.client;
+        let mut at = first.clock;
+        while let Some((bytes, block, len)) = store.block(Id { client, clock: at })
+            && at < end
+        {
+            let header = Header::read(&mut Reader::new(bytes));
+            let next = end.min(block + len);
+            if header.expect("a block holds a scanned struct").kind == ANY {
+                let ids = (at..next).map(|clock| Id { client, clock });
+                changes.extend(ids.map(|id| ArrayChange::Deleted { id }));
+            }
+            at = next;
+        }
+    }
+
     /// The element of an array that a new one should be pushed behind.
     pub fn tail(&self, array: &str) -> Option<Id> {
-        let at = self.names.iter().position(|name| **name == *array)?;
-        self.tails[at]
+        self.tails[*self.indices.get(array)? as usize]
     }
 
     fn integrated(&self, client: u64) -> u32 {
@@ -147,22 +163,18 @@ impl Arrays {
             let mut reader = Reader::new(bytes);
             let header = Header::read(&mut reader).expect("a block holds a scanned struct");
             // A block that was rewritten by a compaction can begin before what is integrated.
-            let origin = if block < clock {
-                Some(Id { client, clock: clock - 1 })
-            } else {
-                header.origin
-            };
+            let origin =
+                if block < clock { Some(Id { client, clock: clock - 1 }) } else { header.origin };
             let parent_item = match header.parent {
                 Some(Parent::Item(id)) => Some(id),
                 _ => None,
             };
             let needs = [origin, header.right_origin, parent_item];
-            let missing = needs.into_iter().flatten().find(|id| {
-                id.clock >= self.integrated(id.client)
-            });
+            let missing =
+                needs.into_iter().flatten().find(|id| id.clock >= self.integrated(id.client));
             if let Some(missing) = missing {
                 self.clients.entry(client).or_default().blocked = Some(missing);
-                self.waiting.entry(missing.client).or_default().push((missing.clock, client));
+                self.waiting.insert((missing, client));
                 return any;
             }
             any = true;
@@ -193,16 +205,15 @@ impl Arrays {
     }
 
     fn name(&mut self, name: &str) -> u32 {
-        if let Some(at) = self.names.iter().position(|known| **known == *name) {
-            return at as u32;
+        if let Some(at) = self.indices.get(name) {
+            return *at;
         }
-        // A peer could make names without end; a workspace has a few hundred arrays at most.
-        if self.names.len() >= 4096 {
-            return OUTSIDE;
-        }
-        self.names.push(name.into());
+        let at = self.names.len() as u32;
+        let name: Arc<str> = name.into();
+        self.indices.insert(name.clone(), at);
+        self.names.push(name);
         self.tails.push(None);
-        (self.names.len() - 1) as u32
+        at
     }
 
     fn place(&mut self, client: u64, clock: u32, len: u32, origin: Option<Id>, array: u32) {
@@ -238,15 +249,20 @@ impl Arrays {
         nodes.get(at)
     }
 
-    /// Which of two elements of one array comes first. Elements that are not in an array compare
-    /// by their ids, so that the answer is the same everywhere.
+    /// Which of two elements of one array comes first. It is a total order of all ids: those that
+    /// were not integrated come last, ordered among themselves.
     pub fn compare(&self, a: Id, b: Id) -> Ordering {
-        self.compare_in_tree(a, b).unwrap_or_else(|| a.cmp(&b))
+        match (self.node(a), self.node(b)) {
+            (Some(left), Some(right)) => self
+                .compare_in_tree(Path::to(a, left), Path::to(b, right))
+                .expect("what a node hangs below was integrated before it"),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => a.cmp(&b),
+        }
     }
 
-    fn compare_in_tree(&self, a: Id, b: Id) -> Option<Ordering> {
-        let mut left = Path::to(a, self.node(a)?);
-        let mut right = Path::to(b, self.node(b)?);
+    fn compare_in_tree(&self, mut left: Path, mut right: Path) -> Option<Ordering> {
         // Bring both to the same depth, remembering the element by which each path went up.
         self.climb(&mut left, right.node.depth)?;
         self.climb(&mut right, left.node.depth)?;

@@ -77,6 +77,10 @@ impl Awareness {
         for _ in 0..reader.count(3)? {
             let client = reader.var()?;
             let clock = reader.var()?;
+            // A removal is one later, and must still be a number that others can read.
+            if clock + 1 >= 1 << 53 {
+                return Err(Malformed::Number.into());
+            }
             let json = reader.string()?;
             if json.len() > bounds.state_bytes {
                 return Err(AwarenessError::Size { size: json.len(), limit: bounds.state_bytes });
@@ -210,9 +214,8 @@ mod tests {
     #[test]
     fn newer_clocks_win_and_echoes_change_nothing() {
         let mut awareness = Awareness::default();
-        let mut apply = |owner, list: &[_]| {
-            awareness.apply(owner, &states(list), &BOUNDS, |_| true).unwrap()
-        };
+        let mut apply =
+            |owner, list: &[_]| awareness.apply(owner, &states(list), &BOUNDS, |_| true).unwrap();
         assert_eq!(apply(1, &[(10, 1, "{}")]), [10]);
         assert_eq!(apply(2, &[(10, 1, "{}")]), [0u64; 0]);
         assert_eq!(apply(2, &[(10, 1, "null")]), [0u64; 0], "another may not remove it");

@@ -21,6 +21,12 @@ pub enum Malformed {
     /// A value of an unknown kind.
     #[error("a value of an unknown kind")]
     Kind,
+    /// A client has two lists of structs.
+    #[error("a client has two lists of structs")]
+    Repeated,
+    /// Text that must be JSON is not.
+    #[error("text that must be JSON is not")]
+    Json,
     /// Values are nested too deep.
     #[error("values are nested deeper than {MAX_DEPTH}")]
     Depth,
@@ -86,7 +92,11 @@ impl<'a> Reader<'a> {
             let byte = self.u8()?;
             value |= ((byte & 0x7f) as u64) << shift;
             if byte < 0x80 {
-                return if byte == 0 || value >= 1 << 53 { Err(Malformed::Number) } else { Ok(value) };
+                return if byte == 0 || value >= 1 << 53 {
+                    Err(Malformed::Number)
+                } else {
+                    Ok(value)
+                };
             }
             shift += 7;
             if shift > 49 {
@@ -99,7 +109,11 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn clock(&mut self) -> Result<u32> {
         let value = self.var()?;
-        if value > crate::update::MAX_CLOCK as u64 { Err(Malformed::Clock) } else { Ok(value as u32) }
+        if value > crate::update::MAX_CLOCK as u64 {
+            Err(Malformed::Clock)
+        } else {
+            Ok(value as u32)
+        }
     }
 
     /// A count of things that take at least `each` bytes.
@@ -136,6 +150,16 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::Utf8)
     }
 
+    /// A string with its length before it, which is JSON. Yjs parses such strings as they come; one
+    /// that is not JSON would break every client that reads the document.
+    pub fn json_string(&mut self) -> Result<()> {
+        let text = self.string()?;
+        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Malformed::Json),
+        }
+    }
+
     /// A signed varint: six bits and the sign in the first byte.
     fn signed(&mut self) -> Result<i64> {
         let first = self.u8()?;
@@ -149,6 +173,10 @@ impl<'a> Reader<'a> {
             }
             value |= ((byte & 0x7f) as u64) << shift;
             shift += 7;
+        }
+        // Yjs and yrs write larger ones as floats, and lib0 cannot read them.
+        if value > 1 << 53 {
+            return Err(Malformed::Number);
         }
         let value = value as i64;
         Ok(if first & 0x40 != 0 { -value } else { value })

@@ -3,7 +3,9 @@
 //! A server need not *integrate* a Yjs document, that is, work out the order of its elements: it
 //! has to keep every struct, say which ones it has (the state vector), and hand out the ones that
 //! somebody lacks. So this store keeps, for each client, the structs in the order of their clocks,
-//! as slices of the bytes that were sent, and the ranges that were deleted. Applying an update is
+//! as the bytes that were sent, and the ranges that were deleted. Each struct has memory of its own:
+//! a slice of the update would keep all of it, and a peer could send much that is known already
+//! around a little that is new. Applying an update is
 //! a look at the end of a list; answering a peer is a copy. Nothing that a peer can send makes it
 //! do more than that, which is why no client can crash it, hang it or blow it up. `arrays` reads
 //! meaning out of the structs for documents that hold tables.
@@ -15,12 +17,15 @@
 //! does), runs are joined. It happens when enough has piled up that its cost is paid for by what
 //! came in since the last one, so that each byte is rewritten a bounded number of times.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::lib0::write_var;
-use crate::update::{Id, SectionWriter, StateVector, Struct, Update, cut, write_pieces};
+use crate::update::{
+    Id, MAX_CLOCK, SectionWriter, StateVector, Struct, Update, rest, write_pieces,
+};
 
 /// Memory that a struct takes beside its bytes, for the accounting of document sizes.
 const BLOCK_COST: usize = 48;
@@ -33,28 +38,33 @@ const RANGE_COST: usize = 24;
 #[derive(Debug, Default)]
 pub struct Store {
     clients: HashMap<u64, Client>,
-    /// Memory, in bytes.
-    size: usize,
+    memory: Memory,
+    /// The part of the memory that a compaction would save, roughly.
+    garbage: usize,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Memory {
+    all: usize,
     /// The part of it that waits beyond holes.
     pending: usize,
-    /// The part of it that a compaction would save, roughly.
-    garbage: usize,
 }
 
 #[derive(Debug, Default)]
 struct Client {
     /// Everything from clock 0, in order and without a hole.
     blocks: Vec<Block>,
-    /// What lies beyond a hole, by clock, without overlap.
+    /// What lies beyond a hole, by clock. These may overlap; the first one counts.
     pending: BTreeMap<u32, Block>,
     deleted: Ranges,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Block {
     clock: u32,
     len: u32,
-    bytes: Bytes,
+    bytes: Box<[u8]>,
 }
 
 impl Block {
@@ -64,6 +74,28 @@ impl Block {
 
     fn cost(&self) -> usize {
         self.bytes.len() + BLOCK_COST
+    }
+
+    /// What of it lies after a clock.
+    fn after(self, client: u64, clock: u32) -> Self {
+        if clock <= self.clock {
+            return self;
+        }
+        let id = Id { client, clock: self.clock };
+        let end = self.end();
+        let bytes = rest(&self.bytes, id, clock..end).expect("a block holds a scanned struct");
+        Self { clock, len: end - clock, bytes }
+    }
+
+    /// Writes pieces of it: ranges of clocks, and whether each was deleted.
+    fn write(
+        &self,
+        writer: &mut SectionWriter,
+        client: u64,
+        pieces: impl IntoIterator<Item = (Range<u32>, bool)>,
+    ) {
+        let id = Id { client, clock: self.clock };
+        write_pieces(writer, &self.bytes, id, pieces).expect("a block holds a scanned struct");
     }
 }
 
@@ -99,7 +131,8 @@ pub enum Refused {
     },
 }
 
-/// Bounds on one document; `Limits` has their defaults.
+/// Bounds on one document; `Limits` has their defaults. A struct that is cut because a part of it is
+/// known names what it was cut from, which may take 13 bytes that the bounds do not see.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Memory of the document, in bytes.
@@ -120,34 +153,30 @@ impl Store {
         let mut applied = Applied::default();
         for (id, structs) in update.sections().filter(|(_, structs)| !structs.is_empty()) {
             let client = self.clients.entry(id).or_insert_with(|| {
-                self.size += CLIENT_COST;
+                self.memory.all += CLIENT_COST;
                 Client::default()
             });
             let known = client.known();
-            let (blocks_before, pending_before) = (client.blocks.len(), client.pending.len());
             for item in structs {
-                let (added, waiting) = client.insert(id, item, update);
-                self.size = self.size.wrapping_add_signed(added);
-                self.pending = self.pending.wrapping_add_signed(waiting);
+                let bytes = update.bytes_of(item);
+                applied.changed |= client.insert(id, item, bytes, &mut self.memory);
             }
-            applied.changed |= (client.blocks.len(), client.pending.len())
-                != (blocks_before, pending_before)
-                || client.known() != known;
             if client.known() > known {
                 applied.advanced.push(id);
             }
         }
         for &(id, len) in update.deletes() {
             let client = self.clients.entry(id.client).or_insert_with(|| {
-                self.size += CLIENT_COST;
+                self.memory.all += CLIENT_COST;
                 Client::default()
             });
             let first = applied.deleted.len();
+            self.memory.all -= client.deleted.cost();
             client.deleted.insert(id.clock, id.clock + len, |start, end| {
                 applied.deleted.push((Id { client: id.client, clock: start }, end - start));
             });
+            self.memory.all += client.deleted.cost();
             for (start, len) in &applied.deleted[first..] {
-                self.size += RANGE_COST;
                 self.garbage += client.bytes_in(start.clock, start.clock + len);
             }
         }
@@ -160,9 +189,22 @@ impl Store {
     fn admit(&self, update: &Update, bounds: &Bounds) -> Result<(), Refused> {
         let mut novel = 0;
         let mut waiting = 0;
-        for (id, structs) in update.sections() {
-            let mut reach = self.known(id);
-            for item in structs.iter().filter(|item| item.clock + item.len > self.known(id)) {
+        let mut unknown = HashSet::new();
+        for (id, structs) in update.sections().filter(|(_, structs)| !structs.is_empty()) {
+            let client = self.clients.get(&id);
+            if client.is_none() {
+                unknown.insert(id);
+            }
+            let known = client.map_or(0, Client::known);
+            let mut reach = known;
+            let mut pending = client.into_iter().flat_map(|c| c.pending.values()).peekable();
+            for item in structs.iter().filter(|item| item.clock + item.len > known) {
+                while let Some(block) = pending.next_if(|block| block.clock <= reach) {
+                    reach = reach.max(block.end());
+                }
+                if client.is_some_and(|client| client.waits(item)) {
+                    continue;
+                }
                 let cost = (item.end - item.start) as usize + BLOCK_COST;
                 novel += cost;
                 if item.clock > reach {
@@ -171,22 +213,22 @@ impl Store {
                     reach = reach.max(item.clock + item.len);
                 }
             }
-            if !self.clients.contains_key(&id) {
-                novel += CLIENT_COST;
-            }
         }
         for (id, len) in update.deletes() {
             match self.clients.get(&id.client) {
-                Some(client) if client.deleted.covers(id.clock, id.clock + len) => {}
-                Some(_) => novel += RANGE_COST,
-                None => novel += RANGE_COST + CLIENT_COST,
+                Some(client) if client.deleted.covers(id.clock, id.clock + len) => continue,
+                Some(_) => {}
+                None => drop(unknown.insert(id.client)),
             }
+            novel += RANGE_COST;
         }
-        if novel > 0 && self.size + novel > bounds.size {
-            return Err(Refused::Full { size: self.size + novel, limit: bounds.size });
+        novel += unknown.len() * CLIENT_COST;
+        let Memory { all, pending } = self.memory;
+        if novel > 0 && all + novel > bounds.size {
+            return Err(Refused::Full { size: all + novel, limit: bounds.size });
         }
-        if waiting > 0 && self.pending + waiting > bounds.pending {
-            return Err(Refused::Pending { size: self.pending + waiting, limit: bounds.pending });
+        if waiting > 0 && pending + waiting > bounds.pending {
+            return Err(Refused::Pending { size: pending + waiting, limit: bounds.pending });
         }
         Ok(())
     }
@@ -207,7 +249,12 @@ impl Store {
 
     /// Memory of the document, in bytes, as the bounds count it.
     pub fn size(&self) -> usize {
-        self.size
+        self.memory.all
+    }
+
+    /// The part of it that waits for something that has not come.
+    pub fn pending(&self) -> usize {
+        self.memory.pending
     }
 
     /// Whether nothing was ever written.
@@ -217,31 +264,23 @@ impl Store {
 
     /// Whether so much was deleted that a compaction is worth its time.
     pub fn wants_compaction(&self) -> bool {
-        self.garbage > 256 * 1024 && self.garbage > self.size / 2
+        self.garbage > 256 * 1024 && self.garbage > self.memory.all / 2
     }
 
     /// Everything that a peer with this state vector lacks, as one update. It carries the whole
     /// delete set, because a state vector does not say what of it the peer knows.
     pub fn diff(&self, peer: &StateVector) -> Vec<u8> {
-        let sections = self.sorted().map(|(id, client)| {
-            let from = peer.get(&id).copied().unwrap_or(0);
+        self.encode(self.sorted().map(|(id, client)| {
             let mut writer = SectionWriter::new(id);
-            let first = client.blocks.partition_point(|block| block.end() <= from);
-            for block in client.blocks[first..].iter().chain(client.pending.values()) {
-                if block.end() <= from {
-                    continue;
-                }
-                if block.clock >= from {
+            for (block, from) in client.structs(peer.get(&id).copied().unwrap_or(0)) {
+                if from == block.clock {
                     writer.push_raw(block.clock, block.len, &block.bytes);
                 } else {
-                    let id = Id { client: id, clock: block.clock };
-                    let rest = from - block.clock..block.len;
-                    write_scanned(&mut writer, block, id, [(rest, false)]);
+                    block.write(&mut writer, id, [(from..block.end(), false)]);
                 }
             }
             writer
-        });
-        self.encode(sections)
+        }))
     }
 
     /// Rewrites the document into one update without what was deleted, and keeps it so. Returns
@@ -262,9 +301,8 @@ impl Store {
     fn joined(&self) -> Vec<u8> {
         self.encode(self.sorted().map(|(id, client)| {
             let mut writer = SectionWriter::new(id);
-            for block in client.blocks.iter().chain(client.pending.values()) {
-                let at = Id { client: id, clock: block.clock };
-                write_scanned(&mut writer, block, at, client.deleted.cut(block.clock, block.len));
+            for (block, from) in client.structs(0) {
+                block.write(&mut writer, id, client.deleted.cut(from, block.end()));
             }
             writer
         }))
@@ -299,10 +337,10 @@ impl Store {
 
     /// The bytes of the struct that holds a clock, and the struct's first clock and length. None
     /// when the clock is not known, or waits beyond a hole.
-    pub(crate) fn block(&self, id: Id) -> Option<(&Bytes, u32, u32)> {
+    pub(crate) fn block(&self, id: Id) -> Option<(&[u8], u32, u32)> {
         let blocks = &self.clients.get(&id.client)?.blocks;
         let at = blocks.partition_point(|block| block.end() <= id.clock);
-        blocks.get(at).map(|block| (&block.bytes, block.clock, block.len))
+        blocks.get(at).map(|block| (&*block.bytes, block.clock, block.len))
     }
 
     /// Whether an element was deleted.
@@ -315,16 +353,36 @@ impl Store {
     pub(crate) fn clients(&self) -> impl Iterator<Item = u64> {
         self.clients.keys().copied()
     }
-}
 
-/// Writes pieces of a block; its bytes were scanned when they came in.
-fn write_scanned(
-    writer: &mut SectionWriter,
-    block: &Block,
-    id: Id,
-    pieces: impl IntoIterator<Item = (std::ops::Range<u32>, bool)>,
-) {
-    write_pieces(writer, &block.bytes, id, pieces).expect("a block holds a scanned struct");
+    /// Panics unless everything that this store keeps track of is what it would be if it were
+    /// worked out anew. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        let mut memory = Memory::default();
+        for client in self.clients.values() {
+            let mut known = 0;
+            for block in &client.blocks {
+                assert!(block.clock == known && block.len > 0, "blocks have no holes");
+                known = block.end();
+            }
+            let mut reach = known;
+            for (clock, block) in &client.pending {
+                assert!(*clock == block.clock && block.clock > known, "only what must wait waits");
+                reach = reach.max(block.end());
+                memory.pending += block.cost();
+            }
+            assert!(reach <= MAX_CLOCK, "clocks are in range");
+            let mut last = None;
+            for (start, end) in &client.deleted.0 {
+                assert!(start < end && last.is_none_or(|last| last < start), "ranges do not touch");
+                last = Some(end);
+            }
+            memory.all += client.blocks.iter().map(Block::cost).sum::<usize>();
+            memory.all += CLIENT_COST + client.deleted.0.len() * RANGE_COST;
+        }
+        memory.all += memory.pending;
+        assert_eq!(self.memory, memory, "memory is counted");
+    }
 }
 
 impl Client {
@@ -332,59 +390,61 @@ impl Client {
         self.blocks.last().map_or(0, Block::end)
     }
 
-    /// Keeps what is new of a struct. Returns how much memory that took, in all and beyond holes.
-    fn insert(&mut self, client: u64, item: &Struct, update: &Update) -> (isize, isize) {
-        let whole = Block { clock: item.clock, len: item.len, bytes: update.bytes_of(item) };
+    /// Keeps what is new of a struct. False when nothing is.
+    fn insert(&mut self, client: u64, item: &Struct, bytes: &[u8], memory: &mut Memory) -> bool {
         let known = self.known();
-        if whole.end() <= known {
-            return (0, 0);
+        if item.clock + item.len <= known || self.waits(item) {
+            return false;
         }
-        if item.clock > known {
-            let added = self.wait(client, whole);
-            return (added, added);
+        let block = Block { clock: item.clock, len: item.len, bytes: bytes.into() };
+        if block.clock > known {
+            memory.all += block.cost();
+            memory.pending += block.cost();
+            if let Some(shorter) = self.pending.insert(block.clock, block) {
+                memory.all -= shorter.cost();
+                memory.pending -= shorter.cost();
+            }
+            return true;
         }
-        let mut added = 0;
-        let mut waiting = 0;
-        let block = whole.from(client, known);
-        added += block.cost() as isize;
-        self.blocks.push(block);
+        self.append(client, block, memory);
         while let Some(entry) = self.pending.first_entry()
             && *entry.key() <= self.blocks.last().map_or(0, Block::end)
         {
             let block = entry.remove();
-            added -= block.cost() as isize;
-            waiting -= block.cost() as isize;
-            let known = self.known();
-            if block.end() > known {
-                let block = block.from(client, known);
-                added += block.cost() as isize;
-                self.blocks.push(block);
-            }
+            memory.all -= block.cost();
+            memory.pending -= block.cost();
+            self.append(client, block, memory);
         }
-        (added, waiting)
+        true
     }
 
-    /// Keeps the parts of a block beyond a hole that are not there yet.
-    fn wait(&mut self, client: u64, block: Block) -> isize {
-        let mut added = 0;
-        let mut from = block.clock;
-        let before = self.pending.range(..=from).next_back().map_or(0, |(_, block)| block.end());
-        from = from.max(before);
-        while from < block.end() {
-            let next = self.pending.range(from..).next().map(|(_, next)| (next.clock, next.end()));
-            let (to, resume) = match next {
-                Some((clock, end)) if clock < block.end() => (clock, end),
-                _ => (block.end(), block.end()),
-            };
-            if to > from {
-                let id = Id { client, clock: block.clock };
-                let part = block.part(id, from - block.clock..to - block.clock);
-                added += part.cost() as isize;
-                self.pending.insert(part.clock, part);
-            }
-            from = resume;
+    /// Keeps what is new of a block that begins in what is known or right behind it.
+    fn append(&mut self, client: u64, block: Block, memory: &mut Memory) {
+        let known = self.known();
+        if block.end() > known {
+            let block = block.after(client, known);
+            memory.all += block.cost();
+            self.blocks.push(block);
         }
-        added
+    }
+
+    /// Whether a struct waits beyond a hole already. A look at the one before is enough for those
+    /// that are sent twice; to find that several together cover it could take long.
+    fn waits(&self, item: &Struct) -> bool {
+        let before = self.pending.range(..=item.clock).next_back();
+        before.is_some_and(|(_, block)| block.end() >= item.clock + item.len)
+    }
+
+    /// The structs that have something beyond a clock, in order, each with the clock from which on
+    /// it says what none before it says.
+    fn structs(&self, from: u32) -> impl Iterator<Item = (&Block, u32)> {
+        let first = self.blocks.partition_point(|block| block.end() <= from);
+        let mut reach = from;
+        self.blocks[first..].iter().chain(self.pending.values()).filter_map(move |block| {
+            let from = reach.max(block.clock);
+            reach = reach.max(block.end());
+            (from < block.end()).then_some((block, from))
+        })
     }
 
     /// Bytes of content between two clocks, roughly.
@@ -399,25 +459,6 @@ impl Client {
             at += 1;
         }
         bytes
-    }
-}
-
-impl Block {
-    /// The rest of it from a clock on.
-    fn from(self, client: u64, clock: u32) -> Block {
-        if clock <= self.clock {
-            return self;
-        }
-        let rest = clock - self.clock..self.len;
-        self.part(Id { client, clock: self.clock }, rest)
-    }
-
-    fn part(&self, id: Id, part: std::ops::Range<u32>) -> Block {
-        if part == (0..self.len) {
-            return self.clone();
-        }
-        let bytes = cut(&self.bytes, id, part.clone()).expect("a block holds a scanned struct");
-        Block { clock: self.clock + part.start, len: part.end - part.start, bytes }
     }
 }
 
@@ -460,26 +501,30 @@ impl Ranges {
         self.0.range(..=start).next_back().is_some_and(|(_, last)| *last >= end)
     }
 
-    /// The pieces into which the ranges cut a struct, and whether each is deleted.
-    fn cut(&self, clock: u32, len: u32) -> Vec<(std::ops::Range<u32>, bool)> {
-        let end = clock + len;
+    fn cost(&self) -> usize {
+        self.0.len() * RANGE_COST
+    }
+
+    /// The pieces into which the ranges cut what lies between two clocks, and whether each is
+    /// deleted.
+    fn cut(&self, start: u32, end: u32) -> Vec<(Range<u32>, bool)> {
         let mut pieces = Vec::new();
-        let mut at = clock;
-        let before = self.0.range(..=clock).next_back();
-        let after = self.0.range(clock.saturating_add(1)..end);
-        for (&start, &stop) in before.into_iter().chain(after) {
-            let (start, stop) = (start.max(clock), stop.min(end));
-            if stop <= at {
+        let mut at = start;
+        let before = self.0.range(..=start).next_back();
+        let after = self.0.range(start + 1..end);
+        for (&first, &last) in before.into_iter().chain(after) {
+            let last = last.min(end);
+            if last <= at {
                 continue;
             }
-            if start > at {
-                pieces.push((at - clock..start - clock, false));
+            if first > at {
+                pieces.push((at..first, false));
             }
-            pieces.push((start - clock..stop - clock, true));
-            at = stop;
+            pieces.push((first.max(at)..last, true));
+            at = last;
         }
         if at < end {
-            pieces.push((at - clock..len, false));
+            pieces.push((at..end, false));
         }
         pieces
     }

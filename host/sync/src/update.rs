@@ -90,7 +90,10 @@ impl Update {
             }
             sections.push(Section { client, first, last: structs.len() });
         }
-        for _ in 0..reader.count(3)? {
+        if !distinct(&sections) {
+            return Err(Malformed::Repeated);
+        }
+        for _ in 0..reader.count(2)? {
             let client = reader.var()?;
             for _ in 0..reader.count(2)? {
                 let clock = reader.clock()?;
@@ -110,19 +113,35 @@ impl Update {
         &self.bytes
     }
 
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.structs.is_empty() && self.deletes.is_empty()
+    }
+
     /// The structs, by client.
     pub fn sections(&self) -> impl Iterator<Item = (u64, &[Struct])> {
         self.sections.iter().map(|s| (s.client, &self.structs[s.first..s.last]))
     }
 
-    /// The bytes of one of its structs; they share the update's memory.
-    pub fn bytes_of(&self, item: &Struct) -> Bytes {
-        self.bytes.slice(item.start as usize..item.end as usize)
+    /// The bytes of one of its structs.
+    pub fn bytes_of(&self, item: &Struct) -> &[u8] {
+        &self.bytes[item.start as usize..item.end as usize]
     }
 
     /// The delete set: first element and number of elements.
     pub fn deletes(&self) -> &[(Id, u32)] {
         &self.deletes
+    }
+}
+
+/// Whether each client has one section. Yjs keeps sections in a map when it reads them, so that of
+/// two only the last would count; and lists that begin anew could go over the same ground without
+/// end.
+fn distinct(sections: &[Section]) -> bool {
+    // All known writers write the highest client first.
+    sections.is_sorted_by(|a, b| a.client > b.client) || {
+        let mut seen = std::collections::HashSet::with_capacity(sections.len());
+        sections.iter().all(|section| seen.insert(section.client))
     }
 }
 
@@ -247,7 +266,11 @@ fn skip_content(reader: &mut Reader, kind: u8) -> Result<u32, Malformed> {
         JSON => {
             let count = reader.count(1)?;
             for _ in 0..count {
-                reader.string()?;
+                let mut text = *reader;
+                // Yjs writes what JSON has no word for as its name.
+                if reader.bytes()? != b"undefined" {
+                    text.json_string()?;
+                }
             }
             count as u32
         }
@@ -257,12 +280,12 @@ fn skip_content(reader: &mut Reader, kind: u8) -> Result<u32, Malformed> {
         }
         STRING => utf16_len(reader.string()?),
         EMBED => {
-            reader.string()?;
+            reader.json_string()?;
             1
         }
         FORMAT => {
             reader.string()?;
-            reader.string()?;
+            reader.json_string()?;
             1
         }
         TYPE => {
@@ -296,7 +319,7 @@ fn utf16_len(text: &str) -> u32 {
 }
 
 /// Writes pieces of a struct whose bytes were scanned before, each as a struct of its own or joined
-/// to the run that is open in `writer`. Pieces are element positions within the struct, ascending;
+/// to the run that is open in `writer`. Pieces are ranges of clocks within the struct, ascending;
 /// one that is marked as deleted is written without its content.
 pub(crate) fn write_pieces(
     writer: &mut SectionWriter,
@@ -310,9 +333,9 @@ pub(crate) fn write_pieces(
     let droppable = matches!(kind, ANY | STRING | JSON | BINARY | EMBED);
     let mut content = Content::of(kind, reader, bytes)?;
     for (piece, deleted) in pieces {
-        let clock = id.clock + piece.start;
+        let clock = piece.start;
         let len = piece.end - piece.start;
-        let place = if piece.start == 0 || kind == GC {
+        let place = if clock == id.clock || kind == GC {
             header
         } else {
             header.after(Id { client: id.client, clock: clock - 1 })
@@ -320,7 +343,8 @@ pub(crate) fn write_pieces(
         if deleted && droppable {
             writer.push(&place, DELETED, clock, len, &[]);
         } else {
-            writer.push(&place, kind, clock, len, &content.take(piece)?);
+            let elements = clock - id.clock..piece.end - id.clock;
+            writer.push(&place, kind, clock, len, &content.take(elements)?);
         }
     }
     Ok(())
@@ -353,14 +377,21 @@ impl<'a> Content<'a> {
 
     /// The bytes of one piece. A character of two UTF-16 units that is cut in half becomes U+FFFD
     /// on either side, as in Yjs.
-    fn take(&mut self, piece: std::ops::Range<u32>) -> Result<std::borrow::Cow<'a, [u8]>, Malformed> {
+    fn take(
+        &mut self,
+        piece: std::ops::Range<u32>,
+    ) -> Result<std::borrow::Cow<'a, [u8]>, Malformed> {
         match self {
             Self::Nothing => Ok((&[][..]).into()),
             Self::Whole(bytes) => Ok((*bytes).into()),
             Self::Values { reader, bytes, any, next } => {
                 let mut reach = |element: u32| {
                     while *next < element {
-                        if *any { reader.skip_any(MAX_DEPTH)? } else { drop(reader.string()?) }
+                        if *any {
+                            reader.skip_any(MAX_DEPTH)?
+                        } else {
+                            reader.string().map(drop)?
+                        }
                         *next += 1;
                     }
                     Ok(reader.position())
@@ -405,10 +436,14 @@ impl<'a> Content<'a> {
     }
 }
 
-/// A piece of a struct as a struct of its own.
-pub(crate) fn cut(bytes: &Bytes, id: Id, piece: std::ops::Range<u32>) -> Result<Bytes, Malformed> {
+/// The rest of a struct, from a clock on, as a struct of its own.
+pub(crate) fn rest(
+    bytes: &[u8],
+    id: Id,
+    rest: std::ops::Range<u32>,
+) -> Result<Box<[u8]>, Malformed> {
     let mut writer = SectionWriter::new(id.client);
-    write_pieces(&mut writer, bytes, id, [(piece, false)])?;
+    write_pieces(&mut writer, bytes, id, [(rest, false)])?;
     writer.close();
     Ok(writer.out.into())
 }
