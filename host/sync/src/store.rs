@@ -55,7 +55,8 @@ struct Memory {
 struct Client {
     /// Everything from clock 0, in order and without a hole.
     blocks: Vec<Block>,
-    /// What lies beyond a hole, by clock. These may overlap; the first one counts.
+    /// What lies beyond a hole, by clock. These may overlap, and the first one counts; but none
+    /// lies within another, so that their ends are in order, too.
     pending: BTreeMap<u32, Block>,
     deleted: Ranges,
 }
@@ -368,7 +369,8 @@ impl Store {
             let mut reach = known;
             for (clock, block) in &client.pending {
                 assert!(*clock == block.clock && block.clock > known, "only what must wait waits");
-                reach = reach.max(block.end());
+                assert!(block.end() > reach, "none lies within another");
+                reach = block.end();
                 memory.pending += block.cost();
             }
             assert!(reach <= MAX_CLOCK, "clocks are in range");
@@ -400,10 +402,14 @@ impl Client {
         if block.clock > known {
             memory.all += block.cost();
             memory.pending += block.cost();
-            if let Some(shorter) = self.pending.insert(block.clock, block) {
-                memory.all -= shorter.cost();
-                memory.pending -= shorter.cost();
+            while let Some((&clock, inner)) = self.pending.range(block.clock..).next()
+                && inner.end() <= block.end()
+            {
+                memory.all -= inner.cost();
+                memory.pending -= inner.cost();
+                self.pending.remove(&clock);
             }
+            self.pending.insert(block.clock, block);
             return true;
         }
         self.append(client, block, memory);
@@ -428,8 +434,8 @@ impl Client {
         }
     }
 
-    /// Whether a struct waits beyond a hole already. A look at the one before is enough for those
-    /// that are sent twice; to find that several together cover it could take long.
+    /// Whether a struct waits beyond a hole already, or a part of one that does. That several
+    /// together may cover it is not looked for.
     fn waits(&self, item: &Struct) -> bool {
         let before = self.pending.range(..=item.clock).next_back();
         before.is_some_and(|(_, block)| block.end() >= item.clock + item.len)

@@ -1,11 +1,22 @@
-//! Tables, key-values and actions over a room's document: their index, REST and transactions.
+//! Workspaces: tables, key-values and actions over a room's document.
+//!
+//! [`Workspaces`] mounts them and serves their routes. What a workspace means is its [`Logic`]'s
+//! to say; this crate keeps the rows (`index`), shows them as the logic parses them
+//! (`generation`), and lets writers change them together (`transaction`, `workspace`).
 
 pub mod definition;
+mod generation;
+mod http;
+mod index;
 pub mod logic;
+mod query;
+mod schema;
 pub mod transaction;
+mod workspace;
 mod workspaces;
 
 pub use definition::{Caller, Definition, Issue};
+pub use http::new_id;
 pub use logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
 pub use transaction::Transaction;
 pub use workspaces::{MountError, Mounted, Workspaces};

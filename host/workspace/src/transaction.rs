@@ -1,97 +1,453 @@
-//! Reads and writes of one call over one workspace.
-#![allow(unused_variables, missing_docs)]
+//! The reads and writes of one call over a snapshot of a workspace.
+//!
+//! A transaction reads from the snapshot with its own writes laid over it. Writes are collected;
+//! nothing happens before the commit, which the workspace carries out as one Yjs transaction.
+//! What was read is remembered, so that the commit can tell whether it still holds: a row by its
+//! entry, a list by the version of its table.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use host_sync::Id;
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::definition::Caller;
-use crate::logic::ActionError;
+use crate::definition::{Caller, Issue, TableDefinition};
+use crate::generation::{Generation, Row, Snapshot};
+use crate::index::{KV, Place, TABLE_PREFIX};
+use crate::logic::{ActionError, Change, Fault, Logic, Operation};
+pub use crate::query::{Filter, Operator, Order, Page, Query};
+use crate::query::{check_fields, select, selects};
 
-pub struct Transaction {}
+/// Rows that one action may write; a commit is one message to every client.
+const MAX_WRITES: usize = 10_000;
+/// Bytes that one action may write.
+const MAX_WRITE_BYTES: usize = 16 * 1024 * 1024;
 
-#[derive(Debug, Clone, Default)]
-pub struct Query {
-    pub filters: Vec<Filter>,
-    pub sort: Vec<Order>,
-    pub limit: Option<u32>,
-    pub cursor: Option<String>,
-}
-
+/// Who calls, when, and for which request.
 #[derive(Debug, Clone)]
-pub struct Filter {
-    pub field: String,
-    pub operator: Operator,
-    pub value: Value,
+pub struct Context {
+    /// Who asks; none while the host runs without accounts.
+    pub caller: Option<Caller>,
+    /// Names the request in the log.
+    pub request_id: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operator {
-    Eq,
-    Ne,
-    Gt,
-    Gte,
-    Lt,
-    Lte,
-    In,
-    Contains,
-    Prefix,
-    Exists,
+/// See the module's text.
+pub struct Transaction {
+    generation: Arc<Generation>,
+    snapshot: Arc<Snapshot>,
+    context: Context,
+    /// Unix ms; the same during the whole call.
+    now: u64,
+    may_write: bool,
+    /// How many checks it is lent to; they may not write.
+    lent: AtomicUsize,
+    state: Mutex<State>,
 }
 
-#[derive(Debug, Clone)]
-pub struct Order {
-    pub field: String,
-    pub descending: bool,
+#[derive(Default)]
+struct State {
+    /// Entries that were read, and none where there was no entry.
+    rows: HashMap<Place, Option<Id>>,
+    /// Arrays that were listed, and their version.
+    lists: HashMap<Arc<str>, u64>,
+    /// What is to be written, as JSON text; none is a deletion.
+    writes: BTreeMap<Place, Option<Arc<str>>>,
+    bytes: usize,
 }
 
-#[derive(Debug, Clone)]
-pub struct Page {
-    pub rows: Vec<String>,
-    pub next: Option<String>,
+/// What a transaction read and wants to write.
+pub(crate) struct Commit {
+    pub rows: HashMap<Place, Option<Id>>,
+    pub lists: HashMap<Arc<str>, u64>,
+    pub writes: Vec<(Place, Option<Arc<str>>)>,
+    pub now: u64,
 }
 
 impl Transaction {
+    pub(crate) fn new(generation: Arc<Generation>, context: Context, may_write: bool) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: generation.snapshot(),
+            generation,
+            context,
+            now: now(),
+            may_write,
+            lent: AtomicUsize::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn logic(&self) -> Arc<dyn Logic> {
+        self.generation.logic.clone()
+    }
+
+    /// The row, migrated to the current version.
     pub fn get(&self, table: &str, id: &str) -> Result<Option<String>, ActionError> {
-        unreachable!("stub")
+        self.table(table)?;
+        match self.read(table, id) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text.to_string())),
+            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
+        }
     }
+
+    /// A page of the valid rows that a query selects.
     pub fn list(&self, table: &str, query: &Query) -> Result<Page, ActionError> {
-        unreachable!("stub")
+        let definition = self.table(table)?;
+        let filtered = query.filters.iter().map(|filter| filter.field.as_str());
+        let sorted = query.sort.iter().map(|order| order.field.as_str());
+        check_fields(definition, filtered.chain(sorted))?;
+        self.with_rows(table, |rows| select(query, rows))
     }
+
+    /// How many valid rows fulfil all filters.
     pub fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError> {
-        unreachable!("stub")
+        let definition = self.table(table)?;
+        check_fields(definition, filters.iter().map(|filter| filter.field.as_str()))?;
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+        let counts = |text: &str| filters.is_empty() || selects(filters, &parse(text));
+        Ok(self.with_rows(table, |rows| rows.filter(|(_, text)| counts(text)).count()) as u64)
     }
+
+    /// Creates a row or replaces it whole. Returns it as it will be stored.
     pub async fn put(self: &Arc<Self>, table: &str, row: &str) -> Result<String, ActionError> {
-        unreachable!("stub")
+        self.check_may_write()?;
+        let row: Value = serde_json::from_str(row)
+            .map_err(|error| invalid(Issue::whole(format!("must be JSON: {error}"))))?;
+        let id = row_id(&row)?;
+        let before = self.read(table, &id);
+        self.set(table, &id, row, before).await.map_err(Refusal::into_action_error)
     }
+
+    /// Sets members of a row and leaves the others. Returns the row as it will be stored.
     pub async fn update(
         self: &Arc<Self>,
         table: &str,
         id: &str,
         fields: &str,
     ) -> Result<String, ActionError> {
-        unreachable!("stub")
+        let fields = serde_json::from_str(fields)
+            .map_err(|error| invalid(Issue::whole(format!("must be JSON: {error}"))))?;
+        self.merge(table, id, fields).await.map_err(Refusal::into_action_error)
     }
+
+    /// Deletes a row, valid or not. False when there was none.
     pub async fn delete(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, ActionError> {
-        unreachable!("stub")
+        self.remove(table, id).await.map_err(Refusal::into_action_error)
     }
+
+    /// The value of a key, migrated to the current version.
     pub fn kv_get(&self, key: &str) -> Result<Option<String>, ActionError> {
-        unreachable!("stub")
+        self.kv(key)?;
+        match self.read_place((KV.into(), key.into()), || self.snapshot.kv.get(key)) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text.to_string())),
+            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
+        }
     }
+
+    /// Sets the value of a key.
     pub async fn kv_set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), ActionError> {
-        unreachable!("stub")
+        self.kv(key)?;
+        self.check_may_write()?;
+        let parsed = self.generation.logic.parse_kv(key, value.to_owned()).await;
+        let text = parsed.map_err(failed)?.map_err(ActionError::Invalid)?;
+        self.write((KV.into(), key.into()), Some(text.into()))
     }
+
+    /// Forgets the value of a key. False when there was none.
     pub async fn kv_delete(self: &Arc<Self>, key: &str) -> Result<bool, ActionError> {
-        unreachable!("stub")
+        let had = !matches!(self.kv_get(key), Ok(None));
+        self.kv(key)?;
+        self.check_may_write()?;
+        if had {
+            self.write((KV.into(), key.into()), None)?;
+        }
+        Ok(had)
     }
+
+    /// Who asks; none while the host runs without accounts.
     pub fn caller(&self) -> Option<&Caller> {
-        unreachable!("stub")
+        self.context.caller.as_ref()
     }
-    /// Unix ms, fixed for the call.
+
+    /// Unix ms; the same during the whole call.
     pub fn now(&self) -> u64 {
-        unreachable!("stub")
+        self.now
     }
+
+    /// Names the request in the log.
     pub fn request_id(&self) -> &str {
-        unreachable!("stub")
+        &self.context.request_id
+    }
+
+    /// Replaces or creates a row: parses it, asks whether it may be, and notes it.
+    pub(crate) async fn set(
+        self: &Arc<Self>,
+        table: &str,
+        id: &str,
+        row: Value,
+        before: Option<Read>,
+    ) -> Result<String, Refusal> {
+        let definition = self.table(table)?;
+        let parsed = self.generation.logic.parse_rows(table, vec![row.to_string()]).await?;
+        let text = match parsed.into_iter().next() {
+            Some(Ok(text)) => text,
+            Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
+            None => return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into()))),
+        };
+        let parsed: Value = serde_json::from_str(&text)
+            .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
+        if parsed["id"] != id {
+            let message = format!("the plugin changed the id of row {id:?}; it must stay");
+            return Err(Refusal::Action(ActionError::Failed(message)));
+        }
+        let operation = if before.is_some() { Operation::Update } else { Operation::Create };
+        self.check(definition, operation, id, before, Some(text.clone())).await?;
+        self.write(place(table, id), Some(text.as_str().into()))?;
+        Ok(text)
+    }
+
+    /// Lays fields over a row that is there and valid.
+    pub(crate) async fn merge(
+        self: &Arc<Self>,
+        table: &str,
+        id: &str,
+        fields: Value,
+    ) -> Result<String, Refusal> {
+        self.table(table)?;
+        self.check_may_write()?;
+        let before = match self.read(table, id) {
+            None => return Err(Refusal::Action(ActionError::NotFound)),
+            Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues.to_vec()))),
+            Some(Ok(text)) => text,
+        };
+        let Value::Object(fields) = fields else {
+            return Err(Refusal::Action(invalid(Issue::whole("must be an object of fields"))));
+        };
+        let mut row: Value = serde_json::from_str(&before)
+            .map_err(|error| ActionError::Failed(format!("row {id:?} is no JSON: {error}")))?;
+        for (field, value) in fields {
+            row[field] = value;
+        }
+        row["id"] = Value::String(id.to_owned());
+        self.set(table, id, row, Some(Ok(before))).await
+    }
+
+    pub(crate) async fn remove(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, Refusal> {
+        let definition = self.table(table)?;
+        self.check_may_write()?;
+        let Some(before) = self.read(table, id) else { return Ok(false) };
+        self.check(definition, Operation::Delete, id, Some(before), None).await?;
+        self.write(place(table, id), None)?;
+        Ok(true)
+    }
+
+    async fn check(
+        self: &Arc<Self>,
+        table: &TableDefinition,
+        operation: Operation,
+        id: &str,
+        before: Option<Read>,
+        new: Option<String>,
+    ) -> Result<(), Refusal> {
+        if !table.checks_changes {
+            return Ok(());
+        }
+        let change = Change {
+            table: table.name.clone(),
+            operation,
+            id: id.to_owned(),
+            old: before.and_then(Result::ok).map(|text| text.to_string()),
+            new,
+            caller: self.context.caller.clone(),
+        };
+        let lent = Lent::new(self);
+        let checked = self.generation.logic.check_change(change, self.clone()).await;
+        drop(lent);
+        checked?.map_err(|issues| Refusal::Action(ActionError::Invalid(issues)))
+    }
+
+    /// A row, own writes first; remembers what it saw.
+    pub(crate) fn read(&self, table: &str, id: &str) -> Option<Read> {
+        self.read_place(place(table, id), || self.snapshot.tables.get(table)?.rows.get(id))
+    }
+
+    fn read_place<'a>(
+        &self,
+        place: Place,
+        row: impl FnOnce() -> Option<&'a Arc<Row>>,
+    ) -> Option<Read> {
+        let mut state = self.state.lock();
+        if let Some(written) = state.writes.get(&place) {
+            return written.clone().map(Ok);
+        }
+        let row = row();
+        state.rows.insert(place, row.map(|row| row.entry));
+        row.map(|row| row.parsed.clone())
+    }
+
+    /// Looks at the valid rows of a table in the order of their ids, own writes laid over;
+    /// remembers the table's version.
+    fn with_rows<T>(
+        &self,
+        table: &str,
+        look: impl for<'a> FnOnce(&mut dyn Iterator<Item = (&'a str, &'a str)>) -> T,
+    ) -> T {
+        let array: Arc<str> = format!("{TABLE_PREFIX}{table}").into();
+        let Some(snapshot) = self.snapshot.tables.get(table) else {
+            return look(&mut std::iter::empty());
+        };
+        let mut state = self.state.lock();
+        state.lists.insert(array.clone(), snapshot.version);
+        let written: Vec<_> = state
+            .writes
+            .range((array.clone(), "".into())..)
+            .take_while(|((of, _), _)| *of == array)
+            .map(|((_, id), text)| (id.clone(), text.clone()))
+            .collect();
+        drop(state);
+        let mut written = written.iter().peekable();
+        let mut kept = snapshot
+            .rows
+            .iter()
+            .filter_map(|(id, row)| Some((&**id, &**row.parsed.as_ref().ok()?)))
+            .peekable();
+        let mut merged = std::iter::from_fn(|| {
+            loop {
+                let own_is_next = match (written.peek(), kept.peek()) {
+                    (Some((own, _)), Some((id, _))) => **own <= **id,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                if !own_is_next {
+                    return kept.next();
+                }
+                let (own, text) = written.next()?;
+                kept.next_if(|(id, _)| **id == **own);
+                if let Some(text) = text {
+                    return Some((&**own, &**text));
+                }
+            }
+        });
+        look(&mut merged)
+    }
+
+    fn write(&self, place: Place, value: Option<Arc<str>>) -> Result<(), ActionError> {
+        let mut state = self.state.lock();
+        state.bytes += place.1.len() + value.as_ref().map_or(0, |value| value.len());
+        if state.writes.len() >= MAX_WRITES || state.bytes > MAX_WRITE_BYTES {
+            return Err(ActionError::Failed(format!(
+                "one call may write {MAX_WRITES} rows of {MAX_WRITE_BYTES} bytes together, not more"
+            )));
+        }
+        state.writes.insert(place, value);
+        Ok(())
+    }
+
+    fn check_may_write(&self) -> Result<(), ActionError> {
+        if self.lent.load(Ordering::Acquire) > 0 {
+            return Err(ActionError::Denied("a check may not write".into()));
+        }
+        if !self.may_write {
+            return Err(ActionError::Denied("a query may not write".into()));
+        }
+        Ok(())
+    }
+
+    fn table(&self, table: &str) -> Result<&TableDefinition, ActionError> {
+        self.generation.definition().table(table).ok_or(ActionError::NotFound)
+    }
+
+    fn kv(&self, key: &str) -> Result<(), ActionError> {
+        let known = self.generation.definition().kv.iter().any(|kv| kv.key == key);
+        if known { Ok(()) } else { Err(ActionError::NotFound) }
+    }
+
+    /// What was read and is to be written.
+    pub(crate) fn commit(&self) -> Commit {
+        let mut state = self.state.lock();
+        Commit {
+            rows: std::mem::take(&mut state.rows),
+            lists: std::mem::take(&mut state.lists),
+            writes: std::mem::take(&mut state.writes).into_iter().collect(),
+            now: self.now,
+        }
+    }
+}
+
+/// A row that was read: JSON text, or why it is not valid.
+pub(crate) type Read = Result<Arc<str>, Arc<[Issue]>>;
+
+/// Why a write did not come about: it was refused, or the plugin is at fault.
+pub(crate) enum Refusal {
+    Action(ActionError),
+    Fault(Fault),
+}
+
+impl Refusal {
+    fn into_action_error(self) -> ActionError {
+        match self {
+            Self::Action(error) => error,
+            Self::Fault(fault) => failed(fault),
+        }
+    }
+}
+
+impl From<ActionError> for Refusal {
+    fn from(error: ActionError) -> Self {
+        Self::Action(error)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn failed(fault: Fault) -> ActionError {
+    ActionError::Failed(fault.to_string())
+}
+
+fn invalid(issue: Issue) -> ActionError {
+    ActionError::Invalid(vec![issue])
+}
+
+fn place(table: &str, id: &str) -> Place {
+    (format!("{TABLE_PREFIX}{table}").into(), id.into())
+}
+
+/// The id of a row that is to be written.
+pub(crate) fn row_id(row: &Value) -> Result<String, ActionError> {
+    let object = row.as_object().ok_or_else(|| invalid(Issue::whole("must be an object")))?;
+    match object.get("id") {
+        Some(Value::String(id)) if !id.is_empty() && id.len() <= 512 => Ok(id.clone()),
+        Some(_) => Err(invalid(Issue::at("id", "must be a string of 1 to 512 bytes"))),
+        None => Err(invalid(Issue::at("id", "is missing"))),
+    }
+}
+
+/// Unix time in ms.
+pub(crate) fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Lends a transaction to a check; it may not write while this is held.
+struct Lent<'a>(&'a Transaction);
+
+impl<'a> Lent<'a> {
+    fn new(transaction: &'a Transaction) -> Self {
+        transaction.lent.fetch_add(1, Ordering::AcqRel);
+        Self(transaction)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.lent.fetch_sub(1, Ordering::AcqRel);
     }
 }

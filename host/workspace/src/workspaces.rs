@@ -1,43 +1,113 @@
 //! The workspaces that a server hosts.
-#![allow(unused_variables, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Definition, Fault, Logic};
+use arc_swap::ArcSwap;
+use host_sync::Rooms;
 
-/// All mounted workspaces. Cheap to clone.
+use crate::definition::Definition;
+use crate::logic::{Fault, Logic};
+use crate::workspace::{Error, Workspace};
+
+/// All mounted workspaces. Cheap to clone; all clones are the same workspaces.
 #[derive(Clone)]
-pub struct Workspaces {}
+pub struct Workspaces {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rooms: Rooms,
+    mounted: ArcSwap<BTreeMap<String, Arc<Workspace>>>,
+    /// Mounts and unmounts happen one after the other.
+    changes: tokio::sync::Mutex<()>,
+}
 
 /// What mounting a workspace found.
 #[derive(Debug, Clone)]
 pub struct Mounted {
+    /// Rows of all its tables.
     pub rows: usize,
+    /// Those of them that are not valid.
     pub invalid: usize,
-    /// Whether it replaced an earlier logic of the same workspace.
+    /// Whether it replaced an earlier plugin of the same workspace.
     pub replaced: bool,
 }
 
+/// Why a workspace was not mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
+    /// The plugin broke while it parsed the rows.
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("the document could not be opened: {0}")]
-    Storage(String),
+    /// The workspace's document cannot be opened.
+    #[error("the document of the workspace cannot be opened: {0}")]
+    Document(String),
 }
 
 impl Workspaces {
+    /// No workspaces yet, over these rooms.
+    pub fn new(rooms: Rooms) -> Self {
+        let inner = Inner { rooms, mounted: ArcSwap::default(), changes: Default::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Serves a workspace, or replaces the logic of one that is being served: every row is parsed
     /// by the new logic first, then requests see the new logic and rows at once. On an error
     /// the old one keeps serving.
     pub async fn mount(&self, logic: Arc<dyn Logic>) -> Result<Mounted, MountError> {
-        unreachable!("stub")
+        let _changing = self.inner.changes.lock().await;
+        let id = logic.definition().id.clone();
+        let existing = self.get(&id);
+        let replaced = existing.is_some();
+        let workspace = match existing {
+            Some(workspace) => {
+                workspace.replace(logic).await?;
+                workspace
+            }
+            None => {
+                let room = self.inner.rooms.open(&id);
+                let room = room.map_err(|error| MountError::Document(error.to_string()))?;
+                let workspace = Workspace::open(room, logic).await.map_err(|error| match error {
+                    Error::Fault(fault) => MountError::Fault(fault),
+                    other => MountError::Document(other.to_string()),
+                })?;
+                let workspace = Arc::new(workspace);
+                self.inner.mounted.rcu(|mounted| {
+                    let mut mounted = BTreeMap::clone(mounted);
+                    mounted.insert(id.clone(), workspace.clone());
+                    mounted
+                });
+                workspace
+            }
+        };
+        let snapshot = workspace.snapshot();
+        Ok(Mounted {
+            rows: snapshot.tables.values().map(|table| table.rows.len()).sum(),
+            invalid: snapshot.tables.values().map(|table| table.invalid).sum(),
+            replaced,
+        })
     }
-    /// Stops serving a workspace; its data stays.
+
+    /// Stops serving a workspace; its data stays. False when there was none.
     pub async fn unmount(&self, id: &str) -> bool {
-        unreachable!("stub")
+        let _changing = self.inner.changes.lock().await;
+        let Some(workspace) = self.get(id) else { return false };
+        self.inner.mounted.rcu(|mounted| {
+            let mut mounted = BTreeMap::clone(mounted);
+            mounted.remove(id);
+            mounted
+        });
+        workspace.close().await;
+        true
     }
+
+    /// What the mounted workspaces consist of, by id.
     pub fn definitions(&self) -> Vec<Arc<Definition>> {
-        unreachable!("stub")
+        self.inner.mounted.load().values().map(|workspace| workspace.definition()).collect()
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Workspace>> {
+        self.inner.mounted.load().get(id).cloned()
     }
 }

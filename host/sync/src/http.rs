@@ -1,0 +1,247 @@
+//! The routes of rooms: `/` lists them, `/{room}` is the socket (GET with an upgrade), the whole
+//! document (GET) and the place to send updates to (POST).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Bytes;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::connection;
+use crate::outbox::Close;
+use crate::room::RoomError;
+use crate::rooms::{OpenError, Rooms};
+use crate::store::Refused;
+use crate::update::Update;
+
+/// Decides who may enter which room.
+#[async_trait]
+pub trait Authorizer: Send + Sync + 'static {
+    /// `room` is none for the list of rooms. `token` is the bearer token of the `Authorization`
+    /// header, or else that of `?token=`.
+    async fn authorize(
+        &self,
+        room: Option<&str>,
+        token: Option<&str>,
+        request: &Parts,
+    ) -> Result<Access, Unauthorized>;
+}
+
+/// What someone may do in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The room as it is kept; another name than was asked for where rooms belong to accounts.
+    pub room: String,
+    /// Whether updates are taken.
+    pub write: bool,
+}
+
+/// The token is missing or not valid. HTTP: 401. WebSocket: close 4401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unauthorized;
+
+/// Everybody may do everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Open;
+
+#[async_trait]
+impl Authorizer for Open {
+    async fn authorize(
+        &self,
+        room: Option<&str>,
+        _token: Option<&str>,
+        _request: &Parts,
+    ) -> Result<Access, Unauthorized> {
+        Ok(Access { room: room.unwrap_or_default().to_owned(), write: true })
+    }
+}
+
+#[derive(Clone)]
+struct Context {
+    rooms: Rooms,
+    authorizer: Arc<dyn Authorizer>,
+}
+
+/// The routes of rooms, to be nested where they belong, such as `/rooms`.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use host_sync::{Limits, Open, Rooms, Sqlite};
+///
+/// # async fn serve(folder: &std::path::Path) -> Result<axum::Router, Box<dyn std::error::Error>> {
+/// let storage = Sqlite::open(&folder.join("rooms.db"))?;
+/// let rooms = Rooms::new(Arc::new(storage), Limits::default(), Arc::new(()));
+/// let app = axum::Router::new().nest("/rooms", host_sync::router(rooms, Arc::new(Open)));
+/// # Ok(app)
+/// # }
+/// ```
+pub fn router(rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Router {
+    let limit = DefaultBodyLimit::max(rooms.limits().frame_bytes);
+    Router::new()
+        .route("/", get(list))
+        .route("/{room}", get(enter).post(apply).layer(limit))
+        .with_state(Context { rooms, authorizer })
+}
+
+impl Context {
+    async fn authorize(&self, room: Option<&str>, parts: &Parts) -> Result<Access, Unauthorized> {
+        let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        });
+        let query = || {
+            let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+            pairs.ok()?.0.into_iter().find(|(key, _)| key == "token").map(|(_, token)| token)
+        };
+        let token = bearer.or_else(query);
+        self.authorizer.authorize(room, token.as_deref(), parts).await
+    }
+}
+
+async fn list(State(context): State<Context>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if context.authorize(None, &parts).await.is_err() {
+        return unauthorized();
+    }
+    Json(json!({ "rooms": context.rooms.list() })).into_response()
+}
+
+async fn enter(
+    State(context): State<Context>,
+    Path(room): Path<String>,
+    request: Request,
+) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let access = context.authorize(Some(&room), &parts).await;
+    let is_upgrade = parts.headers.contains_key(header::UPGRADE);
+    if !is_upgrade {
+        return match access {
+            Ok(access) => document(&context, &access.room).await,
+            Err(Unauthorized) => unauthorized(),
+        };
+    }
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &context).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    };
+    let limits = context.rooms.limits();
+    let upgrade = upgrade
+        .max_message_size(limits.frame_bytes)
+        .max_frame_size(limits.frame_bytes)
+        // Small, because every idle socket holds them.
+        .read_buffer_size(2 * 1024)
+        .write_buffer_size(0);
+    // Browsers do not show a refused handshake to scripts; a close code they do.
+    let access = match access {
+        Ok(access) => access,
+        Err(Unauthorized) => {
+            let close = Close::new(4401, "Unauthorized");
+            return upgrade.on_upgrade(|socket| connection::close(socket, close));
+        }
+    };
+    let opened = context.rooms.admit(address(&parts)).and_then(|admission| {
+        Ok((admission, context.rooms.open(&access.room)?))
+    });
+    let (admission, room) = match opened {
+        Ok(opened) => opened,
+        Err(refused) => {
+            let close = Close::new(1013, refused.to_string());
+            return upgrade.on_upgrade(|socket| connection::close(socket, close));
+        }
+    };
+    upgrade.on_upgrade(async move |socket| {
+        let rooms = context.rooms.clone();
+        context.rooms.spawn(async move {
+            connection::serve(socket, room, admission, access.write, rooms.limits()).await;
+        });
+    })
+}
+
+fn address(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
+}
+
+async fn document(context: &Context, id: &str) -> Response {
+    let room = match context.rooms.open_existing(id).await {
+        Ok(Some(room)) => room,
+        Ok(None) => return error(StatusCode::NOT_FOUND, format!("Room not found: {id}")),
+        Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
+    };
+    match room.snapshot().await {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Err(failed) => failed.into_response(),
+    }
+}
+
+async fn apply(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let access = match context.authorize(Some(&id), &parts).await {
+        Ok(access) if access.write => access,
+        Ok(_) => return error(StatusCode::FORBIDDEN, "this room is read-only for you"),
+        Err(Unauthorized) => return unauthorized(),
+    };
+    let request = Request::from_parts(parts, body);
+    let body = match <Bytes as axum::extract::FromRequest<_>>::from_request(request, &()).await {
+        Ok(body) => body,
+        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    };
+    if body.is_empty() {
+        return error(StatusCode::BAD_REQUEST, "Empty update body");
+    }
+    let update = match Update::scan(body) {
+        Ok(update) => update,
+        Err(malformed) => {
+            return error(StatusCode::BAD_REQUEST, format!("Invalid Yjs update: {malformed}"));
+        }
+    };
+    let room = match context.rooms.open(&access.room) {
+        Ok(room) => room,
+        Err(refused) => return refused.into_response(),
+    };
+    match room.apply(update).await {
+        Ok(()) => Json(json!({ "ok": true })).into_response(),
+        Err(failed) => failed.into_response(),
+    }
+}
+
+fn unauthorized() -> Response {
+    error(StatusCode::UNAUTHORIZED, "Unauthorized")
+}
+
+fn error(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": { "message": message.into() } }))).into_response()
+}
+
+impl IntoResponse for RoomError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Refused { source: Refused::Full { .. }, .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Refused { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Edit { .. } => StatusCode::BAD_REQUEST,
+            Self::Storage { .. } | Self::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        error(status, self.to_string())
+    }
+}
+
+impl IntoResponse for OpenError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Id { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        error(status, self.to_string())
+    }
+}

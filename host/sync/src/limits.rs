@@ -1,0 +1,67 @@
+//! Every bound of the sync server, with its default and the reason for it.
+
+use std::time::Duration;
+
+use crate::awareness::AwarenessBounds;
+use crate::store::Bounds;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Bounds on rooms and connections.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one WebSocket frame, and of a POSTed update. A client that was offline for long
+    /// sends all that it did in one frame; 32 MiB is a novel a day for a year.
+    pub frame_bytes: usize,
+    /// Memory of one document. Clients hold it, too, and browsers suffer beyond this.
+    pub document_bytes: usize,
+    /// Memory of updates that wait for earlier ones. Honest clients reorder a few messages.
+    pub pending_bytes: usize,
+    /// Rooms in memory at once. An empty room takes a few KiB.
+    pub rooms: usize,
+    /// Sockets in all. Each takes a file descriptor and about 8 KiB.
+    pub connections: usize,
+    /// Sockets from one address; an office behind one address has a few hundred people.
+    pub connections_per_address: usize,
+    /// Presence states in one room, and bytes of one of them: a cursor, a name and a colour take
+    /// a few hundred bytes.
+    pub awareness: AwarenessBounds,
+    /// Bytes of a room's id.
+    pub room_id_bytes: usize,
+    /// Bytes that wait for one socket before it counts as fallen behind and is sent one diff when
+    /// it has caught up.
+    pub queue_bytes: usize,
+    /// How long a room stays in memory when nobody uses it. From the specification.
+    pub idle_timeout: Duration,
+    /// Between two pings; a socket that sent nothing from one to the next is closed.
+    pub ping_interval: Duration,
+    /// How long a socket may take to accept a close at shutdown.
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes: 32 * MIB,
+            document_bytes: 256 * MIB,
+            pending_bytes: 8 * MIB,
+            rooms: 100_000,
+            connections: 100_000,
+            connections_per_address: 10_000,
+            awareness: AwarenessBounds { states: 4096, state_bytes: 64 * KIB },
+            room_id_bytes: 512,
+            queue_bytes: MIB,
+            idle_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Limits {
+    /// The bounds on one document.
+    pub fn document(&self) -> Bounds {
+        Bounds { size: self.document_bytes, pending: self.pending_bytes }
+    }
+}

@@ -1,0 +1,260 @@
+//! All rooms of a server: opened when someone asks for one, let go when nobody needs it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::Limits;
+use crate::room::{ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
+use crate::storage::{Storage, StorageError};
+
+/// The rooms of a server. Cheap to clone; all clones are the same rooms.
+#[derive(Clone)]
+pub struct Rooms {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// A plain mutex: it is held for a look-up, and never across an await.
+    rooms: Mutex<HashMap<Arc<str>, Arc<Shared>>>,
+    storage: Arc<dyn Storage>,
+    hooks: Arc<dyn Hooks>,
+    limits: Arc<Limits>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    connections: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    next_connection: AtomicU64,
+}
+
+/// Why a room was not opened, or a socket not let in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The id is empty or too long.
+    #[error("a room id has 1 to {limit} bytes, and this one has {size}")]
+    Id {
+        /// What it has.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many rooms are in memory.
+    #[error("{limit} rooms are open, and that is the limit; try again later")]
+    Rooms {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many sockets, in all or from one address.
+    #[error("{limit} connections are open{}, and that is the limit", if *.from_address { " from this address" } else { "" })]
+    Connections {
+        /// The limit.
+        limit: usize,
+        /// Whether it is the limit for one address.
+        from_address: bool,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// A room that is in memory.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RoomSummary {
+    /// The room's id.
+    pub id: String,
+    /// How many sockets are in it.
+    pub connections: usize,
+}
+
+impl Rooms {
+    /// Rooms kept in a storage.
+    pub fn new(storage: Arc<dyn Storage>, limits: Limits, hooks: Arc<dyn Hooks>) -> Self {
+        let inner = Inner {
+            rooms: Mutex::default(),
+            storage,
+            hooks,
+            limits: Arc::new(limits),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The bounds that hold.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Opens a room: the one in memory, or the one in storage, or a new one. Whether it can be
+    /// loaded shows with the first thing that is asked of it.
+    pub fn open(&self, id: &str) -> Result<Room, OpenError> {
+        let limit = self.inner.limits.room_id_bytes;
+        if id.is_empty() || id.len() > limit {
+            return Err(OpenError::Id { size: id.len(), limit });
+        }
+        let mut rooms = self.inner.rooms.lock();
+        if let Some(shared) = rooms.get(id) {
+            shared.users.fetch_add(1, Ordering::AcqRel);
+            return Ok(Room { shared: shared.clone() });
+        }
+        if self.inner.stop.is_cancelled() {
+            return Err(OpenError::Stopping);
+        }
+        if rooms.len() >= self.inner.limits.rooms {
+            return Err(OpenError::Rooms { limit: self.inner.limits.rooms });
+        }
+        let (shared, mut mailbox) = channel(id.into());
+        shared.users.store(1, Ordering::Release);
+        rooms.insert(shared.id.clone(), shared.clone());
+        drop(rooms);
+        let room = Room { shared: shared.clone() };
+        let inner = self.inner.clone();
+        self.inner.tasks.spawn(async move {
+            match RoomTask::load(shared.clone(), inner.storage.clone(), inner.limits.clone()).await {
+                Ok(task) => {
+                    inner.hooks.created(&shared.id);
+                    let release = |shared: &Arc<Shared>| inner.release(shared);
+                    task.run(mailbox, inner.stop.clone(), release).await;
+                }
+                Err(source) => {
+                    tracing::error!(room = %shared.id, error = %source, "the room cannot be loaded");
+                    inner.remove(&shared);
+                    mailbox.close();
+                    while let Some(command) = mailbox.recv().await {
+                        command.fail(|| RoomError::Storage {
+                            room: shared.id.to_string(),
+                            source: source.clone(),
+                        });
+                    }
+                }
+            }
+            inner.remove(&shared);
+            inner.hooks.evicted(&shared.id);
+        });
+        Ok(room)
+    }
+
+    /// Opens a room only if there is one, in memory or in storage.
+    pub async fn open_existing(&self, id: &str) -> Result<Option<Room>, StorageError> {
+        let in_memory = self.inner.rooms.lock().contains_key(id);
+        if !in_memory && !self.inner.storage.exists(id).await? {
+            return Ok(None);
+        }
+        Ok(self.open(id).ok())
+    }
+
+    /// The rooms in memory, by id.
+    pub fn list(&self) -> Vec<RoomSummary> {
+        let rooms = self.inner.rooms.lock();
+        let mut list: Vec<_> = rooms
+            .values()
+            .map(|shared| RoomSummary {
+                id: shared.id.to_string(),
+                connections: shared.connections.load(Ordering::Relaxed),
+            })
+            .collect();
+        drop(rooms);
+        list.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        list
+    }
+
+    /// Counts a socket in, as long as what is returned is held.
+    pub fn admit(&self, address: Option<IpAddr>) -> Result<Admission, OpenError> {
+        let limits = &self.inner.limits;
+        let admission = Admission {
+            inner: self.inner.clone(),
+            address,
+            connection: self.inner.next_connection.fetch_add(1, Ordering::Relaxed),
+        };
+        // Counted first, so that dropping the admission always counts out what was counted in.
+        let open = self.inner.connections.fetch_add(1, Ordering::AcqRel);
+        let from_address = address.map(|address| {
+            let mut by_address = self.inner.by_address.lock();
+            let count = by_address.entry(address).or_insert(0);
+            *count += 1;
+            *count
+        });
+        if open >= limits.connections {
+            return Err(OpenError::Connections { limit: limits.connections, from_address: false });
+        }
+        if from_address.is_some_and(|count| count > limits.connections_per_address) {
+            let limit = limits.connections_per_address;
+            return Err(OpenError::Connections { limit, from_address: true });
+        }
+        Ok(admission)
+    }
+
+    /// Spawns a task that `shutdown` waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(task);
+    }
+
+    /// Cancelled when the server stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    /// Closes all sockets, saves all rooms and waits for both.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl Inner {
+    /// Lets a room go if nobody uses it.
+    fn release(&self, shared: &Arc<Shared>) -> bool {
+        let mut rooms = self.rooms.lock();
+        if shared.users.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        rooms.remove(&shared.id);
+        true
+    }
+
+    /// Takes a room that ended off the list, unless there is a new one of that id.
+    fn remove(&self, shared: &Arc<Shared>) {
+        let mut rooms = self.rooms.lock();
+        if rooms.get(&shared.id).is_some_and(|current| Arc::ptr_eq(current, shared)) {
+            rooms.remove(&shared.id);
+        }
+    }
+}
+
+/// A socket that counts against the limits until this is dropped.
+pub struct Admission {
+    inner: Arc<Inner>,
+    address: Option<IpAddr>,
+    connection: ConnectionId,
+}
+
+impl Admission {
+    /// Names the socket within the process.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.inner.connections.fetch_sub(1, Ordering::AcqRel);
+        if let Some(address) = self.address {
+            let mut by_address = self.inner.by_address.lock();
+            if let Some(count) = by_address.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&address);
+                }
+            }
+        }
+    }
+}

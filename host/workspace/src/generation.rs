@@ -1,0 +1,337 @@
+//! A workspace as one version of its plugin sees it.
+//!
+//! A generation holds the plugin's logic and every row as that logic parses it, published as an
+//! immutable [`Snapshot`]: a read takes the current one and never waits for the document, for the
+//! guest, or for a writer. Behind it a task follows the index, has changed rows parsed in batches
+//! and publishes the next snapshot; the rows that did not change are shared with the one before.
+//!
+//! When a plugin is replaced, the new generation parses everything while the old one goes on
+//! serving, and takes its place once it has caught up. A row that breaks the plugin (a trap, a
+//! timeout) is not allowed to break the workspace: it becomes an invalid row that says so.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use host_sync::Id;
+use imbl::OrdMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::definition::{Definition, Issue};
+use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
+use crate::logic::{Fault, Logic, Parsed};
+use crate::schema::Inputs;
+
+/// Rows of one batch that may break the plugin, one by one, before the rest of the batch is given
+/// up: each can take as long as a call may take.
+const FAULTS_PER_BATCH: usize = 16;
+
+/// A workspace at one moment, as one version of its plugin sees it.
+pub(crate) struct Snapshot {
+    /// By table name; all tables of the definition.
+    pub tables: HashMap<String, Arc<Table>>,
+    /// By key; the keys that are set.
+    pub kv: OrdMap<Arc<str>, Arc<Row>>,
+}
+
+/// The rows of a table at one moment.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// By id.
+    pub rows: OrdMap<Arc<str>, Arc<Row>>,
+    /// Version of the table's array.
+    pub version: u64,
+    /// How many rows are invalid.
+    pub invalid: usize,
+    /// The answer to a list without parameters, made once.
+    list: OnceLock<Bytes>,
+}
+
+/// A row, or the value of a key.
+pub(crate) struct Row {
+    /// Its entry in the document.
+    pub entry: Id,
+    /// What is in the document, as JSON text.
+    pub raw: Arc<str>,
+    /// Its current form as JSON text, or why it is not valid.
+    pub parsed: Result<Arc<str>, Arc<[Issue]>>,
+    /// Whether it is invalid because it broke the plugin.
+    faulted: bool,
+}
+
+impl Table {
+    /// All valid rows as the body of an answer: `{"data":[…]}`.
+    pub fn list(&self) -> Bytes {
+        let make = || {
+            let valid = || self.rows.values().filter_map(|row| row.parsed.as_ref().ok());
+            let size: usize = valid().map(|row| row.len() + 1).sum();
+            let mut body = Vec::with_capacity(size + 16);
+            body.extend_from_slice(b"{\"data\":[");
+            for (at, row) in valid().enumerate() {
+                if at > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(row.as_bytes());
+            }
+            body.extend_from_slice(b"]}");
+            Bytes::from(body)
+        };
+        self.list.get_or_init(make).clone()
+    }
+}
+
+/// One version of a workspace's plugin, and the workspace as it sees it.
+pub(crate) struct Generation {
+    /// What the rows mean.
+    pub logic: Arc<dyn Logic>,
+    /// The schemas of the actions' inputs, compiled.
+    pub inputs: Inputs,
+    state: Arc<State>,
+    task: Mutex<Option<tokio::task::AbortHandle>>,
+}
+
+struct State {
+    index: Arc<Mutex<Index>>,
+    follower: Arc<Follower>,
+    snapshot: ArcSwap<Snapshot>,
+    version: watch::Sender<u64>,
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+        self.state.index.lock().unfollow(&self.state.follower);
+    }
+}
+
+impl Generation {
+    /// Parses everything that the index holds, and follows it from there. The error is the first
+    /// fault of the plugin, if there are more of them than `tolerated`.
+    pub async fn start(
+        logic: Arc<dyn Logic>,
+        index: Arc<Mutex<Index>>,
+        tolerated: usize,
+    ) -> Result<Arc<Self>, Fault> {
+        let follower = index.lock().follow();
+        let definition = logic.definition().clone();
+        let empty = Snapshot {
+            tables: definition.tables.iter().map(|t| (t.name.clone(), Arc::default())).collect(),
+            kv: OrdMap::new(),
+        };
+        let state = Arc::new(State {
+            index: index.clone(),
+            follower: follower.clone(),
+            snapshot: ArcSwap::from_pointee(empty),
+            version: watch::Sender::new(0),
+        });
+        // From here on, dropping it ends the follower.
+        let generation = Arc::new(Self {
+            inputs: Inputs::of(&definition),
+            logic: logic.clone(),
+            state: state.clone(),
+            task: Mutex::default(),
+        });
+        let mut faults = Vec::new();
+        loop {
+            let changes = follower.take(&index);
+            let done = changes.places.is_empty();
+            let found = state.take_in(&*logic, &definition, changes).await;
+            faults.extend(found);
+            if done {
+                break;
+            }
+        }
+        if faults.len() > tolerated {
+            return Err(faults.swap_remove(0));
+        }
+        let task = tokio::spawn(async move {
+            loop {
+                let changes = follower.changes(&index).await;
+                for fault in state.take_in(&*logic, &definition, changes).await {
+                    tracing::warn!(workspace = %definition.id, %fault, "a row broke the plugin");
+                }
+            }
+        });
+        *generation.task.lock() = Some(task.abort_handle());
+        Ok(generation)
+    }
+
+    /// What the workspace consists of.
+    pub fn definition(&self) -> &Arc<Definition> {
+        self.logic.definition()
+    }
+
+    /// The workspace as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.state.snapshot.load_full()
+    }
+
+    /// Waits until the snapshot shows all that the index holds now.
+    pub async fn catch_up(&self) {
+        let version = self.state.index.lock().version();
+        let mut seen = self.state.version.subscribe();
+        // Only fails when the sender is gone, and we hold it.
+        let _ = seen.wait_for(|at| *at >= version).await;
+    }
+
+    /// How many rows are invalid because they broke the plugin.
+    pub fn faulted(&self) -> usize {
+        let snapshot = self.snapshot();
+        let rows = snapshot.tables.values().flat_map(|table| table.rows.values());
+        rows.chain(snapshot.kv.values()).filter(|row| row.faulted).count()
+    }
+}
+
+impl State {
+    /// Parses what changed and publishes the outcome. Returns the plugin's faults.
+    async fn take_in(
+        &self,
+        logic: &dyn Logic,
+        definition: &Definition,
+        changes: Changes,
+    ) -> Vec<Fault> {
+        let before = self.snapshot.load_full();
+        let mut faults = Vec::new();
+        let mut by_array: HashMap<Arc<str>, Vec<_>> = HashMap::new();
+        for ((array, key), entry, parsed) in changes.places {
+            by_array.entry(array).or_default().push((key, entry, parsed));
+        }
+        let mut tables = before.tables.clone();
+        let mut kv = before.kv.clone();
+        for (array, changed) in by_array {
+            if let Some(name) = array.strip_prefix(TABLE_PREFIX) {
+                let Some(table) = before.tables.get(name) else { continue };
+                let mut rows = table.rows.clone();
+                let mut invalid = table.invalid;
+                for (key, row) in parse_rows(logic, name, changed, &mut faults).await {
+                    let old = match row {
+                        Some(row) => {
+                            invalid += row.parsed.is_err() as usize;
+                            rows.insert(key, Arc::new(row))
+                        }
+                        None => rows.remove(&key),
+                    };
+                    invalid -= old.is_some_and(|old| old.parsed.is_err()) as usize;
+                }
+                let version = changes.arrays.get(&array).copied().unwrap_or(0);
+                let table = Table { rows, version, invalid, list: OnceLock::new() };
+                tables.insert(name.to_owned(), Arc::new(table));
+            } else if *array == *KV {
+                for (key, entry, parsed) in changed {
+                    if !definition.kv.iter().any(|kv| *kv.key == *key) {
+                        continue;
+                    }
+                    match entry {
+                        Some(entry) => {
+                            let row = parse_kv(logic, &key, entry, parsed, &mut faults).await;
+                            kv.insert(key, Arc::new(row));
+                        }
+                        None => drop(kv.remove(&key)),
+                    }
+                }
+            }
+        }
+        self.snapshot.store(Arc::new(Snapshot { tables, kv }));
+        self.version.send_replace(changes.version);
+        faults
+    }
+}
+
+type Changed = (Arc<str>, Option<Entry>, Option<Parsed>);
+
+/// Parses the changed rows of a table in as few calls as possible.
+async fn parse_rows(
+    logic: &dyn Logic,
+    table: &str,
+    changed: Vec<Changed>,
+    faults: &mut Vec<Fault>,
+) -> Vec<(Arc<str>, Option<Row>)> {
+    let mut rows = Vec::with_capacity(changed.len());
+    let mut unparsed = Vec::new();
+    for (key, entry, parsed) in changed {
+        match (entry, parsed) {
+            (None, _) => rows.push((key, None)),
+            (Some(entry), Some(parsed)) => rows.push((key, Some(row(entry, parsed)))),
+            (Some(entry), None) => unparsed.push((key, entry)),
+        }
+    }
+    // Parsed as a whole; where that breaks the plugin, halves, until the culprits are alone.
+    let mut given_up = 0;
+    let mut stack = vec![unparsed];
+    while let Some(mut batch) = stack.pop() {
+        if batch.is_empty() {
+            continue;
+        }
+        let texts = batch.iter().map(|(_, entry)| entry.value.to_string()).collect();
+        match logic.parse_rows(table, texts).await {
+            Ok(parsed) => rows.extend(batch.into_iter().zip(parsed).map(|((key, entry), parsed)| {
+                let parsed = belongs(&key, parsed);
+                (key, Some(row(entry, parsed)))
+            })),
+            Err(fault) if batch.len() == 1 || given_up >= FAULTS_PER_BATCH => {
+                given_up += 1;
+                rows.extend(batch.into_iter().map(|(key, entry)| (key, Some(broken(entry, &fault)))));
+                faults.push(fault);
+            }
+            Err(_) => {
+                let rest = batch.split_off(batch.len() / 2);
+                stack.push(rest);
+                stack.push(batch);
+            }
+        }
+    }
+    rows
+}
+
+/// A row must carry the key under which it is kept: it is addressed by it.
+fn belongs(key: &str, parsed: Parsed) -> Parsed {
+    #[derive(serde::Deserialize)]
+    struct Identity<'a> {
+        #[serde(borrow)]
+        id: std::borrow::Cow<'a, str>,
+    }
+    let text = parsed?;
+    match serde_json::from_str::<Identity>(&text) {
+        Ok(identity) if identity.id == key => Ok(text),
+        _ => Err(vec![Issue::at("id", format!("must be {key:?}, the key of the entry"))]),
+    }
+}
+
+async fn parse_kv(
+    logic: &dyn Logic,
+    key: &str,
+    entry: Entry,
+    parsed: Option<Parsed>,
+    faults: &mut Vec<Fault>,
+) -> Row {
+    if let Some(parsed) = parsed {
+        return row(entry, parsed);
+    }
+    match logic.parse_kv(key, entry.value.to_string()).await {
+        Ok(parsed) => row(entry, parsed),
+        Err(fault) => {
+            let row = broken(entry, &fault);
+            faults.push(fault);
+            row
+        }
+    }
+}
+
+fn row(entry: Entry, parsed: Parsed) -> Row {
+    let parsed = match parsed {
+        // Most rows are current, and parse to what they are.
+        Ok(text) if text == *entry.value => Ok(entry.value.clone()),
+        Ok(text) => Ok(text.into()),
+        Err(issues) => Err(issues.into()),
+    };
+    Row { entry: entry.id, raw: entry.value, parsed, faulted: false }
+}
+
+fn broken(entry: Entry, fault: &Fault) -> Row {
+    let issues = Err(vec![Issue::whole(fault.to_string())].into());
+    Row { entry: entry.id, raw: entry.value, parsed: issues, faulted: true }
+}

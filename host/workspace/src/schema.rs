@@ -1,0 +1,152 @@
+//! The inputs of actions, held against the JSON Schemas that the plugin declared.
+
+use std::collections::HashMap;
+
+use jsonschema::Validator;
+use serde_json::{Map, Value};
+
+use crate::definition::{Definition, Issue};
+
+/// The compiled input schemas of a workspace's actions, by path.
+pub(crate) struct Inputs(HashMap<String, Validator>);
+
+impl Inputs {
+    /// Compiles them. The definition was checked, so they are schemas.
+    pub fn of(definition: &Definition) -> Self {
+        let compile = |action: &crate::definition::ActionDefinition| {
+            let validator = jsonschema::validator_for(action.input.as_ref()?).ok()?;
+            Some((action.path.clone(), validator))
+        };
+        Self(definition.actions.iter().filter_map(compile).collect())
+    }
+
+    /// What is wrong with an input; nothing for a valid one.
+    pub fn check(&self, path: &str, input: &Value) -> Vec<Issue> {
+        let Some(validator) = self.0.get(path) else { return Vec::new() };
+        validator
+            .iter_errors(input)
+            .take(32)
+            .map(|error| Issue {
+                path: error
+                    .instance_path()
+                    .to_string()
+                    .split('/')
+                    .skip(1)
+                    .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
+                    .collect(),
+                message: error.to_string(),
+            })
+            .collect()
+    }
+}
+
+/// Makes an input of the pairs of a query string. They are text; the schema says what each is
+/// meant to be. A key that is given more than once is an array.
+pub(crate) fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Value, Vec<Issue>> {
+    let mut grouped: Vec<(String, Vec<String>)> = Vec::new();
+    for (key, value) in pairs {
+        match grouped.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => grouped.push((key, vec![value])),
+        }
+    }
+    let mut input = Map::new();
+    let mut issues = Vec::new();
+    for (key, mut values) in grouped {
+        let property = &schema["properties"][&key];
+        let coerced = if accepts(property, "array") {
+            values.into_iter().map(|value| coerce_one(&property["items"], value)).collect()
+        } else if values.len() == 1 {
+            coerce_one(property, values.swap_remove(0))
+        } else {
+            Err(format!("is given {} times, and one value is expected", values.len()))
+        };
+        match coerced {
+            Ok(value) => drop(input.insert(key, value)),
+            Err(message) => issues.push(Issue::at(key, message)),
+        }
+    }
+    if issues.is_empty() { Ok(Value::Object(input)) } else { Err(issues) }
+}
+
+/// One text as the first of the schema's types that it can be.
+fn coerce_one(schema: &Value, text: String) -> Result<Value, String> {
+    if accepts(schema, "integer") || accepts(schema, "number") {
+        if let Ok(number) = text.parse::<serde_json::Number>() {
+            return Ok(Value::Number(number));
+        }
+        if !accepts(schema, "string") && !accepts(schema, "null") && !accepts(schema, "boolean") {
+            return Err(format!("must be a number, and is {text:?}"));
+        }
+    }
+    if accepts(schema, "boolean") {
+        match text.as_str() {
+            "true" | "1" => return Ok(Value::Bool(true)),
+            "false" | "0" => return Ok(Value::Bool(false)),
+            _ if !accepts(schema, "string") && !accepts(schema, "null") => {
+                return Err(format!("must be true or false, and is {text:?}"));
+            }
+            _ => {}
+        }
+    }
+    if accepts(schema, "null") && (text.is_empty() || text == "null") {
+        return Ok(Value::Null);
+    }
+    if accepts(schema, "object") && text.starts_with('{') {
+        return serde_json::from_str(&text).map_err(|error| format!("must be JSON: {error}"));
+    }
+    Ok(Value::String(text))
+}
+
+/// Whether a schema names a type, itself or in one of its alternatives.
+fn accepts(schema: &Value, kind: &str) -> bool {
+    let named = match &schema["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(many) => many.iter().any(|one| one == kind),
+        _ => false,
+    };
+    named
+        || ["anyOf", "oneOf"].iter().any(|alternatives| {
+            let list = schema[*alternatives].as_array();
+            list.is_some_and(|list| list.iter().any(|schema| accepts(schema, kind)))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn query_strings_are_coerced_by_the_schema() {
+        let schema = json!({"properties": {
+            "min": {"type": "integer"},
+            "ratio": {"type": ["number", "null"]},
+            "draft": {"type": "boolean"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "ids": {"type": "array", "items": {"type": "integer"}},
+            "name": {"type": "string"},
+            "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        }});
+        let cases: [(&[(&str, &str)], Result<Value, &str>); 11] = [
+            (&[("min", "10")], Ok(json!({"min": 10}))),
+            (&[("min", "x")], Err("min must be a number, and is \"x\"")),
+            (&[("ratio", "0.5")], Ok(json!({"ratio": 0.5}))),
+            (&[("ratio", "")], Ok(json!({"ratio": null}))),
+            (&[("draft", "true")], Ok(json!({"draft": true}))),
+            (&[("draft", "maybe")], Err("draft must be true or false, and is \"maybe\"")),
+            (&[("tags", "a")], Ok(json!({"tags": ["a"]}))),
+            (&[("ids", "1"), ("ids", "2")], Ok(json!({"ids": [1, 2]}))),
+            (&[("name", "1"), ("name", "2")], Err("name is given 2 times, and one value is expected")),
+            (&[("name", "12")], Ok(json!({"name": "12"}))),
+            (&[("maybe", "3"), ("other", "4")], Ok(json!({"maybe": 3, "other": "4"}))),
+        ];
+        for (pairs, expected) in cases {
+            let pairs = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let result = coerce(&schema, pairs);
+            let result =
+                result.map_err(|issues| format!("{} {}", issues[0].path[0], issues[0].message));
+            assert_eq!(result, expected.map_err(str::to_owned));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One workspace: its document, its index, the plugin that gives it meaning, and its writers.
+//!
+//! Writers do not wait for each other. Each works on a snapshot; at the commit, on the room's own
+//! task, what it read is compared with what is there now, and only if nothing of it changed the
+//! writes are made, as one Yjs transaction. Otherwise the work is done again on a newer snapshot.
+//! A writer that is overtaken again and again gets the workspace for itself, so that it ends.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use host_sync::{Edit, Room, RoomError};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::definition::Definition;
+use crate::generation::{Generation, Snapshot};
+use crate::index::Index;
+use crate::logic::{ActionError, Fault, Logic};
+use crate::transaction::{Commit, Context, Refusal, Transaction};
+
+/// How often a writer is overtaken before it gets the workspace for itself.
+const OPTIMISTIC_TRIES: usize = 6;
+/// How often it tries then. Only clients that sync can overtake it still.
+const EXCLUSIVE_TRIES: usize = 32;
+
+pub(crate) struct Workspace {
+    room: Room,
+    index: Arc<Mutex<Index>>,
+    current: ArcSwap<Generation>,
+    /// Held shared during a commit, and alone by a writer that was overtaken too often.
+    commits: tokio::sync::RwLock<()>,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    #[error("others keep changing the same rows; try again")]
+    Conflict,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Action(error) => Self::Action(error),
+            Refusal::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+/// Something to be done in a transaction.
+pub(crate) enum Work<'a> {
+    /// Create a row or replace it whole.
+    Put { table: &'a str, id: &'a str, row: Value },
+    /// Lay fields over a row.
+    Update { table: &'a str, id: &'a str, fields: Value },
+    /// Delete a row.
+    Delete { table: &'a str, id: &'a str },
+    /// Run a mutation with valid input.
+    Run { path: &'a str, input: String },
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The row, or the action's result, as JSON text.
+    pub text: String,
+    /// Whether a row was created.
+    pub created: bool,
+}
+
+impl Work<'_> {
+    async fn run(&self, transaction: &Arc<Transaction>) -> Result<Done, Error> {
+        match self {
+            Self::Put { table, id, row } => {
+                let before = transaction.read(table, id);
+                let created = before.is_none();
+                let text = transaction.set(table, id, row.clone(), before).await?;
+                Ok(Done { text, created })
+            }
+            Self::Update { table, id, fields } => {
+                let text = transaction.merge(table, id, fields.clone()).await?;
+                Ok(Done { text, created: false })
+            }
+            Self::Delete { table, id } => match transaction.remove(table, id).await? {
+                true => Ok(Done::default()),
+                false => Err(ActionError::NotFound.into()),
+            },
+            Self::Run { path, input } => {
+                let logic = transaction.logic();
+                let result = logic.run_action(path, input.clone(), transaction.clone()).await?;
+                Ok(Done { text: result?, created: false })
+            }
+        }
+    }
+}
+
+/// How a commit ended.
+enum Outcome {
+    Committed,
+    Overtaken,
+}
+
+impl Workspace {
+    /// Opens a workspace on its room: indexes the document and parses its rows.
+    pub async fn open(room: Room, logic: Arc<dyn Logic>) -> Result<Self, Error> {
+        let (index, model) = Index::new();
+        room.attach(model).await?;
+        let generation = Generation::start(logic, index.clone(), usize::MAX).await?;
+        Ok(Self {
+            room,
+            index,
+            current: ArcSwap::new(generation),
+            commits: tokio::sync::RwLock::default(),
+        })
+    }
+
+    /// Replaces the plugin once the new one has parsed every row. The new one may not break on
+    /// more rows than the old one did.
+    pub async fn replace(&self, logic: Arc<dyn Logic>) -> Result<(), Fault> {
+        let tolerated = self.current.load().faulted();
+        let generation = Generation::start(logic, self.index.clone(), tolerated).await?;
+        // What was answered before the change must be seen after it: no commit happens between
+        // catching up and taking over.
+        let _alone = self.commits.write().await;
+        generation.catch_up().await;
+        self.current.store(generation);
+        Ok(())
+    }
+
+    /// Leaves the document to itself.
+    pub async fn close(&self) {
+        self.room.detach().await;
+    }
+
+    /// What the workspace consists of.
+    pub fn definition(&self) -> Arc<Definition> {
+        self.current.load().definition().clone()
+    }
+
+    /// The current version of the plugin.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// The workspace as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load().snapshot()
+    }
+
+    /// Runs a query with valid input. The result is JSON text.
+    pub async fn query(&self, context: Context, path: &str, input: &str) -> Result<String, Error> {
+        let transaction = Transaction::new(self.generation(), context, false);
+        let logic = transaction.logic();
+        Ok(logic.run_action(path, input.to_owned(), transaction).await??)
+    }
+
+    /// Does work in a transaction and commits it; does it again when somebody was faster.
+    pub async fn transact(&self, context: Context, work: Work<'_>) -> Result<Done, Error> {
+        for _ in 0..OPTIMISTIC_TRIES {
+            let transaction = Transaction::new(self.generation(), context.clone(), true);
+            let done = work.run(&transaction).await?;
+            let _shared = self.commits.read().await;
+            if let Outcome::Committed = self.commit(transaction.commit()).await? {
+                return Ok(done);
+            }
+        }
+        let _alone = self.commits.write().await;
+        for _ in 0..EXCLUSIVE_TRIES {
+            let transaction = Transaction::new(self.generation(), context.clone(), true);
+            let done = work.run(&transaction).await?;
+            if let Outcome::Committed = self.commit(transaction.commit()).await? {
+                return Ok(done);
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Makes the writes if nothing that was read has changed. Returns once they are durable and
+    /// reads see them. The caller holds `commits`, so the generation that is current stays so.
+    async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        if commit.writes.is_empty() {
+            return Ok(Outcome::Committed);
+        }
+        let index = self.index.clone();
+        let edit = move |_: &host_sync::Arrays| {
+            let mut index = index.lock();
+            let rows_hold = commit.rows.iter().all(|((array, key), entry)| {
+                index.entry(array, key).map(|entry| entry.id) == *entry
+            });
+            let lists_hold =
+                commit.lists.iter().all(|(array, version)| index.array_version(array) == *version);
+            if !rows_hold || !lists_hold {
+                return (Edit::default(), Outcome::Overtaken);
+            }
+            let writes = commit.writes.into_iter().map(|(place, text)| {
+                // The plugin's own JSON; it was read once already.
+                let value = text.map(|text| {
+                    let value = serde_json::from_str(&text).unwrap_or(Value::Null);
+                    (value, Ok(text.to_string()))
+                });
+                (place, value)
+            });
+            (index.write(writes.collect(), commit.now), Outcome::Committed)
+        };
+        let outcome = self.room.edit(edit).await?;
+        self.generation().catch_up().await;
+        Ok(outcome)
+    }
+}
