@@ -1,0 +1,57 @@
+//! A blog: posts that are drafts until they are published, and a theme.
+
+use epicenter_workspace::*;
+
+const POSTS: Table<Post> = Table::new("posts");
+const THEME: Key<String> = Key::new("theme");
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Post {
+    id: String,
+    title: String,
+    content: String,
+    views: u64,
+    published: bool,
+}
+
+/// What a post was before it had content; old rows are migrated as they are read.
+#[derive(Deserialize, JsonSchema)]
+struct PostV1 {
+    id: String,
+    title: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Popular {
+    min: u64,
+}
+
+fn publish(tx: &Transaction, Id { id }: Id) -> Result<Post> {
+    POSTS.modify(tx, &id, |post| post.published = true)
+}
+
+fn popular(ctx: &Context, Popular { min }: Popular) -> Result<Vec<Post>> {
+    let published = POSTS.select().filter(field!(Post.published).eq(true));
+    let popular = published.filter(field!(Post.views).gte(min));
+    popular.sort(field!(Post.views).descending()).list(ctx)
+}
+
+fn workspace() -> Workspace {
+    Workspace::new("blog")
+        .table(
+            POSTS
+                .define()
+                .previous(|PostV1 { id, title }| Post {
+                    id,
+                    title,
+                    ..Post::default()
+                })
+                .rule("title", "must not be empty", |post| !post.title.is_empty()),
+        )
+        .kv(THEME)
+        .mutation("posts/publish", "Publishes a post.", publish)
+        .query("posts/popular", "The most viewed first.", popular)
+}
+
+export!(workspace);

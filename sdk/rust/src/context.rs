@@ -1,0 +1,98 @@
+//! The call that is being served: who asks, when, and what it may touch.
+
+use std::ops::Deref;
+
+use crate::__bindings::epicenter::workspace::{context, types as wit};
+use crate::error::{Error, Result};
+
+/// The call that is being served, and the right to *read* the workspace in it.
+///
+/// Queries and checks are given one. Reading a table or a key takes a `&Context`, so validation,
+/// which must be pure, cannot read: it is not given any.
+pub struct Context {
+    // Nobody outside of this crate can make one.
+    _private: (),
+}
+
+/// The call of a mutation: a [`Context`] that also carries the right to *write*.
+///
+/// All writes of the mutation happen at once when it returns `Ok`, and none of them when it returns
+/// an error, panics, or runs out of time. Reads in the same mutation see its own writes. The host
+/// may run a mutation again, from the start, when another writer was faster.
+pub struct Transaction {
+    context: Context,
+}
+
+/// The account on whose behalf the host calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account's id; stable for the life of the account.
+    pub id: String,
+    /// Empty when not known.
+    pub email: String,
+    /// Display name; empty when not known.
+    pub name: String,
+}
+
+impl Context {
+    pub(crate) fn new() -> Context {
+        Context { _private: () }
+    }
+
+    /// Who called; `None` while the host runs without accounts.
+    pub fn caller(&self) -> Option<Caller> {
+        context::caller().map(Caller::from)
+    }
+
+    /// Who called, or [`Error::Denied`] for a call without an account.
+    pub fn require_caller(&self) -> Result<Caller> {
+        self.caller()
+            .ok_or_else(|| Error::denied("sign in to do this"))
+    }
+
+    /// The time, in milliseconds since the Unix epoch, UTC. The same during one call.
+    pub fn now(&self) -> u64 {
+        context::now()
+    }
+
+    /// A new random id: 21 characters from `[A-Za-z0-9_-]`, 126 bits.
+    pub fn random_id(&self) -> String {
+        context::random_id()
+    }
+
+    /// 64 random bits, from the system's secure source.
+    pub fn random_u64(&self) -> u64 {
+        context::random_u64()
+    }
+
+    /// Names the request that this call serves; the same as in the host's log.
+    pub fn request_id(&self) -> String {
+        context::request_id()
+    }
+}
+
+impl Transaction {
+    pub(crate) fn new() -> Transaction {
+        Transaction {
+            context: Context::new(),
+        }
+    }
+}
+
+impl Deref for Transaction {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl From<wit::Caller> for Caller {
+    fn from(caller: wit::Caller) -> Caller {
+        Caller {
+            id: caller.id,
+            email: caller.email,
+            name: caller.name,
+        }
+    }
+}

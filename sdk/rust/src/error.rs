@@ -1,0 +1,126 @@
+//! Why an action could not do what was asked.
+
+use std::fmt;
+
+use crate::__bindings::epicenter::workspace::types as wit;
+use crate::issue::{FieldPath, Issue};
+
+/// The result of everything that can fail here; [`Error`] unless another type is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an action could not do what was asked. An action that returns one leaves nothing written.
+///
+/// Any `std::error::Error` turns into [`Failed`](Error::Failed) under `?`. For that this type cannot
+/// be a `std::error::Error` itself: the two blanket conversions would overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The row, key, table or action does not exist. REST answers 404.
+    NotFound,
+    /// The value was refused; at least one issue. REST answers 422 with them.
+    Invalid(Vec<Issue>),
+    /// The caller may not do this; the text says what. REST answers 403.
+    Denied(String),
+    /// Anything else; the text is shown to the caller. REST answers 500.
+    Failed(String),
+}
+
+impl Error {
+    /// Refuses a value for one thing that is wrong with it; see [`Issue::new`] for `at`.
+    pub fn invalid(at: impl Into<FieldPath>, message: impl Into<String>) -> Error {
+        Error::Invalid(vec![Issue::new(at, message)])
+    }
+
+    /// Refuses the caller.
+    pub fn denied(message: impl Into<String>) -> Error {
+        Error::Denied(message.into())
+    }
+
+    /// Gives up for any other reason.
+    pub fn failed(message: impl Into<String>) -> Error {
+        Error::Failed(message.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotFound => out.write_str("not found"),
+            Error::Invalid(issues) => {
+                let lines: Vec<String> = issues.iter().map(Issue::to_string).collect();
+                out.write_str(&lines.join("; "))
+            }
+            Error::Denied(message) | Error::Failed(message) => out.write_str(message),
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Error {
+    fn from(error: E) -> Error {
+        Error::Failed(error.to_string())
+    }
+}
+
+impl From<Issue> for Error {
+    fn from(issue: Issue) -> Error {
+        Error::Invalid(vec![issue])
+    }
+}
+
+impl Error {
+    /// From the contract's error. Not `From`, because wit-bindgen's type is a `std::error::Error`,
+    /// which the blanket conversion would flatten to text.
+    pub(crate) fn from_host(error: wit::Error) -> Error {
+        match error {
+            wit::Error::NotFound => Error::NotFound,
+            wit::Error::Invalid(issues) => {
+                Error::Invalid(issues.into_iter().map(Issue::from).collect())
+            }
+            wit::Error::Denied(message) => Error::Denied(message),
+            wit::Error::Failed(message) => Error::Failed(message),
+        }
+    }
+
+    pub(crate) fn into_host(self) -> wit::Error {
+        match self {
+            Error::NotFound => wit::Error::NotFound,
+            Error::Invalid(issues) => {
+                wit::Error::Invalid(issues.into_iter().map(wit::Issue::from).collect())
+            }
+            Error::Denied(message) => wit::Error::Denied(message),
+            Error::Failed(message) => wit::Error::Failed(message),
+        }
+    }
+
+    /// The same as issues, where the contract leaves room for nothing else.
+    pub(crate) fn into_issues(self) -> Vec<Issue> {
+        match self {
+            Error::Invalid(issues) if !issues.is_empty() => issues,
+            other => vec![Issue::new((), other.to_string())],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_mark_turns_any_error_into_a_failure_with_its_text() {
+        fn count(text: &str) -> Result<u64> {
+            Ok(text.parse::<u64>()?)
+        }
+        assert_eq!(count("7"), Ok(7));
+        assert_eq!(
+            count("x"),
+            Err(Error::failed("invalid digit found in string"))
+        );
+    }
+
+    #[test]
+    fn a_denial_inside_a_check_becomes_one_issue_with_its_text() {
+        assert_eq!(
+            Error::denied("only the author may delete a post").into_issues(),
+            [Issue::new((), "only the author may delete a post")]
+        );
+    }
+}
