@@ -1,0 +1,186 @@
+//! From the bytes of a file to a component that is ready to be instantiated.
+//!
+//! A file is a component, or a core module in which wit-bindgen left a description of its interfaces
+//! (custom sections `component-type…`); such a module is wrapped into a component here, so that
+//! `cargo build --target wasm32-unknown-unknown` is all that a Rust author needs. A module built for
+//! WASI preview 1 is wrapped with the adapter to the WASI that [`crate::wasi`] provides. Everything
+//! else gets one error that says what the file is and what would mend it.
+//!
+//! All of this takes milliseconds to seconds and runs on threads for blocking work. Reading foreign
+//! bytes may find a bug in a parser: a panic there ends as an error of this file.
+
+use sha2::{Digest, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::component::Component;
+use wit_component::ComponentEncoder;
+
+use crate::cache::Cache;
+use crate::contract::{self, Prepared};
+use crate::engine::Engine;
+
+/// Why a file is not a plugin: what is wrong with it and what would mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}")]
+pub struct LoadError {
+    /// The file's name.
+    pub file: String,
+    /// What is wrong and what would mend it.
+    pub reason: String,
+}
+
+impl LoadError {
+    pub(crate) fn new(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { file: file.into(), reason: reason.into() }
+    }
+}
+
+/// A component whose imports are resolved.
+pub(crate) struct Loaded {
+    pub(crate) prepared: Prepared,
+    pub(crate) from_cache: bool,
+}
+
+/// The SHA-256 of a file, by which its content is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hash([u8; 32]);
+
+impl Hash {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Compiles the file, or takes what was compiled from the same bytes before. Blocks.
+pub(crate) fn load(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    file: &str,
+    bytes: &[u8],
+    hash: Hash,
+) -> Result<Loaded, LoadError> {
+    let failed = |reason: String| LoadError::new(file, reason);
+    let cached = cache.and_then(|cache| cache.get(engine, hash));
+    let from_cache = cached.is_some();
+    let component = match cached {
+        Some(component) => component,
+        None => {
+            // What takes a second or more is announced, so that nobody wonders why nothing happens.
+            if bytes.len() > 1 << 20 {
+                tracing::info!("compiling {file}, {:.1} MB", bytes.len() as f64 / 1e6);
+            }
+            let component = compile(engine, bytes).map_err(failed)?;
+            if let Some(cache) = cache {
+                cache.put(engine, hash, &component);
+            }
+            component
+        }
+    };
+    let version = contract::recognise(engine.wasmtime(), &component).map_err(failed)?;
+    let prepared = engine.linkers().prepare(version, &component).map_err(failed)?;
+    Ok(Loaded { prepared, from_cache })
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+    let wrapped;
+    let component = match sort(bytes)? {
+        Sort::Component => bytes,
+        Sort::Module { imports_wasi } => {
+            wrapped = wrap(bytes, imports_wasi)?;
+            wrapped.as_slice()
+        }
+    };
+    Component::from_binary(engine.wasmtime(), component)
+        .map_err(|error| format!("not a valid component: {error:#}"))
+}
+
+enum Sort {
+    Component,
+    /// A core module that says which interfaces it implements.
+    Module {
+        imports_wasi: bool,
+    },
+}
+
+/// What sort of file it is, by its first bytes and its sections.
+fn sort(bytes: &[u8]) -> Result<Sort, String> {
+    if bytes.is_empty() {
+        return Err("the file is empty; build the plugin again".into());
+    }
+    if !bytes.starts_with(b"\0asm") {
+        let start = bytes.trim_ascii_start();
+        if start.starts_with(b"(module")
+            || start.starts_with(b"(component")
+            || start.starts_with(b";;")
+        {
+            return Err("WebAssembly text; turn it into a binary with `wasm-tools parse`".into());
+        }
+        return Err(
+            "not a WebAssembly file; a plugin is a component, or a core module built with an SDK"
+                .into(),
+        );
+    }
+    let mut described = false;
+    let mut imports_wasi = false;
+    let mut encoding = None;
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(|error| {
+            let message = error.message();
+            if message.contains("unexpected end") {
+                "the file is cut short; copy or build it again".into()
+            } else {
+                format!("not a valid WebAssembly file: {error}")
+            }
+        })?;
+        match payload {
+            Payload::Version { encoding: found, .. } if depth == 0 => encoding = Some(found),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 0 => {
+                described |= section.name().starts_with("component-type");
+            }
+            Payload::ImportSection(imports) if depth == 0 => {
+                for import in imports.into_imports().flatten() {
+                    imports_wasi |= import.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
+                }
+            }
+            _ => {}
+        }
+    }
+    match encoding {
+        Some(Encoding::Component) => Ok(Sort::Component),
+        Some(Encoding::Module) if described => Ok(Sort::Module { imports_wasi }),
+        Some(Encoding::Module) => Err(
+            "a core module that does not say which interfaces it implements; build it with an SDK or \
+             wit-bindgen, and keep the custom section `component-type` when stripping"
+                .into(),
+        ),
+        None => Err("the file is cut short; copy or build it again".into()),
+    }
+}
+
+/// Wraps a core module into a component.
+fn wrap(module: &[u8], imports_wasi: bool) -> Result<Vec<u8>, String> {
+    let mut encoder = ComponentEncoder::default();
+    let mut wrap = || {
+        let mut encoder = encoder.validate(true).module(module)?;
+        if imports_wasi {
+            encoder = encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )?;
+        }
+        encoder.encode()
+    };
+    wrap()
+        .map_err(|error| format!("a core module that cannot be turned into a component: {error:#}"))
+}

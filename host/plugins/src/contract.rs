@@ -1,0 +1,201 @@
+//! The versions of the contract that this host speaks.
+//!
+//! A plugin names the version that it was built for in its imports and exports
+//! (`epicenter:workspace/guest@0.1.0`). Each released version is frozen: its WIT has a folder in
+//! `wit/`, its bindings a module here, and that module does nothing but translate between the
+//! version's own types and those of `host-workspace`. What a guest may do is written once, in
+//! [`crate::instance`]. To add a version: add the folder and a module, and a variant to [`Version`],
+//! [`Linkers`], [`Prepared`] and [`Guest`]; the compiler names the places.
+
+mod v0_1_0;
+
+use host_workspace::{ActionError, Change, Definition, Parsed};
+use wasmtime::Store;
+use wasmtime::component::{Component, Linker, types};
+
+use crate::instance::State;
+
+/// The name under which all versions are published.
+const PACKAGE: &str = "epicenter:workspace";
+
+/// A version that this host speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V0_1_0,
+}
+
+const SPOKEN: &[(Version, &str)] = &[(Version::V0_1_0, "0.1.0")];
+
+/// What this host offers to plugins beside the contract, as prefixes of interface names.
+const WASI: &[&str] =
+    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+/// Finds out for which version of the contract a component was built, without running any of it. The
+/// error says what is wrong with the file and what would mend it.
+pub(crate) fn recognise(
+    engine: &wasmtime::Engine,
+    component: &Component,
+) -> Result<Version, String> {
+    let ty = component.component_type();
+    let mut versions = Vec::new();
+    let mut guest = false;
+    let names = ty.imports(engine).map(|(name, _)| (name, false));
+    for (name, is_export) in names.chain(ty.exports(engine).map(|(name, _)| (name, true))) {
+        let Some((interface, version)) = ours(name) else {
+            continue;
+        };
+        guest |= is_export && interface == "guest";
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let spoken = SPOKEN.iter().map(|(_, text)| *text).collect::<Vec<_>>().join(", ");
+    let found = match versions.as_slice() {
+        [] => {
+            return Err(format!(
+                "a component, but not of a workspace: it exports no {PACKAGE}/guest; build it against \
+                 wit/ of this project, version {spoken}"
+            ));
+        }
+        [version] => *version,
+        several => {
+            return Err(format!(
+                "mixes the versions {} of {PACKAGE}; build all of it against one that this host \
+                 speaks: {spoken}",
+                several.join(" and ")
+            ));
+        }
+    };
+    let Some((version, text)) = SPOKEN.iter().find(|(_, text)| *text == found) else {
+        return Err(format!(
+            "built for {PACKAGE}@{found}, but this host speaks {spoken}; build it against that version, \
+             or use a host that speaks {found}"
+        ));
+    };
+    if !guest {
+        return Err(format!("does not export {PACKAGE}/guest@{text}; every plugin must"));
+    }
+    Ok(*version)
+}
+
+/// Splits `epicenter:workspace/guest@0.1.0` into `guest` and `0.1.0`.
+fn ours(name: &str) -> Option<(&str, &str)> {
+    let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(rest.split_once('@').unwrap_or((rest, "(none)")))
+}
+
+/// One linker for each version, made once.
+pub(crate) struct Linkers {
+    v0_1_0: Linker<State>,
+}
+
+impl Linkers {
+    pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
+        let mut v0_1_0 = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut v0_1_0)?;
+        v0_1_0::add_to_linker(&mut v0_1_0)?;
+        Ok(Self { v0_1_0 })
+    }
+
+    /// Resolves the component's imports, once for all of its instances.
+    pub(crate) fn prepare(
+        &self,
+        version: Version,
+        component: &Component,
+    ) -> Result<Prepared, String> {
+        let linker = match version {
+            Version::V0_1_0 => &self.v0_1_0,
+        };
+        let engine = linker.engine();
+        for (name, item) in component.component_type().imports(engine) {
+            let known = ours(name).is_some() || WASI.iter().any(|prefix| name.starts_with(prefix));
+            // A type alone asks nothing of the host.
+            if !known && !matches!(item.ty, types::ComponentItem::Type(_)) {
+                return Err(format!(
+                    "imports {name}, which this host does not provide; it provides tables, kv, log and \
+                     context of {PACKAGE}, and WASI 0.2 without files, network and environment"
+                ));
+            }
+        }
+        match version {
+            Version::V0_1_0 => linker
+                .instantiate_pre(component)
+                .and_then(v0_1_0::WorkspacePre::new)
+                .map(Prepared::V0_1_0)
+                .map_err(|error| format!("does not fit the contract: {error:#}")),
+        }
+    }
+}
+
+/// A component that is ready to be instantiated.
+pub(crate) enum Prepared {
+    V0_1_0(v0_1_0::WorkspacePre<State>),
+}
+
+impl Prepared {
+    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+        match self {
+            Self::V0_1_0(prepared) => prepared.instantiate_async(store).await.map(Guest::V0_1_0),
+        }
+    }
+}
+
+/// The exports of one instance, in the host's own types.
+pub(crate) enum Guest {
+    V0_1_0(v0_1_0::Workspace),
+}
+
+impl Guest {
+    /// The definition, or what in it could not be read.
+    pub(crate) async fn define(
+        &self,
+        store: &mut Store<State>,
+    ) -> wasmtime::Result<Result<Definition, String>> {
+        match self {
+            Self::V0_1_0(guest) => v0_1_0::define(guest, store).await,
+        }
+    }
+
+    pub(crate) async fn parse_rows(
+        &self,
+        store: &mut Store<State>,
+        table: &str,
+        rows: &[String],
+    ) -> wasmtime::Result<Vec<Parsed>> {
+        match self {
+            Self::V0_1_0(guest) => v0_1_0::parse_rows(guest, store, table, rows).await,
+        }
+    }
+
+    pub(crate) async fn parse_kv(
+        &self,
+        store: &mut Store<State>,
+        key: &str,
+        value: String,
+    ) -> wasmtime::Result<Parsed> {
+        match self {
+            Self::V0_1_0(guest) => v0_1_0::parse_kv(guest, store, key, value).await,
+        }
+    }
+
+    pub(crate) async fn check_change(
+        &self,
+        store: &mut Store<State>,
+        change: Change,
+    ) -> wasmtime::Result<Result<(), Vec<host_workspace::Issue>>> {
+        match self {
+            Self::V0_1_0(guest) => v0_1_0::check_change(guest, store, change).await,
+        }
+    }
+
+    pub(crate) async fn run_action(
+        &self,
+        store: &mut Store<State>,
+        path: &str,
+        input: String,
+    ) -> wasmtime::Result<Result<String, ActionError>> {
+        match self {
+            Self::V0_1_0(guest) => v0_1_0::run_action(guest, store, path, input).await,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! `epicenter:workspace@0.1.0`: its bindings, and the translation to the host's own types.
+
+use host_workspace::definition as host;
+use host_workspace::transaction::{Filter, Operator, Order, Query};
+use host_workspace::{ActionError, Change, Issue, Operation, Parsed};
+use serde_json::Value;
+use wasmtime::Store;
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::instance::State;
+use crate::log::Level;
+
+wasmtime::component::bindgen!({
+    path: "../../wit/0.1.0",
+    world: "workspace",
+    imports: {
+        "epicenter:workspace/tables.put": async | trappable,
+        "epicenter:workspace/tables.update": async | trappable,
+        "epicenter:workspace/tables.delete": async | trappable,
+        "epicenter:workspace/kv.set": async | trappable,
+        "epicenter:workspace/kv.delete": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+});
+
+use epicenter::workspace::{context, kv, log, tables, types};
+use exports::epicenter::workspace::guest;
+
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    Workspace::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+// What the host asks of the guest.
+
+pub(super) async fn define(
+    guest: &Workspace,
+    store: &mut Store<State>,
+) -> wasmtime::Result<Result<host::Definition, String>> {
+    let definition = guest.epicenter_workspace_guest().call_define(store).await?;
+    Ok(definition_of(definition))
+}
+
+pub(super) async fn parse_rows(
+    guest: &Workspace,
+    store: &mut Store<State>,
+    table: &str,
+    rows: &[String],
+) -> wasmtime::Result<Vec<Parsed>> {
+    let parsed = guest.epicenter_workspace_guest().call_parse_rows(store, table, rows).await?;
+    Ok(parsed.into_iter().map(|row| row.map_err(issues_of)).collect())
+}
+
+pub(super) async fn parse_kv(
+    guest: &Workspace,
+    store: &mut Store<State>,
+    key: &str,
+    value: String,
+) -> wasmtime::Result<Parsed> {
+    let parsed = guest.epicenter_workspace_guest().call_parse_kv(store, key, &value).await?;
+    Ok(parsed.map_err(issues_of))
+}
+
+pub(super) async fn check_change(
+    guest: &Workspace,
+    store: &mut Store<State>,
+    change: Change,
+) -> wasmtime::Result<Result<(), Vec<Issue>>> {
+    let change = types::Change {
+        table: change.table,
+        operation: match change.operation {
+            Operation::Create => types::Operation::Create,
+            Operation::Update => types::Operation::Update,
+            Operation::Delete => types::Operation::Delete,
+        },
+        id: change.id,
+        old: change.old,
+        new: change.new,
+        caller: change.caller.map(caller_to),
+    };
+    let checked = guest.epicenter_workspace_guest().call_check_change(store, &change).await?;
+    Ok(checked.map_err(issues_of))
+}
+
+pub(super) async fn run_action(
+    guest: &Workspace,
+    store: &mut Store<State>,
+    path: &str,
+    input: String,
+) -> wasmtime::Result<Result<String, ActionError>> {
+    let result = guest.epicenter_workspace_guest().call_run_action(store, path, &input).await?;
+    Ok(result.map_err(error_of))
+}
+
+fn definition_of(definition: guest::WorkspaceDefinition) -> Result<host::Definition, String> {
+    let tables = definition.tables.into_iter().map(|table| {
+        Ok(host::TableDefinition {
+            versions: schemas(&format!("table {:?}", table.name), table.versions)?,
+            name: table.name,
+            documents: table
+                .documents
+                .into_iter()
+                .map(|document| host::DocumentDefinition {
+                    name: document.name,
+                    guid_column: document.guid_column,
+                    updated_at_column: document.updated_at_column,
+                })
+                .collect(),
+            checks_changes: table.checks_changes,
+        })
+    });
+    let kv = definition.kv.into_iter().map(|kv| {
+        let versions = schemas(&format!("kv key {:?}", kv.key), kv.versions)?;
+        Ok(host::KvDefinition { key: kv.key, versions })
+    });
+    let awareness = definition.awareness.into_iter().map(|field| {
+        let schema = json(&format!("awareness field {:?}", field.name), &field.schema)?;
+        Ok(host::AwarenessField { name: field.name, schema })
+    });
+    let actions = definition.actions.into_iter().map(|action| {
+        let schema = |what: &str, text: Option<String>| {
+            text.map(|text| json(&format!("{what} of action {:?}", action.path), &text)).transpose()
+        };
+        Ok(host::ActionDefinition {
+            kind: match action.kind {
+                guest::ActionKind::Query => host::ActionKind::Query,
+                guest::ActionKind::Mutation => host::ActionKind::Mutation,
+            },
+            input: schema("input", action.input)?,
+            output: schema("output", action.output)?,
+            description: action.description,
+            path: action.path,
+        })
+    });
+    Ok(host::Definition {
+        id: definition.id,
+        title: definition.title,
+        version: definition.version,
+        tables: tables.collect::<Result<_, String>>()?,
+        kv: kv.collect::<Result<_, String>>()?,
+        awareness: awareness.collect::<Result<_, String>>()?,
+        actions: actions.collect::<Result<_, String>>()?,
+    })
+}
+
+fn schemas(item: &str, versions: Vec<String>) -> Result<Vec<Value>, String> {
+    let schema =
+        |(index, text): (usize, String)| json(&format!("{item}, version {}", index + 1), &text);
+    versions.into_iter().enumerate().map(schema).collect()
+}
+
+fn json(item: &str, text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("{item}: the schema is not JSON: {error}"))
+}
+
+// What the guest asks of the host.
+
+/// Turns the host's answer into the contract's, and lets a trap through.
+type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
+
+fn answer<T>(result: wasmtime::Result<Result<T, ActionError>>) -> Answer<T> {
+    result.map(|answer| answer.map_err(error_to))
+}
+
+impl types::Host for State {}
+
+impl tables::Host for State {
+    fn get(&mut self, table: String, id: String) -> Answer<Option<String>> {
+        answer(self.table_get(&table, &id))
+    }
+
+    fn list(&mut self, table: String, query: tables::Query) -> Answer<tables::Page> {
+        let query = match query_of(query) {
+            Ok(query) => query,
+            Err(error) => return Ok(Err(error_to(error))),
+        };
+        answer(self.table_list(&table, &query))
+            .map(|page| page.map(|page| tables::Page { rows: page.rows, next: page.next }))
+    }
+
+    fn count(&mut self, table: String, filters: Vec<tables::Filter>) -> Answer<u64> {
+        let filters = match filters.into_iter().map(filter_of).collect::<Result<Vec<_>, _>>() {
+            Ok(filters) => filters,
+            Err(error) => return Ok(Err(error_to(error))),
+        };
+        answer(self.table_count(&table, &filters))
+    }
+
+    async fn put(&mut self, table: String, row: String) -> Answer<String> {
+        answer(self.table_put(&table, &row).await)
+    }
+
+    async fn update(&mut self, table: String, id: String, fields: String) -> Answer<String> {
+        answer(self.table_update(&table, &id, &fields).await)
+    }
+
+    async fn delete(&mut self, table: String, id: String) -> Answer<bool> {
+        answer(self.table_delete(&table, &id).await)
+    }
+}
+
+impl kv::Host for State {
+    fn get(&mut self, key: String) -> Answer<Option<String>> {
+        answer(self.kv_get(&key))
+    }
+
+    async fn set(&mut self, key: String, value: String) -> Answer<()> {
+        answer(self.kv_set(&key, &value).await)
+    }
+
+    async fn delete(&mut self, key: String) -> Answer<bool> {
+        answer(self.kv_delete(&key).await)
+    }
+}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.log(level, &message);
+        Ok(())
+    }
+}
+
+impl context::Host for State {
+    fn caller(&mut self) -> wasmtime::Result<Option<types::Caller>> {
+        Ok(self.call().caller().cloned().map(caller_to))
+    }
+
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.call().now)
+    }
+
+    fn random_id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.random_id())
+    }
+
+    fn random_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.random_u64())
+    }
+
+    fn request_id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.call().request_id.to_string())
+    }
+}
+
+fn query_of(query: tables::Query) -> Result<Query, ActionError> {
+    let order = |order: tables::Order| Order { field: order.field, descending: order.descending };
+    Ok(Query {
+        filters: query.filters.into_iter().map(filter_of).collect::<Result<_, _>>()?,
+        sort: query.sort.into_iter().map(order).collect(),
+        limit: query.limit,
+        cursor: query.cursor,
+    })
+}
+
+fn filter_of(filter: tables::Filter) -> Result<Filter, ActionError> {
+    let value = serde_json::from_str(&filter.value).map_err(|error| {
+        let message = format!("the value of a filter on {:?} is not JSON: {error}", filter.field);
+        ActionError::Invalid(vec![Issue::at(&filter.field, message)])
+    })?;
+    let operator = match filter.operator {
+        tables::Operator::Eq => Operator::Eq,
+        tables::Operator::Ne => Operator::Ne,
+        tables::Operator::Gt => Operator::Gt,
+        tables::Operator::Gte => Operator::Gte,
+        tables::Operator::Lt => Operator::Lt,
+        tables::Operator::Lte => Operator::Lte,
+        tables::Operator::In => Operator::In,
+        tables::Operator::Contains => Operator::Contains,
+        tables::Operator::Prefix => Operator::Prefix,
+        tables::Operator::Exists => Operator::Exists,
+    };
+    Ok(Filter { field: filter.field, operator, value })
+}
+
+fn caller_to(caller: host::Caller) -> types::Caller {
+    types::Caller { id: caller.id, email: caller.email, name: caller.name }
+}
+
+fn issues_of(issues: Vec<types::Issue>) -> Vec<Issue> {
+    issues.into_iter().map(|issue| Issue { path: issue.path, message: issue.message }).collect()
+}
+
+fn error_of(error: types::Error) -> ActionError {
+    match error {
+        types::Error::NotFound => ActionError::NotFound,
+        types::Error::Invalid(issues) => ActionError::Invalid(issues_of(issues)),
+        types::Error::Denied(reason) => ActionError::Denied(reason),
+        types::Error::Failed(reason) => ActionError::Failed(reason),
+    }
+}
+
+fn error_to(error: ActionError) -> types::Error {
+    match error {
+        ActionError::NotFound => types::Error::NotFound,
+        ActionError::Invalid(issues) => types::Error::Invalid(
+            issues
+                .into_iter()
+                .map(|issue| types::Issue { path: issue.path, message: issue.message })
+                .collect(),
+        ),
+        ActionError::Denied(reason) => types::Error::Denied(reason),
+        ActionError::Failed(reason) => types::Error::Failed(reason),
+    }
+}

@@ -1,0 +1,333 @@
+//! One instance of a plugin, and what its guest may do during a call.
+//!
+//! An instance serves one call at a time. The call decides what the guest may touch: `define` and the
+//! parsing of rows see no data, `check-change` may read, an action may do what its transaction
+//! allows. All of that is checked here, in the host's own types, whatever the version of the contract.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use host_workspace::transaction::{Filter, Page, Query};
+use host_workspace::{ActionError, Caller, Issue, Transaction};
+use parking_lot::Mutex;
+use rand::RngExt;
+use wasmtime::Store;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use crate::contract::Guest;
+use crate::engine::Heavy;
+use crate::limits::Limits;
+use crate::log::{Level, Log};
+use crate::wasi;
+
+/// A guest with its memory, between calls or in one.
+pub(crate) struct Instance {
+    pub(crate) store: Store<State>,
+    pub(crate) guest: Guest,
+    /// Calls served.
+    pub(crate) calls: u64,
+}
+
+/// What a call may do with the workspace's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Access {
+    Nothing,
+    Read,
+    /// As far as the transaction allows: a query's refuses writes itself.
+    Write,
+}
+
+/// One call of the host into the guest.
+pub(crate) struct Call {
+    /// `parse-rows of posts`, `action posts/publish`.
+    pub(crate) name: String,
+    pub(crate) access: Access,
+    pub(crate) data: Option<Arc<Transaction>>,
+    /// Unix ms; the same for the whole call.
+    pub(crate) now: u64,
+    pub(crate) request_id: Arc<str>,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Present once the call has run for long.
+    pub(crate) heavy: Option<Heavy>,
+    host_calls: usize,
+}
+
+impl Call {
+    pub(crate) fn new(
+        name: String,
+        access: Access,
+        data: Option<Arc<Transaction>>,
+        deadline: Instant,
+    ) -> Self {
+        let (now, request_id) = match &data {
+            Some(data) => (data.now(), data.request_id().into()),
+            None => (unix_ms(), "".into()),
+        };
+        let started = Instant::now();
+        Self { name, access, data, now, request_id, started, deadline, heavy: None, host_calls: 0 }
+    }
+
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.data.as_ref().and_then(|data| data.caller())
+    }
+}
+
+/// What the host keeps for one instance.
+pub(crate) struct State {
+    pub(crate) memory: Memory,
+    log: Arc<Mutex<Log>>,
+    limits: Arc<Limits>,
+    call: Call,
+    wasi: WasiCtx,
+    resources: ResourceTable,
+}
+
+/// What `tables` and `kv` answer: the outer error ends the call, the inner one is the guest's to
+/// handle.
+type Answer<T> = wasmtime::Result<Result<T, ActionError>>;
+
+impl State {
+    pub(crate) fn new(limits: Arc<Limits>, log: Log, memory: Memory, call: Call) -> Self {
+        let log = Arc::new(Mutex::new(log));
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(limits.resources);
+        let wasi = wasi::context(&log);
+        let mut state = Self { memory, log, limits, call, wasi, resources };
+        state.begin_log();
+        state
+    }
+
+    /// Starts another call.
+    pub(crate) fn begin(&mut self, call: Call) {
+        self.call = call;
+        self.memory.refused = None;
+        self.begin_log();
+    }
+
+    /// Ends the call: lets go of its transaction, and writes the rest of its log.
+    pub(crate) fn end(&mut self) {
+        self.call.data = None;
+        self.call.access = Access::Nothing;
+        self.call.heavy = None;
+        self.log.lock().end();
+    }
+
+    /// What the guest said last in this call.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let mut log = self.log.lock();
+        log.end();
+        log.last_words()
+    }
+
+    pub(crate) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    pub(crate) fn call_mut(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn begin_log(&mut self) {
+        self.log.lock().begin(self.call.name.clone(), self.call.request_id.clone());
+    }
+
+    pub(crate) fn log(&mut self, level: Level, message: &str) {
+        self.log.lock().write(level, message);
+    }
+
+    pub(crate) fn random_u64(&mut self) -> u64 {
+        rand::rng().random()
+    }
+
+    /// 21 characters of 6 bits.
+    pub(crate) fn random_id(&mut self) -> String {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits: [u8; 21] = rand::rng().random();
+        bits.iter().map(|bits| char::from(ALPHABET[usize::from(bits & 63)])).collect()
+    }
+
+    pub(crate) fn table_get(&mut self, table: &str, id: &str) -> Answer<Option<String>> {
+        self.with(Access::Read, |data| data.get(table, id))
+    }
+
+    pub(crate) fn table_list(&mut self, table: &str, query: &Query) -> Answer<Page> {
+        self.with(Access::Read, |data| data.list(table, query))
+    }
+
+    pub(crate) fn table_count(&mut self, table: &str, filters: &[Filter]) -> Answer<u64> {
+        self.with(Access::Read, |data| data.count(table, filters))
+    }
+
+    pub(crate) async fn table_put(&mut self, table: &str, row: &str) -> Answer<String> {
+        match self.writable(row)? {
+            Ok(data) => Ok(data.put(table, row).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    pub(crate) async fn table_update(
+        &mut self,
+        table: &str,
+        id: &str,
+        fields: &str,
+    ) -> Answer<String> {
+        match self.writable(fields)? {
+            Ok(data) => Ok(data.update(table, id, fields).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    pub(crate) async fn table_delete(&mut self, table: &str, id: &str) -> Answer<bool> {
+        match self.writable("")? {
+            Ok(data) => Ok(data.delete(table, id).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    pub(crate) fn kv_get(&mut self, key: &str) -> Answer<Option<String>> {
+        self.with(Access::Read, |data| data.kv_get(key))
+    }
+
+    pub(crate) async fn kv_set(&mut self, key: &str, value: &str) -> Answer<()> {
+        match self.writable(value)? {
+            Ok(data) => Ok(data.kv_set(key, value).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    pub(crate) async fn kv_delete(&mut self, key: &str) -> Answer<bool> {
+        match self.writable("")? {
+            Ok(data) => Ok(data.kv_delete(key).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        access: Access,
+        ask: impl FnOnce(&Arc<Transaction>) -> Result<T, ActionError>,
+    ) -> Answer<T> {
+        Ok(self.data(access)?.and_then(|data| ask(&data)))
+    }
+
+    fn writable(&mut self, value: &str) -> Answer<Arc<Transaction>> {
+        let limit = self.limits.row_bytes;
+        if value.len() > limit {
+            let message = format!("is {} bytes of JSON; {limit} is the most", value.len());
+            return Ok(Err(ActionError::Invalid(vec![Issue::whole(message)])));
+        }
+        self.data(Access::Write)
+    }
+
+    /// The transaction, when this call may use it so. Counts the host calls of this call.
+    fn data(&mut self, access: Access) -> Answer<Arc<Transaction>> {
+        let limit = self.limits.host_calls;
+        self.call.host_calls += 1;
+        if self.call.host_calls > limit {
+            return Err(wasmtime::Error::msg(format!(
+                "it called tables and kv more than {limit} times in one call"
+            )));
+        }
+        let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
+        match &self.call.data {
+            _ if self.call.access == Access::Nothing => {
+                denied("tables and kv can be used in actions and in check-change only")
+            }
+            _ if self.call.access < access => denied(
+                "check-change may read tables and kv, and not write them; write in the action",
+            ),
+            Some(data) => Ok(Ok(data.clone())),
+            None => denied("this call has no workspace to read from"),
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+/// Holds an instance to its share of memory, and its plugin to its own.
+pub(crate) struct Memory {
+    used: usize,
+    max: usize,
+    max_elements: usize,
+    of_plugin: Arc<AtomicUsize>,
+    max_of_plugin: usize,
+    /// Which limit this call ran into.
+    pub(crate) refused: Option<String>,
+}
+
+impl Memory {
+    /// `of_plugin` counts the bytes of all instances of the plugin.
+    pub(crate) fn new(limits: &Limits, of_plugin: Arc<AtomicUsize>) -> Self {
+        Self {
+            used: 0,
+            max: limits.memory,
+            max_elements: limits.table_elements,
+            of_plugin,
+            max_of_plugin: limits.plugin_memory,
+            refused: None,
+        }
+    }
+
+    /// Bytes of linear memory that the instance has.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl wasmtime::ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let mib = |bytes: usize| bytes >> 20;
+        if self.used.saturating_add(growth) > self.max {
+            self.refused = Some(format!("an instance may use {} MiB of memory", mib(self.max)));
+            return Ok(false);
+        }
+        let before = self.of_plugin.fetch_add(growth, Ordering::Relaxed);
+        if before.saturating_add(growth) > self.max_of_plugin {
+            self.of_plugin.fetch_sub(growth, Ordering::Relaxed);
+            self.refused = Some(format!(
+                "all instances of a plugin may use {} MiB of memory",
+                mib(self.max_of_plugin)
+            ));
+            return Ok(false);
+        }
+        self.used += growth;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let fits = desired <= self.max_elements;
+        if !fits {
+            self.refused = Some(format!("a table may have {} elements", self.max_elements));
+        }
+        Ok(fits)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.of_plugin.fetch_sub(self.used, Ordering::Relaxed);
+    }
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

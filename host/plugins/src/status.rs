@@ -1,0 +1,57 @@
+//! What is known about each file in the plugins folder, for people and for consoles.
+
+use serde::Serialize;
+
+use crate::plugin::LastError;
+
+/// The state of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginState {
+    /// Its workspace is served, by this version of the file or by the one before.
+    Serving,
+    /// No version of it could be loaded.
+    Failed,
+    /// Its first version is being loaded.
+    Loading,
+}
+
+/// One file in the plugins folder.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginStatus {
+    /// The file's name.
+    pub file: String,
+    /// Whether it is served.
+    pub state: PluginState,
+    /// The workspace that it serves.
+    pub workspace: Option<String>,
+    /// The plugin's own version; none where it has none.
+    pub version: Option<String>,
+    /// SHA-256 of the version that is served, in hex.
+    pub hash: Option<String>,
+    /// Bytes of the version that is served.
+    pub size: Option<u64>,
+    /// When it was loaded, in Unix ms.
+    pub loaded_at: Option<u64>,
+    /// How long loading took, from reading the file to serving the workspace, in ms.
+    pub took_ms: Option<u64>,
+    /// Whether it was compiled before.
+    pub from_cache: Option<bool>,
+    /// Rows in its tables when it was loaded.
+    pub rows: Option<usize>,
+    /// How many of them it found invalid.
+    pub invalid: Option<usize>,
+    /// Calls into the guest since it was loaded.
+    pub calls: u64,
+    /// How many of them ended with a fault.
+    pub errors: u64,
+    /// The newest fault.
+    pub last_error: Option<LastError>,
+    /// Linear memory of all of its instances, in bytes.
+    pub memory: usize,
+    /// Why the newest version of the file could not be loaded.
+    pub error: Option<String>,
+    /// Whether the newest version failed and the one before keeps serving.
+    pub stale: bool,
+}

@@ -1,0 +1,106 @@
+//! The WASI that language runtimes need to start: harmless, and the same for all.
+//!
+//! No directory is open, no environment, no arguments, no network, no name lookup. Clocks tick in
+//! milliseconds, too coarse to time another tenant's work by. Random bytes are real. What is
+//! written to stdout and stderr becomes log lines of the plugin.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
+
+use crate::log::{Log, Stdio};
+
+/// What a guest may write at once. One page of a pipe: more only costs memory.
+const WRITE_AT_ONCE: usize = 64 << 10;
+
+/// Random bytes in one call. A guest seeds itself with 32; an unbounded count would be memory of ours.
+const RANDOM_AT_ONCE: u64 = 64 << 10;
+
+/// The context of one instance, whose output goes to `log`.
+pub(crate) fn context(log: &Arc<Mutex<Log>>) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(LogStream { log: log.clone(), stream: Stdio::Out })
+        .stderr(LogStream { log: log.clone(), stream: Stdio::Err })
+        .wall_clock(CoarseClock(Instant::now()))
+        .monotonic_clock(CoarseClock(Instant::now()))
+        .max_random_size(RANDOM_AT_ONCE)
+        // The defaults deny these; said here so that a change of the defaults changes nothing.
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .build()
+}
+
+/// Time in whole milliseconds; the monotonic one counts from when the instance was made.
+struct CoarseClock(Instant);
+
+impl HostWallClock for CoarseClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::new(now.as_secs(), now.subsec_millis() * 1_000_000)
+    }
+}
+
+impl HostMonotonicClock for CoarseClock {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_mul(1_000_000)
+    }
+}
+
+#[derive(Clone)]
+struct LogStream {
+    log: Arc<Mutex<Log>>,
+    stream: Stdio,
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    // Only WASI 0.3 would ask for this one, and it is not linked.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait::async_trait]
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.lock().stdio(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_AT_ONCE)
+    }
+}
