@@ -234,14 +234,14 @@ fn run(seed: u64, shape: Shape) {
 
 #[test]
 fn pushes_and_deletions_end_equal_and_in_the_same_order() {
-    for seed in seeds(60) {
+    for seed in seeds(120) {
         with_seed(seed, || run(seed, Shape::Pushes));
     }
 }
 
 #[test]
 fn everything_that_yrs_offers_ends_equal() {
-    for seed in seeds(60) {
+    for seed in seeds(120) {
         with_seed(seed, || run(seed, Shape::Everything));
     }
 }
