@@ -1,0 +1,138 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+use host_sync::Limits;
+
+use crate::{HubConfig, LocalConfig};
+
+/// Hosts workspaces that ship as WASM components: tables as REST, documents as rooms that sync in
+/// real time, actions as endpoints.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// Which server to start: `local` serves the workspaces in the plugins folder, `hub` relays
+    /// rooms between devices.
+    #[arg(long, value_enum, default_value_t = Mode::Hub)]
+    pub mode: Mode,
+    /// Port to listen on; 0 takes any that is free.
+    #[arg(long, env = "PORT", default_value_t = 3913)]
+    pub port: u16,
+    /// Address to listen on. The default is reached from this machine only.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+    /// Folder for everything that is kept.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+    /// Folder of the workspaces' .wasm files; it is watched for changes. Local mode only.
+    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    pub plugins: PathBuf,
+    /// Origin of web pages that may use this server; give it again for more of them. Pages that
+    /// the server itself serves always may.
+    #[arg(long = "allow-origin", value_name = "ORIGIN", default_value = "tauri://localhost")]
+    pub allowed_origins: Vec<String>,
+    /// Bounds on rooms.
+    #[command(flatten, next_help_heading = "Limits of rooms")]
+    pub rooms: RoomArgs,
+}
+
+/// Which server to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The coordination server between devices.
+    Hub,
+    /// The server close to the data.
+    Local,
+}
+
+/// Bounds on rooms; `Limits` of `host-sync` says why the defaults are what they are.
+#[derive(Debug, Args)]
+pub struct RoomArgs {
+    /// Seconds that a room stays in memory when nobody uses it.
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().idle_timeout.as_secs_f64())]
+    room_idle_timeout: f64,
+    /// Rooms in memory at once.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().rooms)]
+    max_rooms: usize,
+    /// Sockets at once.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
+    max_connections: usize,
+    /// Sockets at once from one address.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_address)]
+    max_connections_per_address: usize,
+    /// Bytes of one message, and of a POSTed update.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().frame_bytes)]
+    max_frame_bytes: usize,
+    /// Memory of one document.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().document_bytes)]
+    max_document_bytes: usize,
+    /// Memory of a document's updates that wait for earlier ones.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().pending_bytes)]
+    max_pending_bytes: usize,
+    /// Presence states in one room.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().awareness.states)]
+    max_awareness_states: usize,
+    /// Bytes of one presence state.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().awareness.state_bytes)]
+    max_awareness_bytes: usize,
+}
+
+impl RoomArgs {
+    fn limits(&self) -> Limits {
+        let mut limits = Limits {
+            // A day at least fits; what is negative or no number counts as none.
+            idle_timeout: Duration::try_from_secs_f64(self.room_idle_timeout).unwrap_or_default(),
+            rooms: self.max_rooms,
+            connections: self.max_connections,
+            connections_per_address: self.max_connections_per_address,
+            frame_bytes: self.max_frame_bytes,
+            document_bytes: self.max_document_bytes,
+            pending_bytes: self.max_pending_bytes,
+            ..Limits::default()
+        };
+        limits.awareness.states = self.max_awareness_states;
+        limits.awareness.state_bytes = self.max_awareness_bytes;
+        limits
+    }
+}
+
+impl Cli {
+    /// What the command line asks of a local server.
+    pub fn local(&self) -> LocalConfig {
+        LocalConfig {
+            address: self.address(),
+            plugins: self.plugins.clone(),
+            data_dir: self.data_dir.clone(),
+            allowed_origins: self.allowed_origins.clone(),
+            rooms: self.rooms.limits(),
+        }
+    }
+
+    /// What the command line asks of a hub.
+    pub fn hub(&self) -> HubConfig {
+        HubConfig {
+            address: self.address(),
+            data_dir: self.data_dir.clone(),
+            allowed_origins: self.allowed_origins.clone(),
+            rooms: self.rooms.limits(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,109 @@
+//! The server close to the data: workspaces from plugins, their tables, actions and rooms.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use host_plugins::{Plugins, PluginsConfig};
+use host_workspace::Workspaces;
+use serde_json::{Value, json};
+
+use crate::origins::Origins;
+use crate::serve::{DataFolder, Running, StartError};
+
+/// What a local server is started with.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Folder of the workspaces' .wasm files.
+    pub plugins: PathBuf,
+    /// Folder for everything that is kept.
+    pub data_dir: PathBuf,
+    /// Origins of web pages that may use the server.
+    pub allowed_origins: Vec<String>,
+    /// Bounds on rooms.
+    pub rooms: host_sync::Limits,
+}
+
+/// A local server that is running.
+pub struct LocalServer {
+    /// The running server.
+    pub running: Running,
+    /// Its plugins.
+    pub plugins: Plugins,
+    /// The workspaces that they serve.
+    pub workspaces: Workspaces,
+    /// What it was started with.
+    pub config: LocalConfig,
+}
+
+#[derive(Clone)]
+struct Context {
+    plugins: Plugins,
+    workspaces: Workspaces,
+}
+
+impl LocalServer {
+    /// Opens the storage, loads the plugins, and only then listens: whoever gets an answer gets
+    /// it from a server that is complete.
+    pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
+        let origins = Origins::new(&config.allowed_origins)?;
+        let data = DataFolder::open(&config.data_dir)?;
+        let rooms = data.rooms(config.rooms.clone())?;
+        let workspaces = Workspaces::new(rooms.clone());
+        let cache = data.path().join("cache");
+        let plugins =
+            Plugins::open(PluginsConfig::new(&config.plugins, cache), workspaces.clone()).await?;
+        let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone() };
+        let routes = Router::new()
+            .route("/", get(discovery))
+            .route("/plugins", get(status))
+            .with_state(context)
+            .nest("/workspaces", workspaces.router())
+            .nest("/rooms", host_sync::router(rooms.clone(), Arc::new(host_sync::Open)));
+        let running = Running::start(
+            config.address,
+            routes,
+            origins,
+            rooms,
+            Some(plugins.clone()),
+            data,
+        )
+        .await?;
+        Ok(Self { running, plugins, workspaces, config })
+    }
+}
+
+/// What the server is and has. It needs no token, so it says of a plugin what its author must
+/// know, and nothing of what is in the tables.
+async fn discovery(State(context): State<Context>) -> Json<Value> {
+    let definitions = context.workspaces.definitions();
+    let actions = definitions.iter().flat_map(|definition| {
+        definition.actions.iter().map(|action| format!("{}/{}", definition.id, action.path))
+    });
+    let plugins = context.plugins.status().into_iter().map(|plugin| {
+        json!({
+            "file": plugin.file,
+            "state": plugin.state,
+            "workspace": plugin.workspace,
+            "stale": plugin.stale,
+            "error": plugin.error,
+        })
+    });
+    Json(json!({
+        "name": "Epicenter Local",
+        "version": env!("CARGO_PKG_VERSION"),
+        "mode": "local",
+        "workspaces": definitions.iter().map(|definition| &definition.id).collect::<Vec<_>>(),
+        "actions": actions.collect::<Vec<_>>(),
+        "plugins": plugins.collect::<Vec<_>>(),
+    }))
+}
+
+async fn status(State(context): State<Context>) -> Json<Value> {
+    Json(json!({ "data": context.plugins.status() }))
+}

@@ -1,0 +1,119 @@
+//! What a server says when it has started.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anstream::println;
+use anstyle::{AnsiColor, Reset, Style};
+use host_plugins::PluginStatus;
+use host_workspace::Definition;
+use host_workspace::definition::ActionKind;
+
+use crate::{HubServer, LocalServer};
+
+/// What stands out.
+pub const STRONG: Style = Style::new().bold();
+/// What stands back.
+pub const DIM: Style = Style::new().dimmed();
+/// Where to click.
+pub const LINK: Style = AnsiColor::Cyan.on_default();
+/// What works.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// What does not.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// The end of any of them.
+pub const PLAIN: Reset = Reset;
+
+/// The summary of a local server: every workspace with its tables, actions and room, what was
+/// loaded from where and how long it took, what failed and why.
+pub fn local(server: &LocalServer, took: Duration) {
+    let address = server.running.address();
+    let base = format!("http://{address}");
+    title("Epicenter Local", &base);
+    let definitions = server.workspaces.definitions();
+    let status = server.plugins.status();
+    for definition in &definitions {
+        let plugin =
+            status.iter().find(|plugin| plugin.workspace.as_deref() == Some(&definition.id));
+        workspace(definition, plugin, &base, &format!("ws://{address}"));
+    }
+    for plugin in status.iter().filter(|plugin| plugin.error.is_some()) {
+        let error = plugin.error.as_deref().unwrap_or_default();
+        println!("  {BAD}✗ {}{PLAIN} was not loaded", plugin.file);
+        println!("    {error}\n");
+    }
+    if definitions.is_empty() {
+        println!("  No workspaces yet: drop a .wasm file into {}\n", folder(&server.config.plugins));
+    }
+    println!("  {DIM}plugins{PLAIN}  {}  {DIM}watched: write over a file and it is live{PLAIN}", folder(&server.config.plugins));
+    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    ready(took);
+}
+
+/// The summary of a hub.
+pub fn hub(server: &HubServer, took: Duration) {
+    let address = server.running.address();
+    title("Epicenter Hub", &format!("http://{address}"));
+    println!("  {DIM}rooms{PLAIN}    {LINK}ws://{address}/rooms/{{room}}{PLAIN}");
+    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    if !address.ip().is_loopback() {
+        println!("\n  {BAD}!{PLAIN} {STRONG}anyone who reaches {address} can read and write every room{PLAIN}");
+    }
+    ready(took);
+}
+
+fn title(name: &str, base: &str) {
+    println!("\n  {STRONG}{name}{PLAIN} {}  {LINK}{base}{PLAIN}\n", env!("CARGO_PKG_VERSION"));
+}
+
+fn ready(took: Duration) {
+    println!("\n  {GOOD}ready{PLAIN} in {} ms  {DIM}Ctrl-C stops{PLAIN}\n", took.as_millis());
+}
+
+fn workspace(definition: &Definition, plugin: Option<&PluginStatus>, base: &str, socket: &str) {
+    let id = &definition.id;
+    print_head(definition, plugin);
+    let mut label = "tables";
+    for table in &definition.tables {
+        let url = format!("{base}/workspaces/{id}/tables/{}", table.name);
+        println!("    {DIM}{label:<8}{PLAIN} {:<24} {LINK}{url}{PLAIN}", table.name);
+        label = "";
+    }
+    let mut label = "actions";
+    for action in &definition.actions {
+        let method = match action.kind {
+            ActionKind::Query => "GET",
+            ActionKind::Mutation => "POST",
+        };
+        let url = format!("{base}/workspaces/{id}/actions/{}", action.path);
+        println!("    {DIM}{label:<8}{PLAIN} {method:<4} {:<19} {LINK}{url}{PLAIN}", action.path);
+        label = "";
+    }
+    println!("    {DIM}{:<8}{PLAIN} {:<24} {LINK}{socket}/rooms/{id}{PLAIN}\n", "room", "sync");
+}
+
+fn print_head(definition: &Definition, plugin: Option<&PluginStatus>) {
+    let mut head = format!("  {GOOD}●{PLAIN} {STRONG}{}{PLAIN}", definition.id);
+    if definition.title != definition.id {
+        head += &format!("  {}", definition.title);
+    }
+    println!("{head}");
+    let Some(plugin) = plugin else { return };
+    let mut facts = vec![plugin.file.clone()];
+    facts.extend(plugin.version.as_ref().map(|version| format!("version {version}")));
+    facts.extend(plugin.size.map(|size| format!("{} KiB", size.div_ceil(1024))));
+    if let Some(took) = plugin.took_ms {
+        let how = if plugin.from_cache == Some(true) { "loaded from cache" } else { "compiled" };
+        facts.push(format!("{how} in {took} ms"));
+    }
+    if let Some(rows) = plugin.rows {
+        facts.push(format!("{rows} row{}", if rows == 1 { "" } else { "s" }));
+    }
+    facts.extend(plugin.invalid.filter(|n| *n > 0).map(|n| format!("{n} of them invalid")));
+    println!("    {DIM}{}{PLAIN}", facts.join(", "));
+}
+
+fn folder(path: &Path) -> String {
+    let shown = path.display().to_string();
+    if path.is_relative() && !shown.starts_with('.') { format!("./{shown}") } else { shown }
+}
