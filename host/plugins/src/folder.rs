@@ -502,7 +502,7 @@ impl Folder {
             let logic: Arc<dyn Logic> = new.plugin.clone();
             let mount = AssertUnwindSafe(mounts.mount(logic)).catch_unwind().await;
             let result = mount.unwrap_or_else(|_| {
-                Err(MountError::Storage("the host itself failed; see its log".into()))
+                Err(MountError::Document("the host itself failed; see its log".into()))
             });
             Done::Mounted { file, new, result }
         });

@@ -26,7 +26,7 @@ impl Mounts for Mounting {
     async fn mount(&self, logic: Arc<dyn Logic>) -> Result<Mounted, MountError> {
         let id = logic.definition().id.clone();
         if id == "unmountable" {
-            return Err(MountError::Storage("the disk is full".into()));
+            return Err(MountError::Document("the disk is full".into()));
         }
         let replaced = self.serving.lock().insert(id.clone(), logic).is_some();
         self.history.lock().push(format!("+{id}"));
