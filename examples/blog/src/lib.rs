@@ -32,9 +32,12 @@ fn publish(tx: &Transaction, Id { id }: Id) -> Result<Post> {
 }
 
 fn popular(ctx: &Context, Popular { min }: Popular) -> Result<Vec<Post>> {
-    let published = POSTS.select().filter(field!(Post.published).eq(true));
-    let popular = published.filter(field!(Post.views).gte(min));
-    popular.sort(field!(Post.views).descending()).list(ctx)
+    POSTS
+        .select()
+        .filter(field!(Post.published).eq(true))
+        .filter(field!(Post.views).gte(min))
+        .sort(field!(Post.views).descending())
+        .list(ctx)
 }
 
 fn workspace() -> Workspace {
@@ -42,11 +45,7 @@ fn workspace() -> Workspace {
         .table(
             POSTS
                 .define()
-                .previous(|PostV1 { id, title }| Post {
-                    id,
-                    title,
-                    ..Post::default()
-                })
+                .previous(|PostV1 { id, title }| Post { id, title, ..Post::default() })
                 .rule("title", "must not be empty", |post| !post.title.is_empty()),
         )
         .kv(THEME)

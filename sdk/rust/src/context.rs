@@ -46,8 +46,7 @@ impl Context {
 
     /// Who called, or [`Error::Denied`] for a call without an account.
     pub fn require_caller(&self) -> Result<Caller> {
-        self.caller()
-            .ok_or_else(|| Error::denied("sign in to do this"))
+        self.caller().ok_or_else(|| Error::denied("sign in to do this"))
     }
 
     /// The time, in milliseconds since the Unix epoch, UTC. The same during one call.
@@ -73,9 +72,7 @@ impl Context {
 
 impl Transaction {
     pub(crate) fn new() -> Transaction {
-        Transaction {
-            context: Context::new(),
-        }
+        Transaction { context: Context::new() }
     }
 }
 
@@ -89,10 +86,6 @@ impl Deref for Transaction {
 
 impl From<wit::Caller> for Caller {
     fn from(caller: wit::Caller) -> Caller {
-        Caller {
-            id: caller.id,
-            email: caller.email,
-            name: caller.name,
-        }
+        Caller { id: caller.id, email: caller.email, name: caller.name }
     }
 }

@@ -110,10 +110,7 @@ mod tests {
             Ok(text.parse::<u64>()?)
         }
         assert_eq!(count("7"), Ok(7));
-        assert_eq!(
-            count("x"),
-            Err(Error::failed("invalid digit found in string"))
-        );
+        assert_eq!(count("x"), Err(Error::failed("invalid digit found in string")));
     }
 
     #[test]

@@ -18,10 +18,7 @@ impl Issue {
     /// An issue at a place: a member's name, a [`field!`](crate::field), a list of steps inwards
     /// (`["tags", "0"]`), or `()` for the whole value.
     pub fn new(at: impl Into<FieldPath>, message: impl Into<String>) -> Issue {
-        Issue {
-            path: at.into().0,
-            message: message.into(),
-        }
+        Issue { path: at.into().0, message: message.into() }
     }
 }
 
@@ -84,18 +81,12 @@ impl From<Vec<String>> for FieldPath {
 
 impl From<Issue> for wit::Issue {
     fn from(issue: Issue) -> wit::Issue {
-        wit::Issue {
-            path: issue.path,
-            message: issue.message,
-        }
+        wit::Issue { path: issue.path, message: issue.message }
     }
 }
 
 impl From<wit::Issue> for Issue {
     fn from(issue: wit::Issue) -> Issue {
-        Issue {
-            path: issue.path,
-            message: issue.message,
-        }
+        Issue { path: issue.path, message: issue.message }
     }
 }

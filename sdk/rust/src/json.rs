@@ -67,16 +67,14 @@ fn misfit(path: &Path, text: &str) -> Issue {
         return Issue::new(path, "is not a known field");
     }
     for prefix in ["invalid type: ", "invalid value: "] {
-        if let Some((found, expected)) = text
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.rsplit_once(", expected "))
+        if let Some((found, expected)) =
+            text.strip_prefix(prefix).and_then(|rest| rest.rsplit_once(", expected "))
         {
             return Issue::new(path, format!("must be {}, not {found}", plainly(expected)));
         }
     }
-    if let Some((found, expected)) = text
-        .strip_prefix("unknown variant ")
-        .and_then(|rest| rest.split_once(", expected "))
+    if let Some((found, expected)) =
+        text.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
     {
         return Issue::new(path, format!("must be {expected}, not {found}"));
     }
@@ -85,10 +83,7 @@ fn misfit(path: &Path, text: &str) -> Issue {
 
 /// `title` from ``missing field `title` …``.
 fn quoted_after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    text.strip_prefix(prefix)?
-        .strip_prefix('`')?
-        .split('`')
-        .next()
+    text.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()
 }
 
 /// What a Rust type is called by someone who does not write Rust.
@@ -141,14 +136,8 @@ mod tests {
     fn an_issue_points_at_the_innermost_member_in_plain_words() {
         for (value, expected) in [
             (json!({ "steps": [] }), "title: is required"),
-            (
-                json!({ "title": 7, "steps": [] }),
-                "title: must be a string, not integer `7`",
-            ),
-            (
-                json!({ "title": "Tea", "steps": {} }),
-                "steps: must be a list, not map",
-            ),
+            (json!({ "title": 7, "steps": [] }), "title: must be a string, not integer `7`"),
+            (json!({ "title": "Tea", "steps": {} }), "steps: must be a list, not map"),
             (
                 json!({ "title": "Tea", "steps": [{ "minutes": 1, "heat": "low" }, { "minutes": -1, "heat": "low" }] }),
                 "steps.1.minutes: must be a whole number, 0 or more, not integer `-1`",
@@ -161,10 +150,7 @@ mod tests {
                 json!({ "title": "Tea", "steps": [{ "minutes": 1, "heat": "warm" }] }),
                 "steps.0.heat: must be `low` or `high`, not `warm`",
             ),
-            (
-                json!({ "title": "Tea", "steps": [], "cost": 1 }),
-                "cost: is not a known field",
-            ),
+            (json!({ "title": "Tea", "steps": [], "cost": 1 }), "cost: is not a known field"),
             (json!("Tea"), "must be an object, not string \"Tea\""),
         ] {
             let issue = read::<Recipe>(&value).expect_err("the value does not fit");
@@ -176,14 +162,8 @@ mod tests {
     fn a_whole_number_may_be_written_with_a_fraction_of_zero() {
         for (text, expected) in [
             ("[3.0, -0.0, 7]", Ok(vec![3, 0, 7])),
-            (
-                "[3.5]",
-                Err("0: must be a whole number, not floating point `3.5`"),
-            ),
-            (
-                "[1e300]",
-                Err("0: must be a whole number, not floating point `1e+300`"),
-            ),
+            ("[3.5]", Err("0: must be a whole number, not floating point `3.5`")),
+            ("[1e300]", Err("0: must be a whole number, not floating point `1e+300`")),
         ] {
             let parsed = parse(text).and_then(|value| read::<Vec<i64>>(&value));
             assert_eq!(

@@ -39,18 +39,12 @@ impl<V: Serialize + DeserializeOwned + JsonSchema + 'static> Key<V> {
     /// (`[A-Za-z0-9][A-Za-z0-9_.-]*`, at most 64 bytes) does not compile as a constant.
     pub const fn new(key: &'static str) -> Key<V> {
         assert_name(key);
-        Key {
-            key,
-            value: PhantomData,
-        }
+        Key { key, value: PhantomData }
     }
 
     /// Says more about the value than its type does.
     pub fn define(self) -> KeyDefinition<V> {
-        KeyDefinition {
-            key: self.key,
-            versions: Versions::new(),
-        }
+        KeyDefinition { key: self.key, versions: Versions::new() }
     }
 
     /// The value; `None` when it was never set.
@@ -102,8 +96,7 @@ impl<V: Serialize + DeserializeOwned + JsonSchema + 'static> KeyDefinition<V> {
         message: impl Into<String>,
         holds: impl Fn(&V) -> bool + 'static,
     ) -> KeyDefinition<V> {
-        self.versions
-            .add_condition(at.into(), message.into(), holds);
+        self.versions.add_condition(at.into(), message.into(), holds);
         self
     }
 

@@ -68,9 +68,9 @@
 //!
 //! # Building
 //!
-//! A plugin is a library with `crate-type = ["cdylib"]` that depends on this crate, `serde` and
-//! `schemars` (their derives name their crates). Either of these builds it, and the host takes the
-//! result as it is:
+//! A plugin is a library with `crate-type = ["cdylib"]` (and no `rlib`, with which Cargo leaves out
+//! link-time optimisation) that depends on this crate, `serde` and `schemars` (their derives name
+//! their crates). Either of these builds it, and the host takes the result as it is:
 //!
 //! ```text
 //! cargo build --release --target wasm32-unknown-unknown
@@ -110,8 +110,7 @@
 //!
 //! A plugin's crate also builds for the author's own machine, where `cargo test` runs its functions
 //! and [`Workspace::parse_row`] shows what becomes of a row. The host's side (tables, keys, clock)
-//! exists in the host only: calling it there panics. A crate that is tested so has
-//! `crate-type = ["cdylib", "rlib"]`.
+//! exists in the host only: calling it there panics.
 
 #[doc(hidden)]
 #[path = "bindings.rs"]
@@ -162,7 +161,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::__bindings::__export_bindings!(Plugin with_types_in $crate::__bindings);
+    $crate::__bindings::__export_bindings!(Plugin with_types_in $crate::__bindings);
         };
 
         // On the author's own machine there is no host to export to; a use of the function keeps the

@@ -64,14 +64,10 @@ impl<P: Plugin> guest::Guest for P {
     }
 
     fn check_change(change: wit::Change) -> Result<(), Vec<wit::Issue>> {
-        workspace::<P>()
-            .check_change(&change)
-            .map_err(|error| to_host(error.into_issues()))
+        workspace::<P>().check_change(&change).map_err(|error| to_host(error.into_issues()))
     }
 
     fn run_action(path: String, input: String) -> Result<String, wit::Error> {
-        workspace::<P>()
-            .run_action(&path, &input)
-            .map_err(crate::Error::into_host)
+        workspace::<P>().run_action(&path, &input).map_err(crate::Error::into_host)
     }
 }

@@ -40,10 +40,7 @@ impl<R, V> Field<R, V> {
     /// What [`field!`](crate::field) stands for; the function serves for its types only.
     #[doc(hidden)]
     pub const fn of(name: &'static str, _: fn(&R) -> &V) -> Field<R, V> {
-        Field {
-            name,
-            types: PhantomData,
-        }
+        Field { name, types: PhantomData }
     }
 
     /// The name as it is written in rows.
@@ -170,11 +167,7 @@ pub struct Order<R> {
 
 impl<R> Order<R> {
     fn new(field: &'static str, descending: bool) -> Order<R> {
-        Order {
-            field,
-            descending,
-            row: PhantomData,
-        }
+        Order { field, descending, row: PhantomData }
     }
 }
 
@@ -201,13 +194,7 @@ pub struct Page<R> {
 
 impl<R: Row> Select<R> {
     pub(crate) fn new(table: Table<R>) -> Select<R> {
-        Select {
-            table,
-            filters: Vec::new(),
-            sort: Vec::new(),
-            limit: None,
-            cursor: None,
-        }
+        Select { table, filters: Vec::new(), sort: Vec::new(), limit: None, cursor: None }
     }
 
     /// Only rows for which this holds, too.
@@ -249,10 +236,7 @@ impl<R: Row> Select<R> {
         let (table, query) = self.into_query()?;
         let page = host::list(table, &query).map_err(Error::from_host)?;
         let rows = page.rows.iter().map(|row| Ok(read_current(row)?));
-        Ok(Page {
-            rows: rows.collect::<Result<_>>()?,
-            next: page.next,
-        })
+        Ok(Page { rows: rows.collect::<Result<_>>()?, next: page.next })
     }
 
     /// How many rows there are, whatever the limit and the cursor say.
@@ -271,22 +255,14 @@ impl<R: Row> Select<R> {
             let value = filter
                 .value
                 .map_err(|error| Error::failed(format!("filter on {}: {error}", filter.field)))?;
-            Ok(host::Filter {
-                field: filter.field.to_owned(),
-                operator: filter.operator,
-                value,
-            })
+            Ok(host::Filter { field: filter.field.to_owned(), operator: filter.operator, value })
         };
         let order = |order: Order<R>| host::Order {
             field: order.field.to_owned(),
             descending: order.descending,
         };
         let query = host::Query {
-            filters: self
-                .filters
-                .into_iter()
-                .map(filter)
-                .collect::<Result<_>>()?,
+            filters: self.filters.into_iter().map(filter).collect::<Result<_>>()?,
             sort: self.sort.into_iter().map(order).collect(),
             limit: self.limit,
             cursor: self.cursor,
@@ -368,25 +344,15 @@ mod tests {
                 "type Operator::In [\"note\"]",
             ]
         );
-        let sort: Vec<_> = query
-            .sort
-            .iter()
-            .map(|order| (order.field.as_str(), order.descending))
-            .collect();
+        let sort: Vec<_> =
+            query.sort.iter().map(|order| (order.field.as_str(), order.descending)).collect();
         assert_eq!(sort, [("updatedAt", true), ("id", false)]);
-        assert_eq!(
-            (query.limit, query.cursor.as_deref()),
-            (Some(5), Some("next"))
-        );
+        assert_eq!((query.limit, query.cursor.as_deref()), (Some(5), Some("next")));
     }
 
     #[test]
     fn a_member_that_serde_writes_differently_is_refused_with_the_names_there_are() {
-        let refused = POSTS
-            .select()
-            .sort(field!(Post.updated_at))
-            .into_query()
-            .err();
+        let refused = POSTS.select().sort(field!(Post.updated_at)).into_query().err();
         assert_eq!(
             refused,
             Some(Error::failed(

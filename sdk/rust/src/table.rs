@@ -47,10 +47,7 @@ impl<R: Row> Table<R> {
     /// at most 64 bytes) does not compile as a constant.
     pub const fn new(name: &'static str) -> Table<R> {
         assert_name(name);
-        Table {
-            name,
-            row: PhantomData,
-        }
+        Table { name, row: PhantomData }
     }
 
     /// The table's name.
@@ -157,10 +154,7 @@ impl<R: Row> Change<R> {
         Ok(match change.operation {
             wit::Operation::Create => Change::Create { new: new()? },
             wit::Operation::Update => Change::Update { old, new: new()? },
-            wit::Operation::Delete => Change::Delete {
-                id: change.id.clone(),
-                old,
-            },
+            wit::Operation::Delete => Change::Delete { id: change.id.clone(), old },
         })
     }
 }
@@ -198,8 +192,7 @@ impl<R: Row> TableDefinition<R> {
         message: impl Into<String>,
         holds: impl Fn(&R) -> bool + 'static,
     ) -> TableDefinition<R> {
-        self.versions
-            .add_condition(at.into(), message.into(), holds);
+        self.versions.add_condition(at.into(), message.into(), holds);
         self
     }
 
@@ -263,12 +256,7 @@ impl<R: Row> AnyTable for TableDefinition<R> {
     fn definition(&self) -> guest::TableDefinition {
         guest::TableDefinition {
             name: self.name.to_owned(),
-            versions: self
-                .versions
-                .row_schemas()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            versions: self.versions.row_schemas().iter().map(ToString::to_string).collect(),
             documents: self.documents.clone(),
             checks_changes: self.check.is_some(),
         }

@@ -90,9 +90,7 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Versions<T> {
 
     /// One schema for each version, oldest first.
     pub(crate) fn schemas(&self) -> Vec<Value> {
-        self.oldest_first()
-            .map(|version| (version.schema)())
-            .collect()
+        self.oldest_first().map(|version| (version.schema)()).collect()
     }
 
     /// The same for rows, which always have an id, and carry the number of their version where there
@@ -126,10 +124,7 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Versions<T> {
         let row = self.read(&value, version)?;
         self.check(&row)?;
         let Value::Object(mut members) = serialize(&row)? else {
-            return Err(vec![Issue::new(
-                (),
-                "the plugin's row type must serialize to an object",
-            )]);
+            return Err(vec![Issue::new((), "the plugin's row type must serialize to an object")]);
         };
         if members.get("id") != Some(&Value::String(id)) {
             return Err(vec![Issue::new(
@@ -161,10 +156,7 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Versions<T> {
             return Ok(None);
         };
         let count = self.count();
-        match version
-            .as_u64()
-            .and_then(|number| usize::try_from(number).ok())
-        {
+        match version.as_u64().and_then(|number| usize::try_from(number).ok()) {
             Some(number) if (1..=count).contains(&number) => Ok(Some(number)),
             Some(number) if number > count => Err(Issue::new(
                 VERSION_MEMBER,
@@ -204,11 +196,7 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Versions<T> {
         for rule in &self.rules {
             rule(value, &mut issues);
         }
-        if issues.0.is_empty() {
-            Ok(())
-        } else {
-            Err(issues.0)
-        }
+        if issues.0.is_empty() { Ok(()) } else { Err(issues.0) }
     }
 }
 
@@ -227,10 +215,7 @@ impl<T> Version<T> {
         let Value::Object(members) = value else {
             return true;
         };
-        match self
-            .members
-            .get_or_init(|| schema::members(&(self.schema)()))
-        {
+        match self.members.get_or_init(|| schema::members(&(self.schema)())) {
             Some(known) => members.keys().all(|member| known.contains(member)),
             None => true,
         }
@@ -248,10 +233,7 @@ pub(crate) fn read_current<T: DeserializeOwned>(json: &str) -> Result<T, Issue> 
 
 fn serialize<T: Serialize>(value: &T) -> Result<Value, Issue> {
     serde_json::to_value(value).map_err(|error| {
-        Issue::new(
-            (),
-            format!("the plugin cannot write this value as JSON: {error}"),
-        )
+        Issue::new((), format!("the plugin cannot write this value as JSON: {error}"))
     })
 }
 
@@ -289,12 +271,7 @@ mod tests {
     }
 
     fn post(id: String, title: String) -> Post {
-        Post {
-            id,
-            title,
-            tags: Vec::new(),
-            views: 0,
-        }
+        Post { id, title, tags: Vec::new(), views: 0 }
     }
 
     fn posts() -> Versions<Post> {
@@ -318,11 +295,7 @@ mod tests {
     fn parsed(row: Value) -> String {
         match posts().parse_row(&row.to_string()) {
             Ok(json) => json,
-            Err(issues) => issues
-                .iter()
-                .map(Issue::to_string)
-                .collect::<Vec<_>>()
-                .join("\n"),
+            Err(issues) => issues.iter().map(Issue::to_string).collect::<Vec<_>>().join("\n"),
         }
     }
 
@@ -330,14 +303,8 @@ mod tests {
     fn a_row_is_read_as_the_version_it_names_or_as_the_newest_that_fits() {
         const CURRENT: &str = r#"{"id":"1","title":"Tea","tags":[],"views":0,"_v":3}"#;
         for (row, expected) in [
-            (
-                json!({ "id": "1", "title": "Tea", "tags": [], "views": 0, "_v": 3 }),
-                CURRENT,
-            ),
-            (
-                json!({ "id": "1", "title": "Tea", "tags": [], "views": 0 }),
-                CURRENT,
-            ),
+            (json!({ "id": "1", "title": "Tea", "tags": [], "views": 0, "_v": 3 }), CURRENT),
+            (json!({ "id": "1", "title": "Tea", "tags": [], "views": 0 }), CURRENT),
             (json!({ "id": "1", "title": "Tea", "_v": 2 }), CURRENT),
             (json!({ "id": "1", "title": "Tea" }), CURRENT),
             (
@@ -349,14 +316,8 @@ mod tests {
                 r#"{"id":"1","title":"Tea (v1)","tags":[],"views":0,"_v":3}"#,
             ),
             // A named version is taken at its word, although another would fit.
-            (
-                json!({ "id": "1", "title": "Tea", "_v": 1 }),
-                "name: is required",
-            ),
-            (
-                json!({ "id": "1", "title": "Tea", "_v": 3 }),
-                "tags: is required",
-            ),
+            (json!({ "id": "1", "title": "Tea", "_v": 1 }), "name: is required"),
+            (json!({ "id": "1", "title": "Tea", "_v": 3 }), "tags: is required"),
             (
                 json!({ "id": "1", "title": "Tea", "_v": 4 }),
                 "_v: was written by version 4, but the plugin knows versions up to 3; load a newer plugin",
@@ -374,10 +335,7 @@ mod tests {
                 json!({ "id": "1", "title": "Tea", "tags": "a", "views": 0 }),
                 "tags: must be a list, not string \"a\"",
             ),
-            (
-                json!({ "id": "1", "name": "Tea", "title": "Tea" }),
-                "name: is not a known field",
-            ),
+            (json!({ "id": "1", "name": "Tea", "title": "Tea" }), "name: is not a known field"),
             // Nothing fits: the current version says why.
             (json!({ "id": "1" }), "title: is required"),
         ] {
@@ -392,20 +350,14 @@ mod tests {
             "title: must not be empty\ntags.0: must be one word\ntags.2: must be one word"
         );
         // Also of a row that had to be migrated first.
-        assert_eq!(
-            parsed(json!({ "id": "1", "title": "", "_v": 2 })),
-            "title: must not be empty"
-        );
+        assert_eq!(parsed(json!({ "id": "1", "title": "", "_v": 2 })), "title: must not be empty");
     }
 
     #[test]
     fn a_row_is_an_object_with_a_string_id() {
         assert_eq!(parsed(json!([])), "a row must be an object");
         assert_eq!(parsed(json!({ "title": "Tea" })), "id: is required");
-        assert_eq!(
-            parsed(json!({ "id": 1, "title": "Tea" })),
-            "id: must be a string"
-        );
+        assert_eq!(parsed(json!({ "id": 1, "title": "Tea" })), "id: must be a string");
         let issues = posts().parse_row("{").expect_err("it is cut off");
         assert!(issues[0].message.starts_with("is not JSON: "), "{issues:?}");
     }
@@ -417,14 +369,8 @@ mod tests {
         assert_eq!(posts.parse_row(row).as_deref(), Ok(row));
         assert!(posts.row_schemas()[0]["properties"]["_v"].is_null());
         posts.add_previous(|PostV2 { id, title }| post(id, title));
-        assert_eq!(
-            posts.row_schemas()[0]["properties"]["_v"],
-            json!({ "const": 1 })
-        );
-        assert_eq!(
-            posts.row_schemas()[1]["properties"]["_v"],
-            json!({ "const": 2 })
-        );
+        assert_eq!(posts.row_schemas()[0]["properties"]["_v"], json!({ "const": 1 }));
+        assert_eq!(posts.row_schemas()[1]["properties"]["_v"], json!({ "const": 2 }));
     }
 
     #[test]
@@ -436,13 +382,9 @@ mod tests {
             rest: Map<String, Value>,
         }
         let mut open = Versions::<Open>::new();
-        open.add_previous(|PostV1 { id, .. }| Open {
-            id,
-            rest: Map::new(),
-        });
+        open.add_previous(|PostV1 { id, .. }| Open { id, rest: Map::new() });
         assert_eq!(
-            open.parse_row(r#"{"_v":2,"id":"1","b":1,"a":2}"#)
-                .as_deref(),
+            open.parse_row(r#"{"_v":2,"id":"1","b":1,"a":2}"#).as_deref(),
             Ok(r#"{"id":"1","b":1,"a":2,"_v":2}"#)
         );
     }
@@ -480,10 +422,7 @@ mod tests {
         renamed.add_previous(|PostV1 { name, .. }| Renamed { id: name });
         assert_eq!(
             renamed.parse_row(r#"{"_v":1,"id":"1","name":"2"}"#),
-            Err(vec![Issue::new(
-                "id",
-                "the plugin's row type must keep the id it was given"
-            )])
+            Err(vec![Issue::new("id", "the plugin's row type must keep the id it was given")])
         );
     }
 
@@ -496,10 +435,7 @@ mod tests {
         let mut theme = Versions::<Theme>::new();
         theme.add_previous(|name: String| Theme { name });
         for value in [r#""dark""#, r#"{"name":"dark"}"#] {
-            assert_eq!(
-                theme.parse_value(value).as_deref(),
-                Ok(r#"{"name":"dark"}"#)
-            );
+            assert_eq!(theme.parse_value(value).as_deref(), Ok(r#"{"name":"dark"}"#));
         }
         assert_eq!(
             theme.parse_value("7"),

@@ -220,9 +220,7 @@ impl Workspace {
     }
 
     pub(crate) fn check_change(&self, change: &wit::Change) -> Result<()> {
-        self.find_table(&change.table)
-            .ok_or(Error::NotFound)?
-            .check_change(change)
+        self.find_table(&change.table).ok_or(Error::NotFound)?.check_change(change)
     }
 
     pub(crate) fn run_action(&self, path: &str, input: &str) -> Result<String> {
@@ -231,24 +229,15 @@ impl Workspace {
     }
 
     fn find_table(&self, name: &str) -> Option<&dyn AnyTable> {
-        self.tables
-            .iter()
-            .map(AsRef::as_ref)
-            .find(|table| table.name() == name)
+        self.tables.iter().map(AsRef::as_ref).find(|table| table.name() == name)
     }
 }
 
 /// Refuses a name that the contract does not allow; in a constant, while compiling.
 pub(crate) const fn assert_name(name: &str) {
     let bytes = name.as_bytes();
-    assert!(
-        !bytes.is_empty() && bytes.len() <= 64,
-        "a name must be 1 to 64 bytes long"
-    );
-    assert!(
-        bytes[0].is_ascii_alphanumeric(),
-        "a name must begin with a letter or a digit"
-    );
+    assert!(!bytes.is_empty() && bytes.len() <= 64, "a name must be 1 to 64 bytes long");
+    assert!(bytes[0].is_ascii_alphanumeric(), "a name must begin with a letter or a digit");
     let mut index = 1;
     while index < bytes.len() {
         assert!(
@@ -304,13 +293,8 @@ mod tests {
             .table(
                 NOTES
                     .define()
-                    .previous(|NoteV1 { id }| Note {
-                        id,
-                        ..Note::default()
-                    })
-                    .rule(field!(Note.stars), "must be at most 5", |note| {
-                        note.stars <= 5
-                    })
+                    .previous(|NoteV1 { id }| Note { id, ..Note::default() })
+                    .rule(field!(Note.stars), "must be at most 5", |note| note.stars <= 5)
                     .check(|_, change| match change {
                         Change::Delete { old: Some(old), .. } if old.stars == 5 => {
                             Err(Error::denied("a favourite stays"))
@@ -323,19 +307,11 @@ mod tests {
                     .document("body", field!(Note.body), field!(Note.edited)),
             )
             .table(TAGS)
-            .kv(THEME
-                .define()
-                .rule((), "must not be empty", |theme| !theme.is_empty()))
+            .kv(THEME.define().rule((), "must not be empty", |theme| !theme.is_empty()))
             .awareness::<Place>("place")
-            .query(
-                "numbers/double",
-                "Twice a number.",
-                |_, Double { number }| {
-                    number
-                        .checked_mul(2)
-                        .ok_or(Error::invalid(field!(Double.number), "is too large"))
-                },
-            )
+            .query("numbers/double", "Twice a number.", |_, Double { number }| {
+                number.checked_mul(2).ok_or(Error::invalid(field!(Double.number), "is too large"))
+            })
             .mutation("nothing", "", |_, ()| Ok(()))
     }
 
@@ -343,11 +319,7 @@ mod tests {
     fn the_definition_says_all_that_the_author_said() {
         let definition = workspace().definition("1.2.3");
         assert_eq!(
-            (
-                definition.id.as_str(),
-                definition.title.as_str(),
-                definition.version.as_str()
-            ),
+            (definition.id.as_str(), definition.title.as_str(), definition.version.as_str()),
             ("notes", "Notes", "1.2.3")
         );
         let [notes, tags] = &definition.tables[..] else {
@@ -381,11 +353,7 @@ mod tests {
         assert!(schema.get("$defs").is_none() && schema.get("$schema").is_none());
         assert!(!schema.to_string().contains("$ref"));
         let members: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(
-            members,
-            ["id", "stars", "place", "body", "edited", "_v"],
-            "{schema}"
-        );
+        assert_eq!(members, ["id", "stars", "place", "body", "edited", "_v"], "{schema}");
         assert_eq!(schema["required"], json!(["id"]));
     }
 
@@ -394,30 +362,18 @@ mod tests {
         let workspace = workspace();
         for (path, input, expected) in [
             ("numbers/double", r#"{ "number": 21 }"#, Ok("42".to_owned())),
-            (
-                "numbers/double",
-                r#"{ "number": 21.0 }"#,
-                Ok("42".to_owned()),
-            ),
+            ("numbers/double", r#"{ "number": 21.0 }"#, Ok("42".to_owned())),
             (
                 "numbers/double",
                 r#"{ "number": 4000000000 }"#,
                 Err(Error::invalid("number", "is too large")),
             ),
-            (
-                "numbers/double",
-                "{}",
-                Err(Error::invalid("number", "is required")),
-            ),
+            ("numbers/double", "{}", Err(Error::invalid("number", "is required"))),
             ("nothing", "null", Ok("null".to_owned())),
             ("nothing", "", Ok("null".to_owned())),
             ("numbers", "null", Err(Error::NotFound)),
         ] {
-            assert_eq!(
-                workspace.run_action(path, input),
-                expected,
-                "{path} {input}"
-            );
+            assert_eq!(workspace.run_action(path, input), expected, "{path} {input}");
         }
     }
 
@@ -463,10 +419,7 @@ mod tests {
     #[test]
     fn a_key_has_rules_of_its_own() {
         let workspace = workspace();
-        assert_eq!(
-            workspace.parse_kv("theme", r#""dark""#).as_deref(),
-            Ok(r#""dark""#)
-        );
+        assert_eq!(workspace.parse_kv("theme", r#""dark""#).as_deref(), Ok(r#""dark""#));
         assert_eq!(
             workspace.parse_kv("theme", r#""""#),
             Err(vec![Issue::new((), "must not be empty")])
