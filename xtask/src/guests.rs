@@ -1,0 +1,304 @@
+//! `cargo xtask guests`: builds the guests that are written in Rust.
+//!
+//! A guest is compiled for `wasm32-unknown-unknown`, which gives the core module that an author gets
+//! from plain `cargo build`. Where rustup has installed that target, that is all there is to it.
+//! Elsewhere Debian's compiler builds the standard library along (`-Zbuild-std`): its package has
+//! the library's source, and takes the unstable flag with `RUSTC_BOOTSTRAP`. All guests share one
+//! target folder and one profile, so that this happens once.
+//!
+//! An installed plugin is committed, so that the first run needs no such toolchain. It carries the
+//! hash of the sources that it was built from (see `sources.rs`), by which `--check` and a test find
+//! out when it is stale.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use xshell::{Cmd, Shell, cmd};
+
+use crate::sources;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Guests that come with the repository: folder, and where the plugin is installed.
+const PLUGINS: &[(&str, &str)] = &[("examples/blog", "plugins/blog.wasm")];
+
+/// A Cargo workspace of guests that only tests load; built when it is there.
+const TEST_GUESTS: &str = "tests/guests";
+
+/// Where the test guests end up, one `.wasm` file each.
+const TEST_GUESTS_OUT: &str = "target/guests";
+
+/// Where all guests are compiled.
+const BUILD_FOLDER: &str = "target/guest-build";
+
+/// What Debian's way needs. `rustc-web` is the compiler that Debian keeps current.
+const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+
+/// Where Debian keeps the source of the standard library.
+const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust";
+
+/// The oldest minor version of Rust 1 that builds the SDK; as `rust-version` in its manifest.
+const OLDEST_RUST: u32 = 95;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Builds nothing; fails when an installed plugin is not built from the sources beside it.
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let root = root();
+    if args.check {
+        return check(&root);
+    }
+    let shell = Shell::new()?;
+    let toolchain = Toolchain::find(&shell)?;
+    for (guest, plugin) in PLUGINS {
+        // Hashed before the build: what is saved while it runs makes the result stale.
+        let hash = sources::hash(&root, guest)?;
+        let [module] = &build(&shell, &toolchain, &root, guest)?[..] else {
+            bail!("{guest} must build exactly one cdylib");
+        };
+        let module =
+            fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+        install(&root.join(plugin), &sources::stamp(module, &hash))?;
+    }
+    if root.join(TEST_GUESTS).join("Cargo.toml").exists() {
+        let out = root.join(TEST_GUESTS_OUT);
+        for module in build(&shell, &toolchain, &root, TEST_GUESTS)? {
+            let name = module.file_name().context("an artifact has a file name")?;
+            install(&out.join(name), &fs::read(&module)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails when an installed plugin is not built from the sources beside it.
+fn check(root: &Path) -> Result<()> {
+    for (guest, plugin) in PLUGINS {
+        let remedy = "run `cargo xtask guests` and commit the result";
+        let bytes =
+            fs::read(root.join(plugin)).with_context(|| format!("no {plugin}: {remedy}"))?;
+        match sources::read_stamp(&bytes) {
+            Some(hash) if hash == sources::hash(root, guest)? => {}
+            Some(_) => bail!("{plugin} is older than {guest}, sdk/rust or wit: {remedy}"),
+            None => bail!(
+                "{plugin} does not say what it was built from (no section {}): {remedy}",
+                sources::SECTION
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Compiles a package or workspace of guests, and gives the modules that came out.
+fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Result<Vec<PathBuf>> {
+    eprintln!("building {guest} with {}", toolchain.name());
+    let manifest = root.join(guest).join("Cargo.toml");
+    let folder = root.join(BUILD_FOLDER);
+    // Fetched first, because the names to hide in the module are those of the fetched folders.
+    let cargo = toolchain.cargo();
+    toolchain
+        .prepare(cmd!(shell, "{cargo} fetch --quiet --locked --manifest-path {manifest}"))
+        .run()?;
+    let messages = toolchain
+        .prepare(cmd!(
+            shell,
+            "{cargo} build --release --locked --workspace --target {TARGET} --target-dir {folder}
+             --manifest-path {manifest} --message-format json-render-diagnostics"
+        ))
+        .args(toolchain.build_flags())
+        .env("CARGO_ENCODED_RUSTFLAGS", hide_paths(root).join("\x1f"))
+        .read()
+        .with_context(|| format!("{guest} does not build"))?;
+    let mut built = Vec::new();
+    for message in messages.lines() {
+        built.extend(modules(&serde_json::from_str(message)?));
+    }
+    Ok(built)
+}
+
+/// The modules that one of Cargo's messages speaks of.
+fn modules(message: &Value) -> Vec<PathBuf> {
+    let files = message["filenames"].as_array().into_iter().flatten();
+    files
+        .filter_map(Value::as_str)
+        .map(PathBuf::from)
+        .filter(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+        .collect()
+}
+
+/// Writes a file only when it changes, and at once: a running host watches the plugins folder.
+fn install(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        eprintln!("  {} is up to date", path.display());
+        return Ok(());
+    }
+    let folder = path.parent().context("a file stands in a folder")?;
+    let name = path.file_name().context("a file has a name")?;
+    let partial = folder.join(format!(".{}.partial", name.to_string_lossy()));
+    fs::create_dir_all(folder)?;
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("  wrote {} ({} bytes)", path.display(), bytes.len());
+    Ok(())
+}
+
+/// Flags that keep this machine's paths out of the panic messages in a module.
+fn hide_paths(root: &Path) -> Vec<String> {
+    let mut paths = vec![(root.to_owned(), ""), (PathBuf::from(DEBIAN_LIBRARY), "rust")];
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    if let Some(home) = cargo_home {
+        // The last that matches wins, so that each registry comes after the folder it is in.
+        paths.push((home.clone(), "cargo"));
+        let registries = fs::read_dir(home.join("registry/src"));
+        for registry in registries.into_iter().flatten().flatten() {
+            paths.push((registry.path(), "crates"));
+        }
+    }
+    paths
+        .iter()
+        .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
+        .collect()
+}
+
+/// What compiles for wasm on this machine.
+enum Toolchain {
+    /// The one that Cargo uses anyway.
+    Installed,
+    /// Debian's compiler, with a linker from elsewhere: the one that its package points at is not
+    /// always there.
+    Debian { linker: PathBuf },
+}
+
+impl Toolchain {
+    fn find(shell: &Shell) -> Result<Toolchain> {
+        let sysroot = cmd!(shell, "rustc --print sysroot").quiet().read()?;
+        let sysroot = Path::new(&sysroot);
+        if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
+            return Ok(Toolchain::Installed);
+        }
+        let remedy = format!(
+            "run `rustup target add {TARGET}`, or on Debian `apt-get install {}`",
+            DEBIAN_PACKAGES.join(" ")
+        );
+        if !has_debian_rust(shell) {
+            if !is_root(shell) || cmd!(shell, "apt-get --version").quiet().read().is_err() {
+                bail!("no Rust compiler for {TARGET} here: {remedy}");
+            }
+            eprintln!(
+                "no Rust compiler for {TARGET} here, installing {}",
+                DEBIAN_PACKAGES.join(" ")
+            );
+            cmd!(shell, "apt-get update --quiet").run()?;
+            cmd!(
+                shell,
+                "apt-get install --quiet --yes --no-install-recommends {DEBIAN_PACKAGES...}"
+            )
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .run()
+            .with_context(|| format!("no Rust compiler for {TARGET} can be installed: {remedy}"))?;
+        }
+        let linker = find_linker(sysroot).context(
+            "no linker for wasm here: install rustup's toolchain, whose rust-lld serves, or the \
+             package lld",
+        )?;
+        Ok(Toolchain::Debian { linker })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Toolchain::Installed => "the installed wasm target",
+            Toolchain::Debian { .. } => "Debian's compiler and a standard library built along",
+        }
+    }
+
+    fn cargo(&self) -> &'static str {
+        match self {
+            Toolchain::Installed => "cargo",
+            Toolchain::Debian { .. } => "/usr/bin/cargo",
+        }
+    }
+
+    fn build_flags(&self) -> &'static [&'static str] {
+        match self {
+            Toolchain::Installed => &[],
+            Toolchain::Debian { .. } => &["-Zbuild-std=std,panic_abort"],
+        }
+    }
+
+    /// Sets the environment of a call of this toolchain's Cargo.
+    fn prepare<'a>(&self, command: Cmd<'a>) -> Cmd<'a> {
+        match self {
+            Toolchain::Installed => command,
+            Toolchain::Debian { linker } => command
+                .env("RUSTC", "/usr/bin/rustc")
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker),
+        }
+    }
+}
+
+/// Whether Debian's compiler is installed, recent enough, and has the library's source.
+fn has_debian_rust(shell: &Shell) -> bool {
+    let version = cmd!(shell, "/usr/bin/rustc --version").quiet().ignore_stderr().read();
+    let minor = version
+        .ok()
+        .and_then(|text| text.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok());
+    minor.is_some_and(|minor: u32| minor >= OLDEST_RUST)
+        && Path::new("/usr/bin/cargo").exists()
+        && Path::new(DEBIAN_LIBRARY).join("library").exists()
+}
+
+fn is_root(shell: &Shell) -> bool {
+    cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0")
+}
+
+/// rustup's own linker, or a `wasm-ld` on the path. The name tells rustc how to speak to it.
+fn find_linker(sysroot: &Path) -> Option<PathBuf> {
+    let hosts = fs::read_dir(sysroot.join("lib/rustlib")).ok()?.flatten();
+    let bundled = hosts.map(|host| host.path().join("bin/rust-lld"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path)
+        .flat_map(|folder| ["rust-lld", "wasm-ld"].map(|name| folder.join(name)))
+        .collect();
+    // Debian's own folders, for an lld whose commands carry a version.
+    let versioned = (14..=30)
+        .rev()
+        .map(|version| PathBuf::from(format!("/usr/lib/llvm-{version}/bin/wasm-ld")));
+    bundled.chain(on_path).chain(versioned).find(|linker| linker.is_file())
+}
+
+/// The folder of the whole project.
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installed_plugins_are_built_from_the_sources_beside_them() {
+        if let Err(stale) = check(&root()) {
+            panic!("{stale:#}");
+        }
+    }
+
+    #[test]
+    fn a_modules_name_is_read_from_cargos_message() {
+        let message = serde_json::json!({
+            "reason": "compiler-artifact",
+            "filenames": ["target/release/libblog.rlib", "target/release/blog.wasm"],
+        });
+        assert_eq!(modules(&message), [PathBuf::from("target/release/blog.wasm")]);
+        assert!(modules(&serde_json::json!({ "reason": "build-finished" })).is_empty());
+    }
+}
