@@ -194,6 +194,31 @@ fn what_was_said_first_stands() {
 }
 
 #[test]
+fn runs_are_joined_only_where_they_are_one() {
+    let value = |head: &[u8]| [head, &[1, 126]].concat();
+    let first = value(&[8, 1, 1, b'a']);
+    let cases = [
+        ("behind each other", vec![first.clone(), value(&[0x88, 5, 0])], 1),
+        ("beside another one", vec![first.clone(), value(&[0xc8, 5, 0, 9, 0])], 2),
+        ("behind something else", vec![first.clone(), value(&[0x88, 9, 0])], 2),
+        ("anew at the start", vec![first.clone(), first.clone()], 2),
+        ("of another kind", vec![first.clone(), vec![0x84, 5, 0, 1, b'x']], 2),
+        ("after nothing", vec![gc(1), vec![0x81, 5, 0, 1]], 2),
+        ("nothing after nothing", vec![gc(1), gc(4)], 1),
+    ];
+    for (name, structs, expected) in cases {
+        let mut server = Server::default();
+        assert!(server.receive(&update(&[(5, 0, structs)], NO_DELETES), &Bounds::NONE));
+        let compacted = scan(&server.store.compact());
+        assert_eq!(
+            compacted.sections().next().map(|(_, structs)| structs.len()),
+            Some(expected),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn bounds_hold_whatever_comes() {
     let bounds = Bounds { size: 24 * 1024, pending: 4 * 1024 };
     let mut random = Random::new(1);
