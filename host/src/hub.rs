@@ -40,7 +40,7 @@ impl HubServer {
         let rooms = data.rooms(config.rooms.clone())?;
         let routes = Router::new()
             .route("/", get(discovery))
-            .nest("/rooms", host_sync::router(rooms.clone(), Arc::new(host_sync::Open)));
+            .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
         let running = Running::start(config.address, routes, origins, rooms, None, data).await?;
         Ok(Self { running, config })
     }

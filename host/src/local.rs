@@ -64,7 +64,7 @@ impl LocalServer {
             .route("/plugins", get(status))
             .with_state(context)
             .nest("/workspaces", workspaces.router())
-            .nest("/rooms", host_sync::router(rooms.clone(), Arc::new(host_sync::Open)));
+            .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
         let running = Running::start(
             config.address,
             routes,

@@ -19,9 +19,6 @@ pub struct Limits {
     pub batch_rows: usize,
     /// Bytes of rows in one call of `parse-rows`. Default 4 MiB: the guest holds them at least twice.
     pub batch_bytes: usize,
-    /// Calls of one `parse_rows` that may crash while the rows that crash the guest are searched.
-    /// Default 16: two such rows in a batch are found, a plugin that always crashes is given up soon.
-    pub batch_faults: usize,
 
     /// Linear memory of one instance, all its memories together, in bytes. Default 128 MiB:
     /// StarlingMonkey needs 42 MiB, and a list of 8 MiB has to fit several times beside it.
@@ -91,7 +88,6 @@ impl Default for Limits {
             define: Duration::from_secs(5),
             batch_rows: 256,
             batch_bytes: 4 * MIB,
-            batch_faults: 16,
             memory: 128 * MIB,
             plugin_memory: 1024 * MIB,
             table_elements: 60_000,

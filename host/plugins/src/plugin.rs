@@ -177,38 +177,6 @@ impl Plugin {
         Ok(parsed.into_iter().map(|parsed| self.parsed(parsed)).collect())
     }
 
-    /// Parses rows that fit into one call. When that call fails, halves are tried, so that one row that
-    /// crashes the guest is not served and all others are.
-    async fn parse_around_faults(
-        &self,
-        table: &str,
-        rows: Vec<String>,
-        faults_left: &mut usize,
-    ) -> Result<Vec<Parsed>, Fault> {
-        let mut parsed = Vec::with_capacity(rows.len());
-        let mut work = vec![rows];
-        while let Some(mut rows) = work.pop() {
-            match self.parse_batch(table, &rows).await {
-                Ok(batch) => parsed.extend(batch),
-                Err(fault @ Fault::Busy { .. }) => return Err(fault),
-                Err(fault) if *faults_left == 0 => return Err(fault),
-                Err(fault) => {
-                    *faults_left -= 1;
-                    self.note(&fault);
-                    if rows.len() == 1 {
-                        parsed.push(Err(vec![Issue::whole(fault.to_string())]));
-                        continue;
-                    }
-                    // The first half is popped first: results stay in the order of the rows.
-                    let second = rows.split_off(rows.len() / 2);
-                    work.push(second);
-                    work.push(rows);
-                }
-            }
-        }
-        Ok(parsed)
-    }
-
     /// Holds one parsed value to the contract.
     fn parsed(&self, parsed: Parsed) -> Parsed {
         let limit = self.pool.limits().row_bytes;
@@ -282,7 +250,6 @@ impl Logic for Plugin {
     async fn parse_rows(&self, table: &str, rows: Vec<String>) -> Result<Vec<Parsed>, Fault> {
         let limits = self.pool.limits();
         let mut parsed = Vec::with_capacity(rows.len());
-        let mut faults_left = if rows.len() > 1 { limits.batch_faults } else { 0 };
         let mut rows = rows.into_iter().peekable();
         while let Some(row) = rows.next() {
             if row.len() > limits.row_bytes {
@@ -299,8 +266,7 @@ impl Logic for Plugin {
                 bytes += next.len();
                 batch.push(next);
             }
-            let batch = self.parse_around_faults(table, batch, &mut faults_left).await;
-            parsed.extend(self.counted(batch)?);
+            parsed.extend(self.counted(self.parse_batch(table, &batch).await)?);
         }
         Ok(parsed)
     }

@@ -137,6 +137,8 @@ impl Pool {
         let instance = match warm {
             Some(Idle { mut instance, .. }) => {
                 instance.store.data_mut().begin(call);
+                // The epoch has moved on while it was idle; without this its first step would yield.
+                instance.store.set_epoch_deadline(1);
                 instance
             }
             None => self.instantiate(call, limit).await?,

@@ -2,6 +2,7 @@
 
 mod folder;
 mod guest;
+mod served;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -286,27 +287,18 @@ async fn rows_are_parsed_in_batches_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_row_that_crashes_the_guest_does_not_take_the_others_with_it() {
+async fn a_row_that_crashes_the_guest_is_a_fault_and_one_without_a_reason_is_invalid() {
     let plugin = load(Guest::default()).await;
-    let mut rows: Vec<String> = (0..100).map(|i| i.to_string()).collect();
-    rows[63] = "!".into();
-    rows[64] = "?".into();
-    let parsed = plugin.parse_rows("notes", rows).await.unwrap();
-    assert_eq!(parsed.len(), 100);
-    for (i, row) in parsed.iter().enumerate() {
-        match (i, row) {
-            (63, Err(issues)) => assert!(issues[0].message.contains("crashed"), "{issues:?}"),
-            (64, Err(issues)) => {
-                assert!(issues[0].message.contains("gave no reason"), "{issues:?}")
-            }
-            (i, row) => assert_eq!(row, &Ok(i.to_string())),
-        }
-    }
-    // A plugin that fails for each row is given up.
-    let fault = plugin.parse_rows("notes", vec!["!".into(); 200]).await.unwrap_err();
-    assert!(matches!(fault, Fault::Trapped { .. }), "{fault:?}");
-    // One row alone is the caller's own, and an error to the caller.
-    assert!(plugin.parse_rows("notes", vec!["~".into()]).await.is_err());
+    let rows = |row: &str| vec!["{}".into(), row.into()];
+    let fault = plugin.parse_rows("notes", rows("!")).await.unwrap_err();
+    assert!(fault.to_string().contains("parse-rows of notes crashed"), "{fault}");
+    let fault = plugin.parse_rows("notes", rows("~")).await.unwrap_err();
+    assert!(fault.to_string().contains("parse-rows of notes took longer than 300 ms"), "{fault}");
+    let parsed = plugin.parse_rows("notes", rows("?")).await.unwrap();
+    assert_eq!(parsed[0], Ok("{}".into()));
+    assert!(parsed[1].as_ref().unwrap_err()[0].message.contains("gave no reason"));
+    assert_eq!((plugin.counters().calls, plugin.counters().errors), (3, 2));
+    assert!(plugin.counters().last_error.unwrap().message.contains("took longer"));
 }
 
 #[tokio::test]

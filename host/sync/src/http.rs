@@ -70,7 +70,9 @@ struct Context {
     authorizer: Arc<dyn Authorizer>,
 }
 
-/// The routes of rooms, to be nested where they belong, such as `/rooms`.
+/// The routes of rooms below a path, to be merged into a server: `/rooms` and `/rooms/` list them,
+/// `/rooms/{room}` is one of them. A path rather than nesting, so that both spellings of the list
+/// are there.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -79,15 +81,16 @@ struct Context {
 /// # async fn serve(folder: &std::path::Path) -> Result<axum::Router, Box<dyn std::error::Error>> {
 /// let storage = Sqlite::open(&folder.join("rooms.db"))?;
 /// let rooms = Rooms::new(Arc::new(storage), Limits::default(), Arc::new(()));
-/// let app = axum::Router::new().nest("/rooms", host_sync::router(rooms, Arc::new(Open)));
+/// let app = axum::Router::new().merge(host_sync::router("/rooms", rooms, Arc::new(Open)));
 /// # Ok(app)
 /// # }
 /// ```
-pub fn router(rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Router {
+pub fn router(path: &str, rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Router {
     let limit = DefaultBodyLimit::max(rooms.limits().frame_bytes);
     Router::new()
-        .route("/", get(list))
-        .route("/{room}", get(enter).post(apply).layer(limit))
+        .route(path, get(list))
+        .route(&format!("{path}/"), get(list))
+        .route(&format!("{path}/{{room}}"), get(enter).post(apply).layer(limit))
         .with_state(Context { rooms, authorizer })
 }
 

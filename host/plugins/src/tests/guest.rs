@@ -15,6 +15,10 @@ pub(super) struct Guest {
     pub tables: &'static [&'static str],
     /// The schema of each table.
     pub schema: &'static str,
+    /// Its queries; any of them can be called whether it is declared or not.
+    pub queries: &'static [&'static str],
+    /// Its mutations.
+    pub mutations: &'static [&'static str],
     /// WAT that runs at the begin of `define`.
     pub on_define: &'static str,
     /// The version of the contract that it is built for.
@@ -31,6 +35,8 @@ impl Default for Guest {
             id: "notes",
             tables: &["notes"],
             schema: r#"{"type":"object"}"#,
+            queries: &[],
+            mutations: &[],
             on_define: "",
             contract: "0.1.0",
             world: "",
@@ -75,7 +81,20 @@ impl Guest {
             tables.push(0);
         }
         let tables = [data.words(&tables), u32::try_from(self.tables.len()).unwrap()];
-        let definition = [id, empty, version, tables, empty, empty, empty].concat();
+        let mut actions = Vec::new();
+        let queries = self.queries.iter().map(|path| (path, 0));
+        let all: Vec<_> = queries.chain(self.mutations.iter().map(|path| (path, 1))).collect();
+        for (path, kind) in &all {
+            actions.extend(data.string(path));
+            actions.push(*kind);
+            actions.extend(empty);
+            actions.push(1);
+            actions.extend(schema);
+            actions.push(0);
+            actions.extend(empty);
+        }
+        let actions = [data.words(&actions), u32::try_from(all.len()).unwrap()];
+        let definition = [id, empty, version, tables, empty, empty, actions].concat();
         let definition = data.words(&definition);
         let wat = include_str!("guest.wat")
             .replace("$DEFINITION", &definition.to_string())

@@ -2,6 +2,7 @@
 (module
   (import "epicenter:workspace/log@0.1.0" "write" (func $log (param i32 i32 i32)))
   (import "epicenter:workspace/tables@0.1.0" "get" (func $get (param i32 i32 i32 i32 i32)))
+  (import "epicenter:workspace/tables@0.1.0" "put" (func $put (param i32 i32 i32 i32 i32)))
   ;;IMPORT
   (memory (export "memory") 1)
   (global $heap (mut i32) (i32.const 32768))
@@ -112,6 +113,16 @@
         (if (i32.and (i32.load8_u (i32.const 64)) (i32.eq (i32.load8_u (i32.const 68)) (i32.const 2)))
           (then (return (call $ok (i32.const 278) (i32.const 8)))))
         (return (call $ok (i32.const 272) (i32.const 5)))))
+    ;; p: puts its input into the table `notes`. w: the same, and traps then.
+    (if (i32.or (i32.eq (local.get $what) (i32.const 112)) (i32.eq (local.get $what) (i32.const 119)))
+      (then
+        (call $put (i32.const 261) (i32.const 5) (local.get $input) (local.get $il) (i32.const 64))
+        (if (i32.eq (local.get $what) (i32.const 119)) (then (unreachable)))
+        (if (i32.eqz (i32.load8_u (i32.const 64)))
+          (then (return (call $ok (i32.load (i32.const 68)) (i32.load (i32.const 72))))))
+        (i32.store (i32.const 0) (i32.const 1))
+        (memory.copy (i32.const 4) (i32.const 68) (i32.const 12))
+        (return (i32.const 0))))
     ;; n: answers what is no JSON
     (if (i32.eq (local.get $what) (i32.const 110)) (then (return (call $ok (i32.const 287) (i32.const 8)))))
     ;; c: tells how many actions this instance has served, as one digit
