@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn broken_frames_are_errors() {
-        for bytes in [&[][..], &[0], &[0, 0], &[0, 3, 0], &[0, 2, 5, 1], &[1, 200], &[3, 0], &[102]] {
+        for bytes in [&[][..], &[0], &[0, 0], &[0, 3, 0], &[0, 2, 5, 1], &[1, 200], &[3, 0], &[102]]
+        {
             assert!(Message::read(&Bytes::copy_from_slice(bytes)).is_err(), "{bytes:?}");
         }
     }
