@@ -97,7 +97,7 @@ async fn a_timeout_and_too_many_callers_are_errors_of_their_own() {
         answers.push(call.await.unwrap());
     }
     answers.sort();
-    assert_eq!(answers[0].0, 500);
-    assert!(answers[0].1.contains("took longer than 300 ms"), "{answers:?}");
-    assert_eq!((answers[1].0, answers[2].0), (503, 503), "{answers:?}");
+    let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [503, 503, 504], "{answers:?}");
+    assert!(answers[2].1.contains("took longer than 300 ms"), "{answers:?}");
 }
