@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::outbox::{Close, Next, Outbox};
 use crate::protocol::Message;
 use crate::room::{Command, ConnectionId, Room};
-use crate::rooms::Admission;
+use crate::rooms::{Admission, Rooms};
 use crate::update::{Update, read_state_vector};
 
 /// Serves a socket until it ends, then takes it out of the room.
@@ -27,8 +27,9 @@ pub(crate) async fn serve(
     room: Room,
     admission: Admission,
     may_write: bool,
-    limits: &Limits,
+    rooms: &Rooms,
 ) {
+    let limits = rooms.limits();
     let connection = admission.connection();
     let outbox = Arc::new(Outbox::default());
     let join = Command::Join { connection, outbox: outbox.clone() };
@@ -39,17 +40,36 @@ pub(crate) async fn serve(
     let alive = AtomicBool::new(true);
     let (sink, stream) = socket.split();
     let reader = Reader { stream, room: &room, connection, may_write, alive: &alive };
-    let writer = Writer { sink, room: &room, connection, outbox: &outbox, alive: &alive, limits };
+    let writer = Writer { sink, room: &room, connection, outbox: &outbox, limits };
     let mut writing = std::pin::pin!(writer.run());
     let close = tokio::select! {
         close = reader.run() => Some(close),
         () = &mut writing => None,
+        () = watch(&alive, rooms) => None,
     };
     let _ = room.send(Command::Leave { connection }).await;
     // The peer's fault is told to the peer; the writer sends it and what is queued, then ends.
     if let Some(Some(close)) = close {
         outbox.close(close);
         let _ = tokio::time::timeout(limits.close_timeout, writing).await;
+    }
+}
+
+/// Ends when nothing came from the peer between two pings, or when the server stops and the peer
+/// does not take the close that the room sends.
+async fn watch(alive: &AtomicBool, rooms: &Rooms) {
+    let limits = rooms.limits();
+    let silence = async {
+        loop {
+            tokio::time::sleep(limits.ping_interval * 2).await;
+            if !alive.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = silence => {}
+        () = rooms.stopping().cancelled() => tokio::time::sleep(limits.close_timeout).await,
     }
 }
 
@@ -131,7 +151,6 @@ struct Writer<'a> {
     room: &'a Room,
     connection: ConnectionId,
     outbox: &'a Outbox,
-    alive: &'a AtomicBool,
     limits: &'a Limits,
 }
 
@@ -143,12 +162,7 @@ impl Writer<'_> {
         loop {
             let result = tokio::select! {
                 next = self.outbox.next() => self.act(next).await,
-                _ = ping.tick() => {
-                    if !self.alive.swap(false, Ordering::Relaxed) {
-                        return;
-                    }
-                    self.sink.send(Frame::Ping(Bytes::new())).await.is_ok()
-                }
+                _ = ping.tick() => self.sink.send(Frame::Ping(Bytes::new())).await.is_ok(),
             };
             if !result {
                 return;

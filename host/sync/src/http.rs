@@ -163,7 +163,7 @@ async fn enter(
     upgrade.on_upgrade(async move |socket| {
         let rooms = context.rooms.clone();
         context.rooms.spawn(async move {
-            connection::serve(socket, room, admission, access.write, rooms.limits()).await;
+            connection::serve(socket, room, admission, access.write, &rooms).await;
         });
     })
 }

@@ -44,13 +44,22 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Bytes>,
-    /// What the peer knew of the document when it fell behind.
-    behind: Option<StateVector>,
+    behind: Behind,
     /// The last acknowledgement that is due while it is behind.
     status: Option<Bytes>,
     /// Whether presence changed while it was behind.
     presence: bool,
     close: Option<Close>,
+}
+
+/// Whether the peer is behind, and if so, what it knew of the document when it fell behind.
+#[derive(Debug, Default)]
+enum Behind {
+    #[default]
+    No,
+    Since(StateVector),
+    /// The room has been asked for what it missed.
+    Asked,
 }
 
 /// What the task of a socket should do next.
@@ -73,7 +82,7 @@ impl Outbox {
     /// Queues a frame, unless the peer is behind.
     pub fn push(&self, frame: Bytes) {
         let mut state = self.state.lock();
-        if state.behind.is_none() {
+        if !state.is_behind() {
             self.queue(&mut state, frame);
         }
     }
@@ -81,7 +90,7 @@ impl Outbox {
     /// Queues an acknowledgement. Of those that are due while the peer is behind, the last is kept.
     pub fn push_status(&self, frame: Bytes) {
         let mut state = self.state.lock();
-        if state.behind.is_some() {
+        if state.is_behind() {
             state.status = Some(frame);
         } else {
             self.queue(&mut state, frame);
@@ -91,7 +100,7 @@ impl Outbox {
     /// Queues presence. One who is behind gets all of it later.
     pub fn push_presence(&self, frame: Bytes) {
         let mut state = self.state.lock();
-        if state.behind.is_some() {
+        if state.is_behind() {
             state.presence = true;
         } else {
             self.queue(&mut state, frame);
@@ -107,20 +116,20 @@ impl Outbox {
     /// Marks the peer as behind: from here on it knows no more than this.
     pub fn fall_behind(&self, knows: StateVector) {
         let mut state = self.state.lock();
-        state.behind = Some(knows);
+        state.behind = Behind::Since(knows);
         self.ready.notify_one();
     }
 
     /// Whether the peer is behind.
     pub fn is_behind(&self) -> bool {
-        self.state.lock().behind.is_some()
+        self.state.lock().is_behind()
     }
 
     /// Queues what a peer that was behind has missed, presence where it changed, and the last
     /// acknowledgement.
     pub fn catch_up(&self, missed: Bytes, presence: impl FnOnce() -> Bytes) {
         let mut state = self.state.lock();
-        state.behind = None;
+        state.behind = Behind::No;
         self.queue(&mut state, missed);
         if std::mem::take(&mut state.presence) {
             self.queue(&mut state, presence());
@@ -156,9 +165,49 @@ impl Outbox {
         if let Some(close) = state.close.take() {
             return Some(Next::Close(close));
         }
-        // Taken out, so that the room is asked once; an empty vector stands for it until the
-        // room has answered.
-        let behind = state.behind.as_mut().filter(|knows| !knows.is_empty())?;
-        Some(Next::CatchUp(std::mem::take(behind)))
+        match std::mem::replace(&mut state.behind, Behind::Asked) {
+            Behind::Since(knows) => Some(Next::CatchUp(knows)),
+            other => {
+                state.behind = other;
+                None
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_behind(&self) -> bool {
+        !matches!(self.behind, Behind::No)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_behind_gets_a_diff_the_last_status_and_presence() {
+        let outbox = Outbox::default();
+        outbox.push("1".into());
+        outbox.fall_behind(StateVector::new());
+        outbox.push("2".into());
+        outbox.push_status("s1".into());
+        outbox.push_status("s2".into());
+        outbox.push_presence("p".into());
+        let frames = |next| match next {
+            Some(Next::Frames(frames)) => frames,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(frames(outbox.take()), ["1"]);
+        assert!(matches!(outbox.take(), Some(Next::CatchUp(_))));
+        assert!(outbox.take().is_none(), "the room is asked once");
+        outbox.catch_up("diff".into(), || "all".into());
+        outbox.push("3".into());
+        assert_eq!(frames(outbox.take()), ["diff", "all", "s2", "3"]);
+        assert!(outbox.take().is_none());
+        outbox.push("4".into());
+        outbox.close(Close::new(1001, "bye"));
+        assert_eq!(frames(outbox.take()), ["4"]);
+        assert!(matches!(outbox.take(), Some(Next::Close(_))));
     }
 }

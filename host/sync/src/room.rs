@@ -397,10 +397,7 @@ impl RoomTask {
                 }
             }
         }
-        // The server stops. Close the sockets first, so that nothing new comes in; then save.
-        for outbox in self.connections.values() {
-            outbox.close(Close::new(1001, "the server is stopping"));
-        }
+        // The server stops. What was sent before is taken in and saved, then the sockets close.
         if let Some((write, bytes, waiters)) = saving.take() {
             let result = write.await;
             self.saved(result, bytes);
@@ -412,6 +409,9 @@ impl RoomTask {
         }
         self.end_turn();
         self.flush().await;
+        for outbox in self.connections.values() {
+            outbox.close(Close::new(1001, "the server is stopping"));
+        }
     }
 
     /// Starts to write what is unsaved. Who waited until now waits for this.

@@ -266,8 +266,8 @@ async fn parse_rows(
         if batch.is_empty() {
             continue;
         }
-        let texts = batch.iter().map(|(_, entry)| entry.value.to_string()).collect();
-        match logic.parse_rows(table, texts).await {
+        let texts: Vec<_> = batch.iter().map(|(_, entry)| entry.value.to_string()).collect();
+        match when_free(|| logic.parse_rows(table, Vec::clone(&texts))).await {
             Ok(parsed) => rows.extend(batch.into_iter().zip(parsed).map(|((key, entry), parsed)| {
                 let parsed = belongs(&key, parsed);
                 (key, Some(row(entry, parsed)))
@@ -311,12 +311,28 @@ async fn parse_kv(
     if let Some(parsed) = parsed {
         return row(entry, parsed);
     }
-    match logic.parse_kv(key, entry.value.to_string()).await {
+    match when_free(|| logic.parse_kv(key, entry.value.to_string())).await {
         Ok(parsed) => row(entry, parsed),
         Err(fault) => {
             let row = broken(entry, &fault);
             faults.push(fault);
             row
+        }
+    }
+}
+
+/// Calls a plugin until it has time: that it is busy says nothing about the rows.
+async fn when_free<T, F: Future<Output = Result<T, Fault>>>(
+    call: impl Fn() -> F,
+) -> Result<T, Fault> {
+    let mut pause = std::time::Duration::from_millis(5);
+    loop {
+        match call().await {
+            Err(Fault::Busy { .. }) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(std::time::Duration::from_secs(1));
+            }
+            result => return result,
         }
     }
 }
