@@ -1,5 +1,6 @@
 //! The project's own build tool: `cargo xtask <command>`.
 
+mod bench;
 mod guests;
 mod sources;
 
@@ -14,12 +15,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures the server beside its peers.
+    Bench(bench::Args),
     /// Builds the guests written in Rust, and installs the plugins among them.
     Guests(guests::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Guests(args) => guests::run(&args),
     }
 }
