@@ -214,10 +214,7 @@ fn at_most(what: &str, count: usize, limit: usize) -> Result<(), DefinitionError
     Err(DefinitionError(format!("{count} {what} are declared; {limit} is the most")))
 }
 
-fn distinct<'a>(
-    what: &str,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<(), DefinitionError> {
+fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), DefinitionError> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
         if !seen.insert(name) {

@@ -116,12 +116,20 @@ impl Generation {
         index: Arc<Mutex<Index>>,
         tolerated: usize,
     ) -> Result<Arc<Self>, Fault> {
-        let follower = index.lock().follow();
         let definition = logic.definition().clone();
-        let empty = Snapshot {
-            tables: definition.tables.iter().map(|t| (t.name.clone(), Arc::default())).collect(),
-            kv: OrdMap::new(),
+        let (follower, tables) = {
+            let mut index = index.lock();
+            // A table that is empty now may have had rows, and so have a version; nothing else
+            // will come that tells it.
+            let empty = |name: &str| {
+                let version = index.array_version(&format!("{TABLE_PREFIX}{name}"));
+                Arc::new(Table { version, ..Table::default() })
+            };
+            let names = definition.tables.iter().map(|table| &table.name);
+            let tables = names.map(|name| (name.clone(), empty(name))).collect();
+            (index.follow(), tables)
         };
+        let empty = Snapshot { tables, kv: OrdMap::new() };
         let state = Arc::new(State {
             index: index.clone(),
             follower: follower.clone(),
@@ -163,6 +171,11 @@ impl Generation {
     /// What the workspace consists of.
     pub fn definition(&self) -> &Arc<Definition> {
         self.logic.definition()
+    }
+
+    /// By which the index knows it.
+    pub fn follower(&self) -> Arc<Follower> {
+        self.state.follower.clone()
     }
 
     /// The workspace as it is now.
@@ -268,13 +281,17 @@ async fn parse_rows(
         }
         let texts: Vec<_> = batch.iter().map(|(_, entry)| entry.value.to_string()).collect();
         match when_free(|| logic.parse_rows(table, Vec::clone(&texts))).await {
-            Ok(parsed) => rows.extend(batch.into_iter().zip(parsed).map(|((key, entry), parsed)| {
-                let parsed = belongs(&key, parsed);
-                (key, Some(row(entry, parsed)))
-            })),
+            Ok(parsed) => {
+                rows.extend(batch.into_iter().zip(parsed).map(|((key, entry), parsed)| {
+                    let parsed = belongs(&key, parsed);
+                    (key, Some(row(entry, parsed)))
+                }))
+            }
             Err(fault) if batch.len() == 1 || given_up >= FAULTS_PER_BATCH => {
                 given_up += 1;
-                rows.extend(batch.into_iter().map(|(key, entry)| (key, Some(broken(entry, &fault)))));
+                rows.extend(
+                    batch.into_iter().map(|(key, entry)| (key, Some(broken(entry, &fault)))),
+                );
                 faults.push(fault);
             }
             Err(_) => {

@@ -4,12 +4,13 @@
 //! where a value was refused.
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use host_sync::RoomError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
 use crate::definition::{ActionKind, Caller, Definition, Issue};
@@ -38,6 +39,7 @@ impl Workspaces {
                 only(get(read).put(update).patch(update).delete(delete)),
             )
             .route("/{workspace}/actions/{*path}", axum::routing::any(action))
+            .fallback(nothing_here)
             .with_state(self.clone())
     }
 }
@@ -213,6 +215,11 @@ async fn action(
     Ok(row_body(StatusCode::OK, &result.map_err(|error| Failure::of(error, &path))?))
 }
 
+async fn nothing_here(axum::extract::OriginalUri(uri): axum::extract::OriginalUri) -> Failure {
+    let message = format!("there is nothing at {}; a workspace has tables and actions", uri.path());
+    Failure::new(StatusCode::NOT_FOUND, message)
+}
+
 async fn wrong_method(method: Method, uri: axum::http::Uri) -> Failure {
     let message = format!("{method} is not a method of {}", uri.path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, message)
@@ -251,15 +258,16 @@ async fn body(request: Request, limit: usize) -> Result<Value, Failure> {
         let message = "send JSON, and say so: content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let (parts, body) = request.into_parts();
-    let body = Body::new(http_body_util::Limited::new(body, limit));
-    let bytes = match Bytes::from_request(Request::from_parts(parts, body), &()).await {
-        Ok(bytes) => bytes,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+    let bytes = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("the body is larger than {limit} bytes, which is the limit");
             return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        Err(rejection) => return Err(Failure::new(rejection.status(), rejection.body_text())),
+        Err(error) => {
+            let message = format!("the body cannot be read: {error}");
+            return Err(Failure::new(StatusCode::BAD_REQUEST, message));
+        }
     };
     serde_json::from_slice(&bytes).map_err(|error| {
         Failure::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}"))

@@ -52,6 +52,8 @@ pub(crate) struct Index {
     followers: Vec<Arc<Follower>>,
     /// What an edit of ours is about to write: the value's JSON text, and what it parses to.
     prepared: HashMap<Place, (String, Parsed)>,
+    /// By whose plugin it was parsed.
+    prepared_by: Option<Arc<Follower>>,
 }
 
 #[derive(Default)]
@@ -125,11 +127,18 @@ impl Index {
     }
 
     /// Writes that set keys (a value) or delete them (none), as an edit of the document. What the
-    /// values parse to is passed on to those who follow.
-    pub fn write(&mut self, writes: Vec<(Place, Option<(Value, Parsed)>)>, now: u64) -> Edit {
+    /// values parse to is passed on to the follower by whose plugin they were parsed; another one
+    /// may belong to a plugin that sees them otherwise.
+    pub fn write(
+        &mut self,
+        writes: Vec<(Place, Option<(Value, Parsed)>)>,
+        by: Arc<Follower>,
+        now: u64,
+    ) -> Edit {
         let mut edit = Edit::default();
         // What an edit that was refused has left.
         self.prepared.clear();
+        self.prepared_by = Some(by);
         let time = (now as f64).max(self.latest + 1.0);
         for ((array, key), value) in writes {
             let live = self.arrays.get(&array).and_then(|array| array.keys.get(&key));
@@ -214,9 +223,7 @@ impl Index {
         let Some(live) = array.keys.get_mut(key).filter(|live| live.len() > 1) else {
             return Vec::new();
         };
-        live.sort_by(|a, b| {
-            b.time.total_cmp(&a.time).then_with(|| arrays.compare(b.id, a.id))
-        });
+        live.sort_by(|a, b| b.time.total_cmp(&a.time).then_with(|| arrays.compare(b.id, a.id)));
         live[1..].iter().map(|entry| entry.id).collect()
     }
 
@@ -236,7 +243,9 @@ impl Index {
                 .filter(|(text, _)| entry.is_some_and(|entry| *entry.value == **text))
                 .map(|(_, parsed)| parsed);
             for follower in &self.followers {
-                follower.changed.lock().insert(place.clone(), parsed.clone());
+                let by_it = self.prepared_by.as_ref().is_some_and(|by| Arc::ptr_eq(by, follower));
+                let parsed = parsed.clone().filter(|_| by_it);
+                follower.changed.lock().insert(place.clone(), parsed);
             }
         }
         for follower in &self.followers {

@@ -11,6 +11,8 @@ mod index;
 pub mod logic;
 mod query;
 mod schema;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
 mod workspace;
 mod workspaces;

@@ -138,7 +138,8 @@ pub(crate) fn select<'a>(
     rows: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Page, ActionError> {
     let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
-    let after = query.cursor.as_deref().map(|cursor| read_cursor(cursor, &query.sort)).transpose()?;
+    let after =
+        query.cursor.as_deref().map(|cursor| read_cursor(cursor, &query.sort)).transpose()?;
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let mut page = Page { rows: Vec::new(), next: None };
     if query.sort.is_empty() {
@@ -162,7 +163,9 @@ pub(crate) fn select<'a>(
             let row = parse(text);
             selects(&query.filters, &row).then(|| (Key::of(&row, id, &query.sort), text))
         })
-        .filter(|(key, _)| after.as_ref().is_none_or(|after| key.compare(after, &query.sort).is_gt()))
+        .filter(|(key, _)| {
+            after.as_ref().is_none_or(|after| key.compare(after, &query.sort).is_gt())
+        })
         .collect();
     selected.sort_by(|(a, _), (b, _)| a.compare(b, &query.sort));
     if selected.len() > limit {
@@ -291,9 +294,7 @@ mod tests {
     #[test]
     fn pages_go_through_all_rows_in_order() {
         let by_n = |descending| vec![Order { field: "n".into(), descending }];
-        for (sort, expected) in
-            [(vec![], "abcd"), (by_n(false), "dbac"), (by_n(true), "acbd")]
-        {
+        for (sort, expected) in [(vec![], "abcd"), (by_n(false), "dbac"), (by_n(true), "acbd")] {
             let mut query = Query { sort, limit: Some(1), ..Query::default() };
             let mut found = String::new();
             loop {

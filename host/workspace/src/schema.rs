@@ -137,7 +137,10 @@ mod tests {
             (&[("draft", "maybe")], Err("draft must be true or false, and is \"maybe\"")),
             (&[("tags", "a")], Ok(json!({"tags": ["a"]}))),
             (&[("ids", "1"), ("ids", "2")], Ok(json!({"ids": [1, 2]}))),
-            (&[("name", "1"), ("name", "2")], Err("name is given 2 times, and one value is expected")),
+            (
+                &[("name", "1"), ("name", "2")],
+                Err("name is given 2 times, and one value is expected"),
+            ),
             (&[("name", "12")], Ok(json!({"name": "12"}))),
             (&[("maybe", "3"), ("other", "4")], Ok(json!({"maybe": 3, "other": "4"}))),
         ];

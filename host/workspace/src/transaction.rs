@@ -79,6 +79,11 @@ impl Transaction {
         })
     }
 
+    /// The version of the plugin that it runs on.
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
     pub(crate) fn logic(&self) -> Arc<dyn Logic> {
         self.generation.logic.clone()
     }
@@ -196,7 +201,9 @@ impl Transaction {
         let text = match parsed.into_iter().next() {
             Some(Ok(text)) => text,
             Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
-            None => return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into()))),
+            None => {
+                return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into())));
+            }
         };
         let parsed: Value = serde_json::from_str(&text)
             .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
@@ -221,7 +228,9 @@ impl Transaction {
         self.check_may_write()?;
         let before = match self.read(table, id) {
             None => return Err(Refusal::Action(ActionError::NotFound)),
-            Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues.to_vec()))),
+            Some(Err(issues)) => {
+                return Err(Refusal::Action(ActionError::Invalid(issues.to_vec())));
+            }
             Some(Ok(text)) => text,
         };
         let Value::Object(fields) = fields else {

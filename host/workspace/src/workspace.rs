@@ -16,7 +16,7 @@ use crate::definition::Definition;
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
 use crate::logic::{ActionError, Fault, Logic};
-use crate::transaction::{Commit, Context, Refusal, Transaction};
+use crate::transaction::{Context, Refusal, Transaction};
 
 /// How often a writer is overtaken before it gets the workspace for itself.
 const OPTIMISTIC_TRIES: usize = 6;
@@ -166,7 +166,7 @@ impl Workspace {
             let transaction = Transaction::new(self.generation(), context.clone(), true);
             let done = work.run(&transaction).await?;
             let _shared = self.commits.read().await;
-            if let Outcome::Committed = self.commit(transaction.commit()).await? {
+            if let Outcome::Committed = self.commit(&transaction).await? {
                 return Ok(done);
             }
         }
@@ -174,7 +174,7 @@ impl Workspace {
         for _ in 0..EXCLUSIVE_TRIES {
             let transaction = Transaction::new(self.generation(), context.clone(), true);
             let done = work.run(&transaction).await?;
-            if let Outcome::Committed = self.commit(transaction.commit()).await? {
+            if let Outcome::Committed = self.commit(&transaction).await? {
                 return Ok(done);
             }
         }
@@ -183,11 +183,18 @@ impl Workspace {
 
     /// Makes the writes if nothing that was read has changed. Returns once they are durable and
     /// reads see them. The caller holds `commits`, so the generation that is current stays so.
-    async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+    async fn commit(&self, transaction: &Transaction) -> Result<Outcome, Error> {
+        let commit = transaction.commit();
         if commit.writes.is_empty() {
             return Ok(Outcome::Committed);
         }
+        let generation = self.generation();
+        if !Arc::ptr_eq(&generation, transaction.generation()) {
+            // The plugin was replaced meanwhile; the new one has to be asked.
+            return Ok(Outcome::Overtaken);
+        }
         let index = self.index.clone();
+        let by = generation.follower();
         let edit = move |_: &host_sync::Arrays| {
             let mut index = index.lock();
             let rows_hold = commit.rows.iter().all(|((array, key), entry)| {
@@ -206,10 +213,10 @@ impl Workspace {
                 });
                 (place, value)
             });
-            (index.write(writes.collect(), commit.now), Outcome::Committed)
+            (index.write(writes.collect(), by, commit.now), Outcome::Committed)
         };
         let outcome = self.room.edit(edit).await?;
-        self.generation().catch_up().await;
+        generation.catch_up().await;
         Ok(outcome)
     }
 }

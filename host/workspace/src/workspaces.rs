@@ -68,10 +68,11 @@ impl Workspaces {
             None => {
                 let room = self.inner.rooms.open(&id);
                 let room = room.map_err(|error| MountError::Document(error.to_string()))?;
-                let workspace = Workspace::open(room, logic).await.map_err(|error| match error {
-                    Error::Fault(fault) => MountError::Fault(fault),
-                    other => MountError::Document(other.to_string()),
-                })?;
+                let workspace =
+                    Workspace::open(room, logic).await.map_err(|error| match error {
+                        Error::Fault(fault) => MountError::Fault(fault),
+                        other => MountError::Document(other.to_string()),
+                    })?;
                 let workspace = Arc::new(workspace);
                 self.inner.mounted.rcu(|mounted| {
                     let mut mounted = BTreeMap::clone(mounted);

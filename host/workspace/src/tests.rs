@@ -1,0 +1,7 @@
+//! The crate's specification, as requests and their answers.
+
+mod actions;
+mod harness;
+mod reload;
+mod rows;
+mod sync;
