@@ -4,7 +4,7 @@
 //! where a value was refused.
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -258,12 +258,18 @@ async fn body(request: Request, limit: usize) -> Result<Value, Failure> {
         let message = "send JSON, and say so: content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let bytes = match Limited::new(request.into_body(), limit).collect().await {
+    let too_large = || {
+        let message = format!("the body is larger than {limit} bytes, which is the limit");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let body = request.into_body();
+    // One that says how large it is need not be sent to be refused.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let bytes = match Limited::new(body, limit).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than {limit} bytes, which is the limit");
-            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
         Err(error) => {
             let message = format!("the body cannot be read: {error}");
             return Err(Failure::new(StatusCode::BAD_REQUEST, message));
