@@ -1,0 +1,141 @@
+//! Counters, and actions that do what a plugin should not: they fail, panic, spin and devour memory
+//! after they have written.
+
+use epicenter_workspace::__bindings::epicenter::workspace::tables;
+use epicenter_workspace::*;
+
+const COUNTERS: Table<Counter> = Table::new("counters");
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+struct Counter {
+    id: String,
+    value: i64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Add {
+    id: String,
+    by: i64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Move {
+    from: String,
+    to: String,
+    by: i64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Misbehave {
+    id: String,
+    how: How,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    Fail,
+    Refuse,
+    Deny,
+    Panic,
+    Spin,
+    Devour,
+}
+
+/// One member of each type that a query string has to be coerced to.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Echo {
+    text: String,
+    count: i32,
+    draft: bool,
+    #[serde(default)]
+    ratio: Option<f64>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    numbers: Vec<i64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Size {
+    bytes: usize,
+}
+
+fn echo(_: &Context, echo: Echo) -> Result<Echo> {
+    Ok(echo)
+}
+
+fn large(_: &Context, Size { bytes }: Size) -> Result<String> {
+    Ok("x".repeat(bytes))
+}
+
+fn sum(ctx: &Context, (): ()) -> Result<i64> {
+    Ok(COUNTERS.select().list(ctx)?.iter().map(|counter| counter.value).sum())
+}
+
+/// Goes past the types of the SDK, which do not let a query write.
+fn write_in_query(_: &Context, Id { id }: Id) -> Result<()> {
+    let row = serde_json::json!({ "id": id, "value": 1 }).to_string();
+    match tables::put("counters", &row) {
+        Err(tables::Error::Denied(reason)) => Err(Error::denied(reason)),
+        other => Err(Error::failed(format!("a query wrote: {other:?}"))),
+    }
+}
+
+fn add(tx: &Transaction, Add { id, by }: Add) -> Result<Counter> {
+    let value = COUNTERS.find(tx, &id)?.map_or(0, |counter| counter.value);
+    COUNTERS.put(tx, &Counter { id, value: value + by })
+}
+
+/// Fails after its first write when there is not enough to move.
+fn move_between(tx: &Transaction, Move { from, to, by }: Move) -> Result<i64> {
+    add(tx, Add { id: to, by })?;
+    let left = add(tx, Add { id: from, by: -by })?.value;
+    if left < 0 {
+        return Err(Error::failed(format!("{} is missing", -left)));
+    }
+    Ok(left)
+}
+
+fn misbehave(tx: &Transaction, Misbehave { id, how }: Misbehave) -> Result<()> {
+    add(tx, Add { id, by: 1 })?;
+    match how {
+        How::Fail => Err(Error::failed("it failed on purpose")),
+        How::Refuse => Err(Error::invalid("id", "refused on purpose")),
+        How::Deny => Err(Error::denied("denied on purpose")),
+        How::Panic => panic!("it panicked on purpose"),
+        How::Spin => loop {
+            std::hint::spin_loop();
+        },
+        How::Devour => {
+            let mut devoured = Vec::new();
+            loop {
+                devoured.push(vec![1u8; 1 << 20]);
+                std::hint::black_box(&devoured);
+            }
+        }
+    }
+}
+
+fn check(_: &Context, change: Change<Counter>) -> Result<()> {
+    match change {
+        Change::Delete { old: Some(old), .. } if old.value > 0 => {
+            Err(Error::invalid("value", "it still counts"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn workspace() -> Workspace {
+    Workspace::new("probe")
+        .table(COUNTERS.define().check(check))
+        .query("echo", "Gives back its input.", echo)
+        .query("large", "So many bytes.", large)
+        .query("sum", "Of all counters.", sum)
+        .query("write-in-query", "Tries to write.", write_in_query)
+        .mutation("add", "To a counter, which begins with 0.", add)
+        .mutation("move", "From one counter to another.", move_between)
+        .mutation("misbehave", "After it has written.", misbehave)
+}
+
+export!(workspace);
