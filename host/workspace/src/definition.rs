@@ -118,6 +118,12 @@ impl Issue {
         Self { path: Vec::new(), message: message.into() }
     }
 
+    /// The same issue, of a value that is itself a member.
+    pub(crate) fn within(mut self, member: impl ToString) -> Self {
+        self.path.insert(0, member.to_string());
+        self
+    }
+
     /// An issue with one member of the value.
     pub fn at(member: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: vec![member.into()], message: message.into() }

@@ -30,6 +30,9 @@ const FAULTS_PER_BATCH: usize = 16;
 
 /// A workspace at one moment, as one version of its plugin sees it.
 pub(crate) struct Snapshot {
+    /// Names the version of the plugin, among those since the start of time: versions of tables
+    /// count from anew in each.
+    pub epoch: u64,
     /// By table name; all tables of the definition.
     pub tables: HashMap<String, Arc<Table>>,
     /// By key; the keys that are set.
@@ -62,14 +65,18 @@ pub(crate) struct Row {
 }
 
 impl Table {
+    /// The valid rows in the order of their ids: id and JSON text.
+    pub fn valid(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.rows.iter().filter_map(|(id, row)| Some((&**id, &**row.parsed.as_ref().ok()?)))
+    }
+
     /// All valid rows as the body of an answer: `{"data":[…]}`.
     pub fn list(&self) -> Bytes {
         let make = || {
-            let valid = || self.rows.values().filter_map(|row| row.parsed.as_ref().ok());
-            let size: usize = valid().map(|row| row.len() + 1).sum();
+            let size: usize = self.valid().map(|(_, row)| row.len() + 1).sum();
             let mut body = Vec::with_capacity(size + 16);
             body.extend_from_slice(b"{\"data\":[");
-            for (at, row) in valid().enumerate() {
+            for (at, (_, row)) in self.valid().enumerate() {
                 if at > 0 {
                     body.push(b',');
                 }
@@ -129,7 +136,7 @@ impl Generation {
             let tables = names.map(|name| (name.clone(), empty(name))).collect();
             (index.follow(), tables)
         };
-        let empty = Snapshot { tables, kv: OrdMap::new() };
+        let empty = Snapshot { epoch: rand::random(), tables, kv: OrdMap::new() };
         let state = Arc::new(State {
             index: index.clone(),
             follower: follower.clone(),
@@ -248,7 +255,7 @@ impl State {
                 }
             }
         }
-        self.snapshot.store(Arc::new(Snapshot { tables, kv }));
+        self.snapshot.store(Arc::new(Snapshot { epoch: before.epoch, tables, kv }));
         self.version.send_replace(changes.version);
         faults
     }

@@ -90,7 +90,7 @@ impl Index {
     /// The index of an empty document, and the model that keeps it up to date.
     pub fn new() -> (Arc<Mutex<Self>>, Box<dyn Model>) {
         let index = Arc::new(Mutex::new(Self::default()));
-        (index.clone(), Box::new(Tracker(index)))
+        (index.clone(), Box::new(Tracker { index, touched: HashSet::new() }))
     }
 
     /// Counts changes; a follower that has this version has seen everything.
@@ -155,29 +155,31 @@ impl Index {
 }
 
 /// Keeps an index up to date; lives on the room's task.
-struct Tracker(Arc<Mutex<Index>>);
+struct Tracker {
+    index: Arc<Mutex<Index>>,
+    /// Places at which something changed since the last `settle`.
+    touched: HashSet<Place>,
+}
 
 impl Model for Tracker {
-    fn changed(&mut self, arrays: &Arrays, changes: Vec<ArrayChange>) -> Edit {
-        let mut index = self.0.lock();
-        let mut touched: HashSet<Place> = HashSet::new();
-        for change in changes {
-            match change {
-                ArrayChange::Inserted { array, id, value } => {
-                    if (array.starts_with(TABLE_PREFIX) || *array == *KV)
-                        && let Some(place) = index.insert(array, id, value)
-                    {
-                        touched.insert(place);
-                    }
-                }
-                ArrayChange::Deleted { id } => {
-                    if let Some(place) = index.places.remove(&id) {
-                        index.remove(&place, id);
-                        touched.insert(place);
-                    }
-                }
+    fn change(&mut self, change: ArrayChange) {
+        let mut index = self.index.lock();
+        let place = match change {
+            ArrayChange::Inserted { array, id, value } => {
+                let read = array.starts_with(TABLE_PREFIX) || *array == *KV;
+                read.then(|| index.insert(array, id, value)).flatten()
             }
-        }
+            ArrayChange::Deleted { id } => {
+                let place = index.places.remove(&id);
+                place.inspect(|place| index.remove(place, id))
+            }
+        };
+        self.touched.extend(place);
+    }
+
+    fn settle(&mut self, arrays: &Arrays) -> Edit {
+        let mut index = self.index.lock();
+        let touched = std::mem::take(&mut self.touched);
         let mut edit = Edit::default();
         for place in &touched {
             edit.deletes.extend(index.settle(arrays, place));

@@ -11,9 +11,11 @@ mod index;
 pub mod logic;
 mod query;
 mod schema;
+mod tag;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+mod work;
 mod workspace;
 mod workspaces;
 

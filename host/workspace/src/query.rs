@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::definition::{Issue, TableDefinition};
@@ -61,6 +63,22 @@ pub enum Operator {
     Exists,
 }
 
+impl Operator {
+    /// All of them, by the name that they have in URLs and in the contract.
+    pub const NAMED: [(&'static str, Self); 10] = [
+        ("eq", Self::Eq),
+        ("ne", Self::Ne),
+        ("gt", Self::Gt),
+        ("gte", Self::Gte),
+        ("lt", Self::Lt),
+        ("lte", Self::Lte),
+        ("in", Self::In),
+        ("contains", Self::Contains),
+        ("prefix", Self::Prefix),
+        ("exists", Self::Exists),
+    ];
+}
+
 /// One key of the sort order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
@@ -106,14 +124,30 @@ impl Filter {
                 (Value::String(text), Value::String(part)) => text.starts_with(part.as_str()),
                 _ => false,
             },
-            Operator::Exists => !field.is_null() == wanted.as_bool().unwrap_or(true),
+            Operator::Exists => field.is_null() != wanted.as_bool().unwrap_or(true),
         }
     }
 }
 
-/// Whether all filters hold for a row.
-pub(crate) fn selects(filters: &[Filter], row: &Value) -> bool {
+/// Whether all filters hold for a row, given as JSON text.
+pub(crate) fn selects(filters: &[Filter], row: &str) -> bool {
+    filters.is_empty() || hold(filters, &parse(row))
+}
+
+/// How many rows (id and JSON text) fulfil all filters.
+pub(crate) fn count<'a>(
+    filters: &[Filter],
+    rows: impl Iterator<Item = (&'a str, &'a str)>,
+) -> usize {
+    rows.filter(|(_, text)| selects(filters, text)).count()
+}
+
+fn hold(filters: &[Filter], row: &Value) -> bool {
     filters.iter().all(|filter| filter.holds(row))
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
 /// Checks that a query names only fields that the table has.
@@ -132,48 +166,45 @@ pub(crate) fn check_fields<'a>(
     if issues.is_empty() { Ok(()) } else { Err(ActionError::Invalid(issues)) }
 }
 
-/// Selects a page from rows (id and JSON text) that come in the order of their ids.
+/// The rows of a page: id and JSON text.
+pub(crate) struct Selected<'a> {
+    pub rows: Vec<(&'a str, &'a str)>,
+    /// The cursor of the next page; none on the last.
+    pub next: Option<String>,
+}
+
+/// Selects at most `limit` rows from those (id and JSON text) that come in the order of their ids.
 pub(crate) fn select<'a>(
     query: &Query,
+    limit: usize,
     rows: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<Page, ActionError> {
-    let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
+) -> Result<Selected<'a>, ActionError> {
     let after =
         query.cursor.as_deref().map(|cursor| read_cursor(cursor, &query.sort)).transpose()?;
-    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
-    let mut page = Page { rows: Vec::new(), next: None };
     if query.sort.is_empty() {
         let after = after.as_ref().map(|key| key.id.as_str());
-        let mut last = "";
-        for (id, text) in rows.filter(|(id, _)| after.is_none_or(|after| *id > after)) {
-            if !query.filters.is_empty() && !selects(&query.filters, &parse(text)) {
-                continue;
-            }
-            if page.rows.len() == limit {
-                page.next = Some(Key { fields: Vec::new(), id: last.to_owned() }.write());
-                break;
-            }
-            last = id;
-            page.rows.push(text.to_owned());
-        }
-        return Ok(page);
+        let mut rows = rows
+            .filter(|(id, _)| after.is_none_or(|after| *id > after))
+            .filter(|(_, text)| selects(&query.filters, text));
+        let page: Vec<_> = rows.by_ref().take(limit).collect();
+        let next = page.last().filter(|_| rows.next().is_some());
+        let next = next.map(|(id, _)| Key { fields: Vec::new(), id: (*id).to_owned() }.write());
+        return Ok(Selected { rows: page, next });
     }
-    let mut selected: Vec<(Key, &str)> = rows
+    let mut selected: Vec<(Key, &str, &str)> = rows
         .filter_map(|(id, text)| {
             let row = parse(text);
-            selects(&query.filters, &row).then(|| (Key::of(&row, id, &query.sort), text))
+            hold(&query.filters, &row).then(|| (Key::of(&row, id, &query.sort), id, text))
         })
-        .filter(|(key, _)| {
+        .filter(|(key, ..)| {
             after.as_ref().is_none_or(|after| key.compare(after, &query.sort).is_gt())
         })
         .collect();
-    selected.sort_by(|(a, _), (b, _)| a.compare(b, &query.sort));
-    if selected.len() > limit {
-        selected.truncate(limit);
-        page.next = selected.last().map(|(key, _)| key.write());
-    }
-    page.rows = selected.into_iter().map(|(_, text)| text.to_owned()).collect();
-    Ok(page)
+    selected.sort_unstable_by(|(a, ..), (b, ..)| a.compare(b, &query.sort));
+    let more = selected.len() > limit;
+    selected.truncate(limit);
+    let next = selected.last().filter(|_| more).map(|(key, ..)| key.write());
+    Ok(Selected { rows: selected.into_iter().map(|(_, id, text)| (id, text)).collect(), next })
 }
 
 /// A row's place in the order.
@@ -202,13 +233,14 @@ impl Key {
     fn write(&self) -> String {
         let mut list = self.fields.clone();
         list.push(Value::String(self.id.clone()));
-        Value::Array(list).to_string()
+        URL_SAFE_NO_PAD.encode(Value::Array(list).to_string())
     }
 }
 
 fn read_cursor(text: &str, sort: &[Order]) -> Result<Key, ActionError> {
     let broken = || ActionError::Invalid(vec![Issue::at("cursor", "is not one of this query's")]);
-    let mut fields: Vec<Value> = serde_json::from_str(text).map_err(|_| broken())?;
+    let key = URL_SAFE_NO_PAD.decode(text).map_err(|_| broken())?;
+    let mut fields: Vec<Value> = serde_json::from_slice(&key).map_err(|_| broken())?;
     let Some(Value::String(id)) = fields.pop() else { return Err(broken()) };
     if fields.len() != sort.len() {
         return Err(broken());
@@ -265,9 +297,9 @@ mod tests {
     ];
 
     fn ids(query: &Query) -> Vec<String> {
-        let page = select(query, ROWS.into_iter()).unwrap();
-        let id = |text: &String| serde_json::from_str::<Value>(text).unwrap()["id"].clone();
-        page.rows.iter().map(|row| id(row).as_str().unwrap().to_owned()).collect()
+        let limit = query.limit.unwrap_or(100) as usize;
+        let page = select(query, limit, ROWS.into_iter()).unwrap();
+        page.rows.iter().map(|(id, _)| (*id).to_owned()).collect()
     }
 
     #[test]
@@ -298,7 +330,7 @@ mod tests {
             let mut query = Query { sort, limit: Some(1), ..Query::default() };
             let mut found = String::new();
             loop {
-                let page = select(&query, ROWS.into_iter()).unwrap();
+                let page = select(&query, 1, ROWS.into_iter()).unwrap();
                 found += &ids(&query).concat();
                 let Some(next) = page.next else { break };
                 query.cursor = Some(next);

@@ -53,7 +53,7 @@ pub(crate) fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Val
     let mut input = Map::new();
     let mut issues = Vec::new();
     for (key, mut values) in grouped {
-        let property = &schema["properties"][&key];
+        let property = property(schema, &key);
         let coerced = if accepts(property, "array") {
             values.into_iter().map(|value| coerce_one(&property["items"], value)).collect()
         } else if values.len() == 1 {
@@ -69,8 +69,16 @@ pub(crate) fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Val
     if issues.is_empty() { Ok(Value::Object(input)) } else { Err(issues) }
 }
 
+/// The schema of a member of an object. A reference within the schema is followed once, which is
+/// what generators of schemas write for named types.
+pub(crate) fn property<'a>(schema: &'a Value, name: &str) -> &'a Value {
+    let property = &schema["properties"][name];
+    let target = property["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
+    target.and_then(|pointer| schema.pointer(pointer)).unwrap_or(property)
+}
+
 /// One text as the first of the schema's types that it can be.
-fn coerce_one(schema: &Value, text: String) -> Result<Value, String> {
+pub(crate) fn coerce_one(schema: &Value, text: String) -> Result<Value, String> {
     if accepts(schema, "integer") || accepts(schema, "number") {
         if let Ok(number) = text.parse::<serde_json::Number>() {
             return Ok(Value::Number(number));
@@ -92,24 +100,40 @@ fn coerce_one(schema: &Value, text: String) -> Result<Value, String> {
     if accepts(schema, "null") && (text.is_empty() || text == "null") {
         return Ok(Value::Null);
     }
-    if accepts(schema, "object") && text.starts_with('{') {
+    let is_json = (accepts(schema, "object") && text.starts_with('{'))
+        || (accepts(schema, "array") && text.starts_with('['));
+    if is_json {
         return serde_json::from_str(&text).map_err(|error| format!("must be JSON: {error}"));
     }
     Ok(Value::String(text))
 }
 
 /// Whether a schema names a type, itself or in one of its alternatives.
-fn accepts(schema: &Value, kind: &str) -> bool {
+pub(crate) fn accepts(schema: &Value, kind: &str) -> bool {
     let named = match &schema["type"] {
         Value::String(one) => one == kind,
         Value::Array(many) => many.iter().any(|one| one == kind),
-        _ => false,
+        _ => {
+            let list = schema["enum"].as_array().into_iter().flatten();
+            list.chain(schema.get("const")).any(|value| is_a(value, kind))
+        }
     };
     named
-        || ["anyOf", "oneOf"].iter().any(|alternatives| {
+        || ["anyOf", "oneOf", "allOf"].iter().any(|alternatives| {
             let list = schema[*alternatives].as_array();
             list.is_some_and(|list| list.iter().any(|schema| accepts(schema, kind)))
         })
+}
+
+fn is_a(value: &Value, kind: &str) -> bool {
+    match value {
+        Value::Null => kind == "null",
+        Value::Bool(_) => kind == "boolean",
+        Value::Number(number) => kind == "number" || kind == "integer" && !number.is_f64(),
+        Value::String(_) => kind == "string",
+        Value::Array(_) => kind == "array",
+        Value::Object(_) => kind == "object",
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +152,8 @@ mod tests {
             "name": {"type": "string"},
             "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
         }});
-        let cases: [(&[(&str, &str)], Result<Value, &str>); 11] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<Value, &'a str>);
+        let cases: [Case; 11] = [
             (&[("min", "10")], Ok(json!({"min": 10}))),
             (&[("min", "x")], Err("min must be a number, and is \"x\"")),
             (&[("ratio", "0.5")], Ok(json!({"ratio": 0.5}))),

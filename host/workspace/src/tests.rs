@@ -2,6 +2,8 @@
 
 mod actions;
 mod harness;
+mod lists;
 mod reload;
 mod rows;
 mod sync;
+mod writes;

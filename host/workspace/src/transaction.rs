@@ -16,12 +16,14 @@ use serde_json::Value;
 use crate::definition::{Caller, Issue, TableDefinition};
 use crate::generation::{Generation, Row, Snapshot};
 use crate::index::{KV, Place, TABLE_PREFIX};
-use crate::logic::{ActionError, Change, Fault, Logic, Operation};
+use crate::logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
+use crate::query::{DEFAULT_LIMIT, MAX_LIMIT, check_fields, count, select, selects};
 pub use crate::query::{Filter, Operator, Order, Page, Query};
-use crate::query::{check_fields, select, selects};
 
+/// Bytes of the largest row.
+pub(crate) const MAX_ROW: usize = 1024 * 1024;
 /// Rows that one action may write; a commit is one message to every client.
-const MAX_WRITES: usize = 10_000;
+pub(crate) const MAX_WRITES: usize = 10_000;
 /// Bytes that one action may write.
 const MAX_WRITE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -104,16 +106,27 @@ impl Transaction {
         let filtered = query.filters.iter().map(|filter| filter.field.as_str());
         let sorted = query.sort.iter().map(|order| order.field.as_str());
         check_fields(definition, filtered.chain(sorted))?;
-        self.with_rows(table, |rows| select(query, rows))
+        let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
+        self.with_rows(table, |rows| {
+            let selected = select(query, limit, rows)?;
+            let rows = selected.rows.into_iter().map(|(_, text)| text.to_owned()).collect();
+            Ok(Page { rows, next: selected.next })
+        })
     }
 
     /// How many valid rows fulfil all filters.
     pub fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError> {
         let definition = self.table(table)?;
         check_fields(definition, filters.iter().map(|filter| filter.field.as_str()))?;
-        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
-        let counts = |text: &str| filters.is_empty() || selects(filters, &parse(text));
-        Ok(self.with_rows(table, |rows| rows.filter(|(_, text)| counts(text)).count()) as u64)
+        Ok(self.with_rows(table, |rows| count(filters, rows)) as u64)
+    }
+
+    /// The ids of the valid rows that fulfil all filters.
+    pub(crate) fn ids(&self, table: &str, filters: &[Filter]) -> Result<Vec<String>, ActionError> {
+        self.table(table)?;
+        Ok(self.with_rows(table, |rows| {
+            rows.filter(|(_, text)| selects(filters, text)).map(|(id, _)| id.to_owned()).collect()
+        }))
     }
 
     /// Creates a row or replaces it whole. Returns it as it will be stored.
@@ -196,25 +209,47 @@ impl Transaction {
         row: Value,
         before: Option<Read>,
     ) -> Result<String, Refusal> {
-        let definition = self.table(table)?;
-        let parsed = self.generation.logic.parse_rows(table, vec![row.to_string()]).await?;
-        let text = match parsed.into_iter().next() {
+        let text = match self.parse(table, &[row]).await?.pop() {
             Some(Ok(text)) => text,
             Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
             None => {
                 return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into())));
             }
         };
+        self.take(table, id, text.clone(), before).await?;
+        Ok(text)
+    }
+
+    /// Rows as the plugin sees them; as many as there are.
+    pub(crate) async fn parse(&self, table: &str, rows: &[Value]) -> Result<Vec<Parsed>, Refusal> {
+        self.table(table)?;
+        let texts = rows.iter().map(Value::to_string).collect();
+        Ok(self.generation.logic.parse_rows(table, texts).await?)
+    }
+
+    /// Takes a row that was parsed: asks whether it may be, and notes it.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        table: &str,
+        id: &str,
+        text: String,
+        before: Option<Read>,
+    ) -> Result<(), Refusal> {
+        let definition = self.table(table)?;
         let parsed: Value = serde_json::from_str(&text)
             .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
         if parsed["id"] != id {
             let message = format!("the plugin changed the id of row {id:?}; it must stay");
             return Err(Refusal::Action(ActionError::Failed(message)));
         }
+        if text.len() > MAX_ROW {
+            let message = format!("the row has {} bytes, and {MAX_ROW} is the most", text.len());
+            return Err(Refusal::Action(invalid(Issue::whole(message))));
+        }
         let operation = if before.is_some() { Operation::Update } else { Operation::Create };
         self.check(definition, operation, id, before, Some(text.clone())).await?;
-        self.write(place(table, id), Some(text.as_str().into()))?;
-        Ok(text)
+        self.write(place(table, id), Some(text.into()))?;
+        Ok(())
     }
 
     /// Lays fields over a row that is there and valid.
@@ -284,6 +319,13 @@ impl Transaction {
         self.read_place(place(table, id), || self.snapshot.tables.get(table)?.rows.get(id))
     }
 
+    /// The tag of the row in the document; remembers what it saw.
+    pub(crate) fn tag(&self, table: &str, id: &str) -> Option<String> {
+        let row = self.snapshot.tables.get(table)?.rows.get(id);
+        self.state.lock().rows.insert(place(table, id), row.map(|row| row.entry));
+        row.map(|row| row.tag())
+    }
+
     fn read_place<'a>(
         &self,
         place: Place,
@@ -319,11 +361,7 @@ impl Transaction {
             .collect();
         drop(state);
         let mut written = written.iter().peekable();
-        let mut kept = snapshot
-            .rows
-            .iter()
-            .filter_map(|(id, row)| Some((&**id, &**row.parsed.as_ref().ok()?)))
-            .peekable();
+        let mut kept = snapshot.valid().peekable();
         let mut merged = std::iter::from_fn(|| {
             loop {
                 let own_is_next = match (written.peek(), kept.peek()) {

@@ -17,6 +17,7 @@ use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
 use crate::logic::{ActionError, Fault, Logic};
 use crate::transaction::{Context, Refusal, Transaction};
+use crate::work::{Done, Work};
 
 /// How often a writer is overtaken before it gets the workspace for itself.
 const OPTIMISTIC_TRIES: usize = 6;
@@ -42,6 +43,16 @@ pub(crate) enum Error {
     Room(#[from] RoomError),
     #[error("others keep changing the same rows; try again")]
     Conflict,
+    #[error("row {id:?} is not the version that the request is about; read it again")]
+    Stale { id: String },
+    #[error("{rows} rows are too many for one request, which may write {limit}")]
+    TooMany { rows: usize, limit: usize },
+}
+
+impl Error {
+    pub fn stale(id: &str) -> Self {
+        Self::Stale { id: id.to_owned() }
+    }
 }
 
 impl From<Refusal> for Error {
@@ -49,53 +60,6 @@ impl From<Refusal> for Error {
         match refusal {
             Refusal::Action(error) => Self::Action(error),
             Refusal::Fault(fault) => Self::Fault(fault),
-        }
-    }
-}
-
-/// Something to be done in a transaction.
-pub(crate) enum Work<'a> {
-    /// Create a row or replace it whole.
-    Put { table: &'a str, id: &'a str, row: Value },
-    /// Lay fields over a row.
-    Update { table: &'a str, id: &'a str, fields: Value },
-    /// Delete a row.
-    Delete { table: &'a str, id: &'a str },
-    /// Run a mutation with valid input.
-    Run { path: &'a str, input: String },
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub(crate) struct Done {
-    /// The row, or the action's result, as JSON text.
-    pub text: String,
-    /// Whether a row was created.
-    pub created: bool,
-}
-
-impl Work<'_> {
-    async fn run(&self, transaction: &Arc<Transaction>) -> Result<Done, Error> {
-        match self {
-            Self::Put { table, id, row } => {
-                let before = transaction.read(table, id);
-                let created = before.is_none();
-                let text = transaction.set(table, id, row.clone(), before).await?;
-                Ok(Done { text, created })
-            }
-            Self::Update { table, id, fields } => {
-                let text = transaction.merge(table, id, fields.clone()).await?;
-                Ok(Done { text, created: false })
-            }
-            Self::Delete { table, id } => match transaction.remove(table, id).await? {
-                true => Ok(Done::default()),
-                false => Err(ActionError::NotFound.into()),
-            },
-            Self::Run { path, input } => {
-                let logic = transaction.logic();
-                let result = logic.run_action(path, input.clone(), transaction.clone()).await?;
-                Ok(Done { text: result?, created: false })
-            }
         }
     }
 }

@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
-use host_sync::{Edit, Limits, Rooms, Sqlite};
+use host_sync::store::{Bounds, Store};
+use host_sync::{ArrayChange, Arrays, Edit, Limits, Rooms, Sqlite, Update};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -307,6 +308,19 @@ impl Server {
         if let Some(workspace) = self.workspaces.get("blog") {
             workspace.generation().catch_up().await;
         }
+    }
+
+    /// The entries that are in the document.
+    pub async fn entries(&self) -> Vec<Value> {
+        let document = self.rooms.open("blog").unwrap().snapshot().await.unwrap();
+        let mut store = Store::default();
+        store.apply(&Update::scan(document).unwrap(), &Bounds::NONE).unwrap();
+        let (_, changes) = Arrays::load(&store);
+        let value = |change| match change {
+            ArrayChange::Inserted { value, .. } => Some(value),
+            ArrayChange::Deleted { .. } => None,
+        };
+        changes.into_iter().filter_map(value).collect()
     }
 
     pub fn router(&self) -> Router {

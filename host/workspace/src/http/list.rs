@@ -1,0 +1,263 @@
+//! Lists of rows: all of them, or those that parameters select.
+//!
+//! Without parameters a list is the whole table, made once for each version of it. With
+//! parameters it is made for the request, on a thread of its own: to look into every row of a
+//! large table takes longer than other requests should wait.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::{Failure, Found, context, json_body, query_pairs, row_body, unless_known};
+use crate::definition::{Issue, TableDefinition};
+use crate::generation::Table;
+use crate::logic::ActionError;
+use crate::query::{Filter, MAX_LIMIT, Operator, Order, Query, check_fields, count, select};
+use crate::schema::{accepts, coerce_one, property};
+use crate::tag::Condition;
+use crate::work::Work;
+use crate::workspaces::Workspaces;
+
+pub(super) async fn list(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?;
+    let query = request.uri().query().unwrap_or_default();
+    let definition = found.workspace.definition();
+    let parameters = Parameters::read(definition.table(&table), query, Parameters::OF_LISTS)?;
+    let tag = format!("\"{:x}-{:x}\"", found.snapshot.epoch, found.table.version);
+    let condition = Condition::of(request.headers());
+    let body = match parameters {
+        _ if condition.known(&tag) => Bytes::new(),
+        None => found.table.list(),
+        Some(parameters) => {
+            let made = tokio::task::spawn_blocking(move || parameters.list(&found.table));
+            let made = made.await.map_err(|error| {
+                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            })?;
+            made.map_err(refused)?.into()
+        }
+    };
+    let mut response = unless_known(&condition, &tag, || json_body(StatusCode::OK, body));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// Deletes the rows that a filter selects. Without one it does nothing: a table is too easily
+/// emptied by a request that lacks an id.
+pub(super) async fn delete(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?.workspace;
+    let query = request.uri().query().unwrap_or_default();
+    let definition = found.definition();
+    let parameters = Parameters::read(definition.table(&table), query, &["filter"])?;
+    let Some(Parameters { query: Query { filters, .. }, .. }) = parameters else {
+        let message = "say which rows to delete: filter[…]; filter[id][exists]=true is all of them";
+        return Err(Failure::bad_request(message));
+    };
+    let work = Work::DeleteAll { table: &table, filters };
+    let done = found.transact(context(&request), work).await;
+    Ok(row_body(StatusCode::OK, &done.map_err(|error| Failure::of(error, &table))?.text))
+}
+
+/// What the query string of a list asks for.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    pub query: Query,
+    /// The members of each row that are wanted; none for all.
+    pub fields: Option<Vec<String>>,
+    /// Whether to count all rows that the filters select.
+    count: bool,
+    /// Whether the invalid rows are wanted, and not the others.
+    invalid: bool,
+}
+
+impl Parameters {
+    pub const OF_LISTS: &[&str] =
+        &["limit", "cursor", "sort", "filter", "fields", "count", "invalid"];
+
+    /// Reads a query string; none when there are no parameters. Those of other names than
+    /// `allowed` are refused: a filter that is misspelt must not select everything.
+    pub fn read(
+        table: Option<&TableDefinition>,
+        query: &str,
+        allowed: &[&str],
+    ) -> Result<Option<Self>, Failure> {
+        let mut pairs = query_pairs(query)?;
+        // What `token` says is for whoever checks accounts.
+        pairs.retain(|(name, _)| name != "token");
+        let Some(table) = table.filter(|_| !pairs.is_empty()) else { return Ok(None) };
+        let mut parameters = Self::default();
+        let mut issues = Vec::new();
+        for (at, (name, value)) in pairs.iter().enumerate() {
+            let kind = name.split('[').next().unwrap_or_default();
+            let read = if !allowed.contains(&kind) {
+                Err(format!("is no parameter here; there are {}", allowed.join(", ")))
+            } else if kind != "filter" && pairs[..at].iter().any(|(other, _)| other == name) {
+                Err("is given twice".into())
+            } else {
+                parameters.read_one(table, name, value)
+            };
+            issues.extend(read.err().map(|message| Issue::at(name, message)));
+        }
+        if issues.is_empty() {
+            let Query { filters, sort, .. } = &parameters.query;
+            if parameters.invalid
+                && !(filters.is_empty() && sort.is_empty() && parameters.fields.is_none())
+            {
+                let message =
+                    "goes with limit, cursor and count only: an invalid row has no fields";
+                issues.push(Issue::at("invalid", message));
+            }
+        }
+        if issues.is_empty() { Ok(Some(parameters)) } else { Err(Failure::parameters(issues)) }
+    }
+
+    fn read_one(&mut self, table: &TableDefinition, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "limit" => match value.parse() {
+                Ok(limit) if limit <= MAX_LIMIT as u32 => self.query.limit = Some(limit),
+                _ => {
+                    return Err(format!(
+                        "must be a number from 0 to {MAX_LIMIT}, and is {value:?}"
+                    ));
+                }
+            },
+            "cursor" => self.query.cursor = Some(value.to_owned()),
+            "sort" => {
+                self.query.sort = value
+                    .split(',')
+                    .map(|key| match key.strip_prefix('-') {
+                        Some(field) => Order { field: field.into(), descending: true },
+                        None => Order { field: key.into(), descending: false },
+                    })
+                    .collect();
+                known(table, self.query.sort.iter().map(|order| order.field.as_str()))?;
+            }
+            "fields" => {
+                known(table, value.split(','))?;
+                self.fields = Some(value.split(',').map(str::to_owned).collect());
+            }
+            "count" => self.count = flag(value)?,
+            "invalid" => self.invalid = flag(value)?,
+            _ => self.query.filters.push(filter(table, name, value)?),
+        }
+        Ok(())
+    }
+
+    /// The answer: `{"data":[…],"next":…,"count":…}`.
+    fn list(&self, table: &Table) -> Result<String, ActionError> {
+        // The same as without parameters, unless it says so: everything.
+        let limit = self.query.limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut body = String::from("{\"data\":[");
+        let mut write = |row: &str| {
+            if !body.ends_with('[') {
+                body.push(',');
+            }
+            body.push_str(row);
+        };
+        let (next, count) = if self.invalid {
+            let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
+            let selected = select(&self.query, limit, rows.map(|(id, row)| (&**id, &*row.raw)))?;
+            for (id, raw) in selected.rows {
+                let issues = table.rows.get(id).and_then(|row| row.parsed.as_ref().err());
+                let raw: Value = serde_json::from_str(raw).unwrap_or_default();
+                let issues = issues.map(|issues| issues.to_vec());
+                write(&json!({ "id": id, "issues": issues, "row": raw }).to_string());
+            }
+            (selected.next, table.invalid)
+        } else {
+            let selected = select(&self.query, limit, table.valid())?;
+            for (_, row) in selected.rows {
+                match &self.fields {
+                    Some(fields) => write(&project(row, fields)),
+                    None => write(row),
+                }
+            }
+            let filters = &self.query.filters;
+            (selected.next, if self.count { count(filters, table.valid()) } else { 0 })
+        };
+        body.push(']');
+        if let Some(next) = next {
+            body.push_str(&format!(",\"next\":\"{next}\""));
+        }
+        if self.count {
+            body.push_str(&format!(",\"count\":{count}"));
+        }
+        body.push('}');
+        Ok(body)
+    }
+}
+
+/// The members of a row that are wanted, in the row's own order.
+pub(super) fn project(row: &str, fields: &[String]) -> String {
+    let mut row: Value = serde_json::from_str(row).unwrap_or_default();
+    if let Some(row) = row.as_object_mut() {
+        row.retain(|field, _| fields.contains(field));
+    }
+    row.to_string()
+}
+
+/// `filter[field]=value` or `filter[field][operator]=value`, the value of the field's type.
+fn filter(table: &TableDefinition, name: &str, value: &str) -> Result<Filter, String> {
+    let inner = name.strip_prefix("filter[").and_then(|rest| rest.strip_suffix(']'));
+    let inner = inner.ok_or("write filter[field][operator]=value")?;
+    let (field, operator) = inner.split_once("][").unwrap_or((inner, "eq"));
+    let operator = Operator::NAMED.iter().find(|(name, _)| *name == operator);
+    let Some((_, operator)) = operator else {
+        let names: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no such operator; there are {}", names.join(", ")));
+    };
+    known(table, std::iter::once(field))?;
+    let version = json!({ "type": "integer" });
+    let schema = match table.versions.last().map(|schema| property(schema, field)) {
+        Some(Value::Null) | None if field == "_v" => &version,
+        Some(schema) => schema,
+        None => &Value::Null,
+    };
+    let one = |text: &str| coerce_one(schema, text.to_owned());
+    let value = match operator {
+        Operator::Exists => flag(value)?.into(),
+        Operator::In => value.split(',').map(one).collect::<Result<_, _>>()?,
+        Operator::Contains if accepts(schema, "array") => {
+            coerce_one(&schema["items"], value.to_owned())?
+        }
+        Operator::Contains | Operator::Prefix => value.into(),
+        _ => one(value)?,
+    };
+    Ok(Filter { field: field.to_owned(), operator: *operator, value })
+}
+
+fn known<'a>(table: &TableDefinition, fields: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    match check_fields(table, fields) {
+        Err(ActionError::Invalid(issues)) => Err(issues
+            .iter()
+            .map(|issue| format!("{:?}: {}", issue.path.concat(), issue.message))
+            .collect::<Vec<_>>()
+            .join("; ")),
+        _ => Ok(()),
+    }
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("must be true or false, and is {value:?}")),
+    }
+}
+
+/// A query that cannot be carried out is the query string's fault.
+fn refused(error: ActionError) -> Failure {
+    match error {
+        ActionError::Invalid(issues) => Failure::parameters(issues),
+        other => Failure::bad_request(other.to_string()),
+    }
+}

@@ -1,0 +1,123 @@
+//! Rows by their id, and rows that are created.
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::failure::summary;
+use super::{
+    Failure, Found, MAX_BODY, body, bytes, context, data, new_id, parse, row_body, tagged,
+    unless_known,
+};
+use crate::logic::ActionError;
+use crate::tag::Condition;
+use crate::transaction::{MAX_ROW, row_id};
+use crate::work::Work;
+use crate::workspace::{Error, Workspace};
+use crate::workspaces::Workspaces;
+
+pub(super) async fn read(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table, id)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?;
+    let row = found.table.rows.get(id.as_str()).ok_or_else(|| Failure::row(&table, &id))?;
+    match &row.parsed {
+        Ok(text) => {
+            let condition = Condition::of(request.headers());
+            Ok(unless_known(&condition, &row.tag(), || row_body(StatusCode::OK, text)))
+        }
+        Err(issues) => {
+            let message = format!("row {id:?} of table {table} is not valid: {}", summary(issues));
+            let mut failure = Failure::invalid(message, issues.to_vec());
+            failure.row = serde_json::from_str(&row.raw).ok().map(Box::new);
+            Err(failure)
+        }
+    }
+}
+
+/// Creates or replaces a row, or all rows of an array.
+pub(super) async fn create(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?.workspace;
+    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let bytes = bytes(request, MAX_BODY).await?;
+    let many = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if !many && bytes.len() > MAX_ROW {
+        return Err(Failure::too_large(MAX_ROW));
+    }
+    match parse(&bytes)? {
+        Value::Array(rows) => {
+            let rows = rows.into_iter().map(with_id).collect();
+            let done = found.transact(context, Work::PutAll { table: &table, rows }).await;
+            let done = done.map_err(|error| Failure::of(error, &table))?;
+            let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(row_body(status, &done.text))
+        }
+        row => {
+            let row = with_id(row);
+            let id = row_id(&row).map_err(|error| Failure::of(error.into(), &table))?;
+            let work = Work::Put { table: &table, id: &id, row, condition };
+            let done = found.transact(context, work).await;
+            let done = done.map_err(|error| Failure::of(error, &table))?;
+            let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(written(&found, &table, &id, row_body(status, &done.text), &done.text))
+        }
+    }
+}
+
+pub(super) async fn update(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table, id)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?.workspace;
+    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let fields = body(request, MAX_ROW).await?;
+    let work = Work::Update { table: &table, id: &id, fields, condition };
+    let done = found.transact(context, work).await.map_err(|error| of_row(error, &table, &id))?;
+    Ok(written(&found, &table, &id, row_body(StatusCode::OK, &done.text), &done.text))
+}
+
+pub(super) async fn delete(
+    State(workspaces): State<Workspaces>,
+    Path((workspace, table, id)): Path<(String, String, String)>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let found = Found::table(&workspaces, &workspace, &table)?.workspace;
+    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let work = Work::Delete { table: &table, id: &id, condition };
+    found.transact(context, work).await.map_err(|error| of_row(error, &table, &id))?;
+    Ok(data(json!({ "id": id })))
+}
+
+/// A row that comes without an id gets one.
+fn with_id(mut row: Value) -> Value {
+    if let Value::Object(fields) = &mut row
+        && !fields.contains_key("id")
+    {
+        fields.insert("id".into(), new_id().into());
+    }
+    row
+}
+
+/// Adds the tag of a row that was written. Another writer may have been there since: his version
+/// must not pass for ours, so there is a tag only while the row reads as what we wrote.
+fn written(found: &Workspace, table: &str, id: &str, answer: Response, text: &str) -> Response {
+    let snapshot = found.snapshot();
+    let row = snapshot.tables.get(table).and_then(|table| table.rows.get(id));
+    let ours = row.filter(|row| row.parsed.as_ref().is_ok_and(|now| **now == *text));
+    tagged(answer, ours.map(|row| row.tag()).as_deref())
+}
+
+fn of_row(error: Error, table: &str, id: &str) -> Failure {
+    match error {
+        Error::Action(ActionError::NotFound) => Failure::row(table, id),
+        error => Failure::of(error, table),
+    }
+}

@@ -1,0 +1,164 @@
+//! Writes that depend on what is there, and writes of many rows.
+
+use serde_json::{Value, json};
+
+use super::harness::{Server, ask, case};
+
+#[tokio::test]
+async fn a_write_that_demands_a_version_is_refused_when_another_is_there() {
+    let server =
+        Server::start().await.with_posts([json!({ "id": "a", "title": "A", "views": 1 })]).await;
+    let seen = server.get("/tables/posts/a").await.tag();
+    let put = |tag: &str, title: &str| {
+        ask("PUT", "/tables/posts/a").header("if-match", tag).json(json!({ "title": title }))
+    };
+    let mine = server.ask(put(&seen, "mine")).await;
+    assert_eq!(mine.status, 200);
+    assert_eq!(mine.tag(), server.get("/tables/posts/a").await.tag());
+    let theirs = server.ask(put(&seen, "theirs")).await;
+    assert_eq!(theirs.status, 412);
+    assert!(theirs.text.contains(r#"row \"a\" is not the version"#), "{}", theirs.text);
+    let post = |id: &str, header: &str, tag: &str| {
+        ask("POST", "/tables/posts").header(header, tag).json(json!({ "id": id, "title": "t" }))
+    };
+    server
+        .check([
+            case("nothing happened", ask("GET", "/tables/posts/a"), 200).has(&["mine"]),
+            case("delete", ask("DELETE", "/tables/posts/a").header("if-match", &seen), 412),
+            case("replace", post("a", "if-match", &seen), 412),
+            case("create, but it is there", post("a", "if-none-match", "*"), 412),
+            case("create what is not there", post("b", "if-none-match", "*"), 201),
+            case("replace what is not there", post("c", "if-match", "*"), 412),
+            case("any version", put("*", "any"), 200),
+            case("one of several", put(&format!("\"x\", {seen}"), "t"), 412),
+            case("of no row", ask("DELETE", "/tables/posts/z").header("if-match", &seen), 404),
+        ])
+        .await;
+    let now = server.get("/tables/posts/a").await.tag();
+    let gone = ask("DELETE", "/tables/posts/a").header("if-match", &now);
+    assert_eq!(server.ask(gone).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_demand_the_same_version_one_succeeds() {
+    let server =
+        Server::start().await.with_posts([json!({ "id": "a", "title": "A", "views": 1 })]).await;
+    let seen = server.get("/tables/posts/a").await.tag();
+    let mut tasks = tokio::task::JoinSet::new();
+    for views in 0..20 {
+        let request = ask("PUT", "/tables/posts/a").header("if-match", &seen);
+        let request = request.json(json!({ "views": views })).request();
+        tasks.spawn(tower::ServiceExt::oneshot(server.router(), request));
+    }
+    let answers = tasks.join_all().await;
+    let statuses = answers.into_iter().map(|answer| answer.unwrap().status().as_u16());
+    let (done, refused): (Vec<_>, Vec<_>) = statuses.partition(|status| *status == 200);
+    assert_eq!(done.len(), 1);
+    assert!(refused.iter().all(|status| *status == 412), "{refused:?}");
+}
+
+#[tokio::test]
+async fn many_rows_are_written_all_or_none() {
+    let server = Server::start().await;
+    let posts = |rows: Value| ask("POST", "/tables/posts").json(rows);
+    let accounts = |rows: Value| ask("POST", "/tables/accounts").json(rows);
+    server
+        .check([
+            case(
+                "created",
+                posts(json!([{ "id": "a", "title": "A" }, { "id": "b", "title": "B" }])),
+                201,
+            )
+            .has(&[r#"{"data":[{"id":"a","title":"A","views":0"#, r#"{"id":"b""#]),
+            case("an id is made up", posts(json!([{ "title": "A" }])), 201),
+            case(
+                "some were there",
+                posts(json!([{ "id": "a", "title": "A2" }, { "id": "c", "title": "C" }])),
+                200,
+            ),
+            case("none", posts(json!([])), 200).has(&[r#"{"data":[]}"#]),
+            case(
+                "some are invalid",
+                posts(json!([
+                    { "id": "d", "title": "D" }, { "id": "e", "title": "" }, { "id": "f" },
+                ])),
+                422,
+            )
+            .has(&[r#"{"path":["1","title"]"#, r#"{"path":["2","title"]"#])
+            .lacks(&[r#"["0""#]),
+            case("no rows", posts(json!([1, { "id": 2 }])), 422)
+                .has(&[r#"{"path":["0"],"message":"must be an object"}"#, r#"{"path":["1","id"]"#]),
+            case(
+                "one id twice",
+                posts(json!([{ "id": "g", "title": "G" }, { "id": "g", "title": "H" }])),
+                422,
+            )
+            .has(&[r#"{"path":["1","id"],"message":"is also that of row 0"}"#]),
+            case(
+                "refused by the check",
+                accounts(json!([
+                    { "id": "a", "balance": 1 }, { "id": "b", "balance": -1 },
+                ])),
+                422,
+            )
+            .has(&[r#"{"path":["1","balance"]"#]),
+            case(
+                "a broken plugin",
+                posts(json!([{ "id": "d", "title": "D" }, { "title": "trap" }])),
+                500,
+            ),
+            case(
+                "nothing of those",
+                ask("GET", "/tables/posts?filter[id][in]=d,e,f,g&count&limit=0"),
+                200,
+            )
+            .has(&[r#""count":0"#]),
+            case("nor of the accounts", ask("GET", "/tables/accounts"), 200)
+                .has(&[r#"{"data":[]}"#]),
+            case("too many", posts((0..10_001).map(|_| json!({ "title": "t" })).collect()), 413)
+                .has(&["10001 rows are too many for one request, which may write 10000"]),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn many_rows_are_written_at_one_time() {
+    let server = Server::start().await;
+    let rows: Value = (0..1000).map(|n| json!({ "id": n.to_string(), "title": "t" })).collect();
+    server.ask(ask("POST", "/tables/posts").json(rows)).await;
+    let entries = server.entries().await;
+    assert_eq!(entries.len(), 1000);
+    assert!(entries.iter().all(|entry| entry["ts"] == entries[0]["ts"]));
+    let gone = server.ask(ask("DELETE", "/tables/posts?filter[id][exists]=true")).await;
+    assert_eq!(gone.data()["deleted"], 1000);
+    assert_eq!(server.entries().await.len(), 0);
+}
+
+#[tokio::test]
+async fn rows_are_deleted_by_a_filter() {
+    let posts = (1..=5).map(|n| json!({ "id": n.to_string(), "title": "t", "views": n }));
+    let server = Server::start().await.with_posts(posts).await;
+    for (id, balance) in [("bank", 1), ("a", 1)] {
+        let account = json!({ "id": id, "balance": balance });
+        server.ask(ask("POST", "/tables/accounts").json(account)).await;
+    }
+    server
+        .check([
+            case("no filter", ask("DELETE", "/tables/posts"), 400)
+                .has(&["say which rows to delete"]),
+            case("a limit", ask("DELETE", "/tables/posts?filter[views]=1&limit=1"), 400)
+                .has(&["limit: is no parameter here; there are filter"]),
+            case("an unknown field", ask("DELETE", "/tables/posts?filter[x]=1"), 400),
+            case("some", ask("DELETE", "/tables/posts?filter[views][gte]=3"), 200)
+                .has(&[r#"{"data":{"deleted":3}}"#]),
+            case("none", ask("DELETE", "/tables/posts?filter[views][gte]=3"), 200)
+                .has(&[r#"{"data":{"deleted":0}}"#]),
+            case("one may not", ask("DELETE", "/tables/accounts?filter[balance]=1"), 422)
+                .has(&["the bank stays"]),
+            case("so none is", ask("GET", "/tables/accounts?count&limit=0"), 200)
+                .has(&[r#""count":2"#]),
+            case("the others are there", ask("GET", "/tables/posts?count&limit=0"), 200)
+                .has(&[r#""count":2"#]),
+        ])
+        .await;
+}
