@@ -39,9 +39,9 @@ struct Options {
     /// Only these servers; may be given more than once.
     #[arg(long, value_name = "NAME")]
     server: Vec<String>,
-    /// Our server's binary.
+    /// Our server's binary. Given more than once, the others are builds to compare it with.
     #[arg(long, default_value = "target/release/host")]
-    host: PathBuf,
+    host: Vec<PathBuf>,
     /// The folder of the npm package that names the peers.
     #[arg(long, default_value = "tests/bench/peers")]
     npm: PathBuf,
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
         let known: Vec<_> = known.collect();
         bail!("there is no scenario {unknown:?}; there are {}", known.join(", "));
     }
-    let places = Places { host: &options.host, npm: &options.npm, binaries: &options.binaries };
+    let places = Places { hosts: &options.host, npm: &options.npm, binaries: &options.binaries };
     let mut servers = server::find(&places)?;
     servers.retain(|s| options.server.is_empty() || options.server.iter().any(|n| n == s.name));
     std::fs::create_dir_all(&options.out)

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::scenarios::{ALL, Bound, Scenario, Target};
-use crate::server::Server;
+use crate::server::{Role, Server};
 
 /// The figures of one measurement, by name.
 pub type Sample = BTreeMap<&'static str, f64>;
@@ -16,7 +16,7 @@ pub type Sample = BTreeMap<&'static str, f64>;
 pub struct Measurement {
     scenario: &'static str,
     server: &'static str,
-    ours: bool,
+    role: Role,
     round: usize,
     result: Result<Sample, String>,
 }
@@ -62,7 +62,7 @@ impl Measurement {
         Self {
             scenario: scenario.name,
             server: server.name,
-            ours: server.ours,
+            role: server.role,
             round,
             result: result.map_err(|error| format!("{error:#}")),
         }
@@ -96,11 +96,11 @@ impl Report {
         ALL.iter().filter(|s| self.measurements.iter().any(|m| m.scenario == s.name))
     }
 
-    /// The servers measured, in order, and whether each is ours.
-    fn servers(&self) -> Vec<(&'static str, bool)> {
+    /// The servers measured, in order.
+    fn servers(&self) -> Vec<(&'static str, Role)> {
         let mut servers = Vec::new();
         for measurement in &self.measurements {
-            let server = (measurement.server, measurement.ours);
+            let server = (measurement.server, measurement.role);
             if !servers.contains(&server) {
                 servers.push(server);
             }
@@ -126,11 +126,14 @@ impl Report {
     }
 
     fn verdicts<'a>(&self, scenario: &'a Scenario) -> Vec<Verdict<'a>> {
-        let (ours, peers): (Vec<_>, Vec<_>) = self.servers().into_iter().partition(|s| s.1);
-        let Some(&(ours, _)) = ours.first() else { return Vec::new() };
+        let servers = self.servers();
+        let Some((ours, _)) = servers.iter().find(|(_, role)| *role == Role::Ours) else {
+            return Vec::new();
+        };
+        let peers = servers.iter().filter(|(_, role)| *role == Role::Peer);
         let verdict = |target: &'a Target| {
             let best = peers
-                .iter()
+                .clone()
                 .filter_map(|(peer, _)| Some((*peer, self.median(scenario, peer, target.metric)?)))
                 .min_by(|a, b| a.1.total_cmp(&b.1));
             let limit = match target.bound {
@@ -182,12 +185,12 @@ impl Report {
     /// Everything, for programs.
     pub fn json(&self) -> Result<String> {
         let scenarios = self.scenarios().map(|scenario| {
-            let servers = self.servers().into_iter().map(|(server, ours)| {
+            let servers = self.servers().into_iter().map(|(server, role)| {
                 let rounds = self.of(scenario, server).map(|m| match &m.result {
                     Ok(sample) => json!(sample),
                     Err(error) => json!({ "error": error }),
                 });
-                json!({ "name": server, "ours": ours, "rounds": rounds.collect::<Vec<_>>() })
+                json!({ "name": server, "ours": role != Role::Peer, "rounds": rounds.collect::<Vec<_>>() })
             });
             let verdicts = self.verdicts(scenario).into_iter().map(|verdict| {
                 json!({
@@ -222,7 +225,7 @@ impl Report {
                 let values: Vec<_> = self
                     .servers()
                     .into_iter()
-                    .filter_map(|(s, ours)| Some((s, ours, self.median(scenario, s, metric)?)))
+                    .filter_map(|(s, role)| Some((s, role, self.median(scenario, s, metric)?)))
                     .collect();
                 let highest = values.iter().map(|(.., value)| *value).chain(verdict.limit);
                 let scale = BARS / highest.fold(f64::MIN_POSITIVE, f64::max);
@@ -233,8 +236,8 @@ impl Report {
                 );
                 let top = y + 10.0;
                 y = top;
-                for (server, ours, value) in &values {
-                    let class = if *ours { "ours" } else { "peer" };
+                for (server, role, value) in &values {
+                    let class = if *role == Role::Peer { "peer" } else { "ours" };
                     let (width, middle) = (value * scale, y + BAR * 0.7);
                     let _ = writeln!(
                         body,

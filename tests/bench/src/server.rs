@@ -20,11 +20,24 @@ const TICK_MS: f64 = 10.0;
 #[derive(Debug, Clone)]
 pub struct Server {
     pub name: &'static str,
-    /// Whether it is ours, which is measured against the others.
-    pub ours: bool,
+    pub role: Role,
     pub dialect: Dialect,
     kind: Kind,
 }
+
+/// What a server is measured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Ours, which has targets.
+    Ours,
+    /// Another build of ours, to see what a change does.
+    Variant,
+    /// One that ours is held against.
+    Peer,
+}
+
+/// The builds of ours that can be measured at once.
+const BUILDS: [&str; 4] = ["host", "host-2", "host-3", "host-4"];
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -35,8 +48,8 @@ enum Kind {
 
 /// Where servers are looked for.
 pub struct Places<'a> {
-    /// Our binary.
-    pub host: &'a Path,
+    /// Our binary, and other builds of it.
+    pub hosts: &'a [PathBuf],
     /// The folder of the npm package that names the peers.
     pub npm: &'a Path,
     /// A folder of binaries to look into beside those of PATH.
@@ -45,11 +58,15 @@ pub struct Places<'a> {
 
 /// The servers that are there; ours is first. What is missing is said on standard error.
 pub fn find(places: &Places) -> Result<Vec<Server>> {
-    if !places.host.is_file() {
-        bail!("our server is not at {}; build it with --release first", places.host.display());
+    let plain = |name, kind| Server { name, role: Role::Peer, dialect: Dialect::Plain, kind };
+    let mut servers = Vec::new();
+    for (nth, (name, host)) in BUILDS.into_iter().zip(places.hosts).enumerate() {
+        if !host.is_file() {
+            bail!("our server is not at {}; build it with --release first", host.display());
+        }
+        let role = if nth == 0 { Role::Ours } else { Role::Variant };
+        servers.push(Server { role, ..plain(name, Kind::Host(host.clone())) });
     }
-    let plain = |name, kind| Server { name, ours: false, dialect: Dialect::Plain, kind };
-    let mut servers = vec![Server { ours: true, ..plain("host", Kind::Host(places.host.into())) }];
     let node = |script: &str| Kind::Node { script: places.npm.join(script) };
     let candidates = [
         plain("y-websocket", node("node_modules/@y/websocket-server/src/server.js")),
