@@ -90,22 +90,27 @@ struct Node {
 const OUTSIDE: u32 = u32::MAX;
 
 impl Arrays {
-    /// Reads a whole document.
-    pub fn load(store: &Store) -> (Self, Vec<ArrayChange>) {
+    /// Reads a whole document, and reports what is there.
+    pub fn load(store: &Store, report: &mut dyn FnMut(ArrayChange)) -> Self {
         let mut arrays = Self::default();
         let everything =
             Applied { advanced: store.clients().collect(), deleted: Vec::new(), changed: true };
-        let changes = arrays.apply(store, &everything);
-        (arrays, changes)
+        arrays.apply(store, &everything, report);
+        arrays
     }
 
-    /// Follows what an update brought; insertions come before deletions. The store must not have
-    /// been compacted since it took in the update.
-    pub fn apply(&mut self, store: &Store, applied: &Applied) -> Vec<ArrayChange> {
-        let mut changes = Vec::new();
+    /// Follows what an update brought, and reports it one by one, because a small update can bring
+    /// many elements; insertions come before deletions. The store must not have been compacted
+    /// since it took in the update.
+    pub fn apply(
+        &mut self,
+        store: &Store,
+        applied: &Applied,
+        report: &mut dyn FnMut(ArrayChange),
+    ) {
         let mut advanced = applied.advanced.clone();
         while let Some(client) = advanced.pop() {
-            if !self.integrate(store, client, &mut changes) {
+            if !self.integrate(store, client, report) {
                 continue;
             }
             let end = (Id { client, clock: self.integrated(client) }, 0);
@@ -118,14 +123,13 @@ impl Arrays {
         for &(first, len) in &applied.deleted {
             // What is beyond the integrated clock will be seen as deleted when it is integrated.
             let end = (first.clock + len).min(self.integrated(first.client));
-            self.delete(store, first, end, &mut changes);
+            self.delete(store, first, end, report);
         }
-        changes
     }
 
     /// Reports the values between two clocks as deleted. Structs without values are passed over,
     /// since a few bytes can stand for more elements than there is memory.
-    fn delete(&self, store: &Store, first: Id, end: u32, changes: &mut Vec<ArrayChange>) {
+    fn delete(&self, store: &Store, first: Id, end: u32, report: &mut dyn FnMut(ArrayChange)) {
         let client = first.client;
         let mut at = first.clock;
         while let Some((bytes, block, len)) = store.block(Id { client, clock: at })
@@ -134,8 +138,9 @@ impl Arrays {
             let header = Header::read(&mut Reader::new(bytes));
             let next = end.min(block + len);
             if header.expect("a block holds a scanned struct").kind == ANY {
-                let ids = (at..next).map(|clock| Id { client, clock });
-                changes.extend(ids.map(|id| ArrayChange::Deleted { id }));
+                for clock in at..next {
+                    report(ArrayChange::Deleted { id: Id { client, clock } });
+                }
             }
             at = next;
         }
@@ -151,7 +156,12 @@ impl Arrays {
     }
 
     /// Integrates what a client's structs allow. False when nothing could be.
-    fn integrate(&mut self, store: &Store, client: u64, changes: &mut Vec<ArrayChange>) -> bool {
+    fn integrate(
+        &mut self,
+        store: &Store,
+        client: u64,
+        report: &mut dyn FnMut(ArrayChange),
+    ) -> bool {
         let blocked = self.clients.get(&client).and_then(|nodes| nodes.blocked);
         if blocked.is_some_and(|id| id.clock >= self.integrated(id.client)) {
             return false;
@@ -198,7 +208,7 @@ impl Arrays {
                 } else {
                     let value = reader.json(MAX_DEPTH).expect("a block holds a scanned struct");
                     let array = self.names[array as usize].clone();
-                    changes.push(ArrayChange::Inserted { array, id, value });
+                    report(ArrayChange::Inserted { array, id, value });
                 }
             }
         }

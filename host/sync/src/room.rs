@@ -49,9 +49,12 @@ const COMPACT_BYTES: usize = 256 * 1024;
 
 /// Follows the arrays of a document, on the room's own task: it must not block.
 pub trait Model: Send + 'static {
-    /// What happened in the arrays, in order. At first everything that is there. The edit that is
-    /// returned is applied at once, and followed like any other.
-    fn changed(&mut self, arrays: &Arrays, changes: Vec<ArrayChange>) -> Edit;
+    /// Something that happened in the arrays; at first, everything that is there.
+    fn change(&mut self, change: ArrayChange);
+
+    /// Called when all that an update brought has been told. The edit that is returned is applied
+    /// at once, and told like any other.
+    fn settle(&mut self, arrays: &Arrays) -> Edit;
 }
 
 /// Changes to a document's arrays that the server makes itself.
@@ -586,8 +589,8 @@ impl RoomTask {
                 let _ = done.send(Ok(self.diff(&StateVector::new())));
             }
             Command::Attach { mut model, done } => {
-                let (arrays, changes) = Arrays::load(&self.store);
-                let edit = model.changed(&arrays, changes);
+                let arrays = Arrays::load(&self.store, &mut |change| model.change(change));
+                let edit = model.settle(&arrays);
                 self.model = Some((arrays, model));
                 match self.edit(edit) {
                     Ok(()) => self.waiters.push(Waiter::Reply(done)),
@@ -598,7 +601,7 @@ impl RoomTask {
             Command::Edit { edit, done } => {
                 let edit = match &self.model {
                     Some((arrays, _)) => edit(arrays),
-                    None => edit(&Arrays::load(&self.store).0),
+                    None => edit(&Arrays::load(&self.store, &mut |_| {})),
                 };
                 match self.edit(edit) {
                     Ok(()) => self.waiters.push(Waiter::Reply(done)),
@@ -638,11 +641,9 @@ impl RoomTask {
             self.unsaved.push(update.bytes().clone());
             self.turn.updates.push((from, update));
             if let Some((arrays, model)) = &mut self.model {
-                let changes = arrays.apply(&self.store, &applied);
-                if !changes.is_empty() {
-                    let edit = model.changed(arrays, changes);
-                    next = self.write(&edit).ok().flatten().map(|update| (None, update));
-                }
+                arrays.apply(&self.store, &applied, &mut |change| model.change(change));
+                let edit = model.settle(arrays);
+                next = self.write(&edit).ok().flatten().map(|update| (None, update));
             }
         }
         if self.store.wants_compaction() {

@@ -25,12 +25,10 @@ impl Server {
     fn receive(&mut self, bytes: &[u8], bounds: &Bounds) -> bool {
         let Ok(update) = Update::scan(Bytes::copy_from_slice(bytes)) else { return false };
         let Ok(applied) = self.store.apply(&update, bounds) else { return false };
-        for change in self.arrays.apply(&self.store, &applied) {
-            match change {
-                ArrayChange::Inserted { id, value, .. } => drop(self.live.insert(id, value)),
-                ArrayChange::Deleted { id } => drop(self.live.remove(&id)),
-            }
-        }
+        self.arrays.apply(&self.store, &applied, &mut |change| match change {
+            ArrayChange::Inserted { id, value, .. } => drop(self.live.insert(id, value)),
+            ArrayChange::Deleted { id } => drop(self.live.remove(&id)),
+        });
         true
     }
 
@@ -45,7 +43,8 @@ impl Server {
         assert_eq!(copy.state_vector(), vector);
         assert_eq!(merge([&scan(&diff)]), self.store.compact());
         assert_eq!(self.store.state_vector(), vector);
-        let (arrays, changes) = Arrays::load(&self.store);
+        let mut changes = Vec::new();
+        let arrays = Arrays::load(&self.store, &mut |change| changes.push(change));
         assert_eq!(changes.len(), self.live.len());
         let mut ids: Vec<Id> = self.live.keys().copied().collect();
         ids.sort_by(|a, b| arrays.compare(*a, *b));

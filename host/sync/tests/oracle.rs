@@ -24,7 +24,7 @@ impl Server {
         let update = scan(bytes);
         let applied = self.store.apply(&update, &Bounds::NONE).unwrap();
         self.store.check();
-        follow(&mut self.live, self.arrays.apply(&self.store, &applied));
+        self.arrays.apply(&self.store, &applied, &mut |change| follow(&mut self.live, change));
         assert!(!self.store.apply(&update, &Bounds::NONE).unwrap().changed, "nothing is new twice");
     }
 
@@ -39,21 +39,18 @@ fn scan(bytes: &[u8]) -> Update {
     Update::scan(Bytes::copy_from_slice(bytes)).expect("an honest update scans")
 }
 
-fn follow(live: &mut Live, changes: Vec<ArrayChange>) {
-    for change in changes {
-        match change {
-            ArrayChange::Inserted { array, id, value } => {
-                assert!(live.insert(id, (array.to_string(), value)).is_none(), "{id:?} came twice");
-            }
-            ArrayChange::Deleted { id } => drop(live.remove(&id)),
+fn follow(live: &mut Live, change: ArrayChange) {
+    match change {
+        ArrayChange::Inserted { array, id, value } => {
+            assert!(live.insert(id, (array.to_string(), value)).is_none(), "{id:?} came twice");
         }
+        ArrayChange::Deleted { id } => drop(live.remove(&id)),
     }
 }
 
 fn load(store: &Store) -> (Arrays, Live) {
-    let (arrays, changes) = Arrays::load(store);
     let mut live = Live::new();
-    follow(&mut live, changes);
+    let arrays = Arrays::load(store, &mut |change| follow(&mut live, change));
     (arrays, live)
 }
 

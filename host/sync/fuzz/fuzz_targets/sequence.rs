@@ -91,16 +91,15 @@ fuzz_target!(|steps: Vec<Step>| {
                 said.entry(client).or_default().extend(item.clock..item.clock + item.len);
             }
         }
-        follow(&mut live, arrays.apply(&store, &applied));
+        arrays.apply(&store, &applied, &mut |change| follow(&mut live, change));
         assert!(!store.apply(&update, &bounds).unwrap().changed, "what is known is not new");
     }
     for (client, clocks) in &said {
         let prefix = (0..).zip(clocks).take_while(|(at, clock)| at == *clock).count();
         assert_eq!(store.known(*client), prefix as u32);
     }
-    let (loaded, changes) = Arrays::load(&store);
     let mut fresh = Live::new();
-    follow(&mut fresh, changes);
+    let loaded = Arrays::load(&store, &mut |change| follow(&mut fresh, change));
     assert_eq!(fresh, live);
     assert_eq!(sorted(&loaded, &live), sorted(&arrays, &live));
 
@@ -110,23 +109,20 @@ fuzz_target!(|steps: Vec<Step>| {
     copy.check();
     assert_eq!(copy.diff(&HashMap::new()), diff);
     copy.compact();
-    let (loaded, changes) = Arrays::load(&copy);
     let mut fresh = Live::new();
-    follow(&mut fresh, changes);
+    let loaded = Arrays::load(&copy, &mut |change| follow(&mut fresh, change));
     assert_eq!(fresh, live);
     assert_eq!(sorted(&loaded, &live), sorted(&arrays, &live));
 });
 
 type Live = BTreeMap<Id, (Arc<str>, serde_json::Value)>;
 
-fn follow(live: &mut Live, changes: Vec<ArrayChange>) {
-    for change in changes {
-        match change {
-            ArrayChange::Inserted { array, id, value } => {
-                assert!(live.insert(id, (array, value)).is_none(), "an element comes once");
-            }
-            ArrayChange::Deleted { id } => drop(live.remove(&id)),
+fn follow(live: &mut Live, change: ArrayChange) {
+    match change {
+        ArrayChange::Inserted { array, id, value } => {
+            assert!(live.insert(id, (array, value)).is_none(), "an element comes once");
         }
+        ArrayChange::Deleted { id } => drop(live.remove(&id)),
     }
 }
 

@@ -51,7 +51,8 @@ fn of(bytes: &[u8]) -> Store {
 
 /// The elements of all arrays in their order.
 fn live(store: &Store) -> Vec<String> {
-    let (arrays, changes) = Arrays::load(store);
+    let mut changes = Vec::new();
+    let arrays = Arrays::load(store, &mut |change| changes.push(change));
     let mut live: Vec<_> = changes
         .into_iter()
         .map(|change| match change {
