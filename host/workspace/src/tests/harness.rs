@@ -9,12 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
-use host_sync::store::{Bounds, Store};
-use host_sync::{ArrayChange, Arrays, Edit, Limits, Rooms, Sqlite, Update};
+use host_sync::{Edit, Limits, Rooms, Sqlite};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
+use yrs::updates::decoder::Decode;
+use yrs::{Array, Transact, types::ToJson};
 
 use crate::definition::{ActionDefinition, ActionKind, AwarenessField, KvDefinition};
 use crate::definition::{Definition, Issue, TableDefinition};
@@ -310,17 +311,15 @@ impl Server {
         }
     }
 
-    /// The entries that are in the document.
-    pub async fn entries(&self) -> Vec<Value> {
+    /// The entries of a table, as another implementation of Yjs reads the document.
+    pub async fn entries(&self, table: &str) -> Vec<Value> {
         let document = self.rooms.open("blog").unwrap().snapshot().await.unwrap();
-        let mut store = Store::default();
-        store.apply(&Update::scan(document).unwrap(), &Bounds::NONE).unwrap();
-        let (_, changes) = Arrays::load(&store);
-        let value = |change| match change {
-            ArrayChange::Inserted { value, .. } => Some(value),
-            ArrayChange::Deleted { .. } => None,
-        };
-        changes.into_iter().filter_map(value).collect()
+        let doc = yrs::Doc::new();
+        let array = doc.get_or_insert_array(format!("table:{table}"));
+        let mut transaction = doc.transact_mut();
+        transaction.apply_update(yrs::Update::decode_v1(&document).unwrap()).unwrap();
+        let values = array.iter(&transaction).map(|value| value.to_json(&transaction));
+        values.map(|value| serde_json::to_value(value).unwrap()).collect()
     }
 
     pub fn router(&self) -> Router {

@@ -14,7 +14,7 @@ async fn the_later_of_two_entries_counts_and_the_other_is_deleted() {
     // On a tie, the one further back.
     server.synced("table:posts", [entry("a", post("newer"), 9)]).await;
     assert_eq!(server.get("/tables/posts/a").await.data()["title"], "newer");
-    let entries = server.entries().await;
+    let entries = server.entries("posts").await;
     assert_eq!(entries.len(), 1, "the losers are gone: {entries:?}");
 }
 

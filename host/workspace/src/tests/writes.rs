@@ -126,12 +126,12 @@ async fn many_rows_are_written_at_one_time() {
     let server = Server::start().await;
     let rows: Value = (0..1000).map(|n| json!({ "id": n.to_string(), "title": "t" })).collect();
     server.ask(ask("POST", "/tables/posts").json(rows)).await;
-    let entries = server.entries().await;
+    let entries = server.entries("posts").await;
     assert_eq!(entries.len(), 1000);
     assert!(entries.iter().all(|entry| entry["ts"] == entries[0]["ts"]));
     let gone = server.ask(ask("DELETE", "/tables/posts?filter[id][exists]=true")).await;
     assert_eq!(gone.data()["deleted"], 1000);
-    assert_eq!(server.entries().await.len(), 0);
+    assert_eq!(server.entries("posts").await.len(), 0);
 }
 
 #[tokio::test]
