@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::definition::{Definition, Issue};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
 use crate::logic::{Fault, Logic, Parsed};
-use crate::schema::Inputs;
+use crate::schema::Schemas;
 
 /// Rows of one batch that may break the plugin, one by one, before the rest of the batch is given
 /// up: each can take as long as a call may take.
@@ -93,8 +93,8 @@ impl Table {
 pub(crate) struct Generation {
     /// What the rows mean.
     pub logic: Arc<dyn Logic>,
-    /// The schemas of the actions' inputs, compiled.
-    pub inputs: Inputs,
+    /// The schemas that the host itself holds values against, compiled.
+    pub schemas: Schemas,
     state: Arc<State>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
 }
@@ -145,7 +145,7 @@ impl Generation {
         });
         // From here on, dropping it ends the follower.
         let generation = Arc::new(Self {
-            inputs: Inputs::of(&definition),
+            schemas: Schemas::of(&definition),
             logic: logic.clone(),
             state: state.clone(),
             task: Mutex::default(),

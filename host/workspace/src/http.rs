@@ -4,8 +4,10 @@
 //! where a value was refused. Each capability has a module; this one holds what they share.
 
 mod actions;
+mod awareness;
 mod descriptor;
 mod failure;
+mod kv;
 mod list;
 mod rows;
 
@@ -43,6 +45,9 @@ impl Workspaces {
             .route("/{workspace}", only(get(descriptor::descriptor)))
             .route("/{workspace}/tables/{table}", only(table))
             .route("/{workspace}/tables/{table}/{id}", only(row))
+            .route("/{workspace}/kv", only(get(kv::all)))
+            .route("/{workspace}/kv/{key}", only(get(kv::read).put(kv::set).delete(kv::delete)))
+            .route("/{workspace}/awareness", only(get(awareness::states)))
             .route("/{workspace}/actions/{*path}", any(actions::action))
             .fallback(nothing_here)
             .with_state(self.clone())
@@ -50,13 +55,18 @@ impl Workspaces {
 }
 
 async fn nothing_here(OriginalUri(uri): OriginalUri) -> Failure {
-    let message = format!("there is nothing at {}; a workspace has tables and actions", uri.path());
+    let parts = "a workspace has tables, kv, awareness and actions";
+    let message = format!("there is nothing at {}; {parts}", uri.path());
     Failure::new(StatusCode::NOT_FOUND, message)
 }
 
 async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Failure {
     let message = format!("{method} is not a method of {}", uri.path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+fn workspace_of(workspaces: &Workspaces, id: &str) -> Result<Arc<Workspace>, Failure> {
+    workspaces.get(id).ok_or_else(|| Failure::workspace(id))
 }
 
 /// A table of a workspace, as it is now.
@@ -68,7 +78,7 @@ struct Found {
 
 impl Found {
     fn table(workspaces: &Workspaces, workspace: &str, table: &str) -> Result<Self, Failure> {
-        let found = workspaces.get(workspace).ok_or_else(|| Failure::workspace(workspace))?;
+        let found = workspace_of(workspaces, workspace)?;
         let snapshot = found.snapshot();
         let rows = snapshot.tables.get(table).cloned();
         let rows = rows.ok_or_else(|| Failure::table(workspace, table))?;

@@ -1,4 +1,5 @@
-//! The inputs of actions, held against the JSON Schemas that the plugin declared.
+//! What the host itself holds against the JSON Schemas that the plugin declared: the inputs of
+//! actions, the fields of presence states, and the texts of query strings.
 
 use std::collections::HashMap;
 
@@ -7,22 +8,35 @@ use serde_json::{Map, Value};
 
 use crate::definition::{Definition, Issue};
 
-/// The compiled input schemas of a workspace's actions, by path.
-pub(crate) struct Inputs(HashMap<String, Validator>);
+/// The compiled schemas of a workspace.
+pub(crate) struct Schemas {
+    /// Of the actions' inputs, by path.
+    inputs: HashMap<String, Validator>,
+    /// Of the fields of presence states, by name.
+    awareness: HashMap<String, Validator>,
+}
 
-impl Inputs {
+impl Schemas {
     /// Compiles them. The definition was checked, so they are schemas.
     pub fn of(definition: &Definition) -> Self {
-        let compile = |action: &crate::definition::ActionDefinition| {
-            let validator = jsonschema::validator_for(action.input.as_ref()?).ok()?;
-            Some((action.path.clone(), validator))
+        let compile = |name: &str, schema: &Value| {
+            Some((name.to_owned(), jsonschema::validator_for(schema).ok()?))
         };
-        Self(definition.actions.iter().filter_map(compile).collect())
+        let inputs = definition.actions.iter();
+        let inputs = inputs.filter_map(|action| compile(&action.path, action.input.as_ref()?));
+        let fields = definition.awareness.iter();
+        let fields = fields.filter_map(|field| compile(&field.name, &field.schema));
+        Self { inputs: inputs.collect(), awareness: fields.collect() }
     }
 
-    /// What is wrong with an input; nothing for a valid one.
-    pub fn check(&self, path: &str, input: &Value) -> Vec<Issue> {
-        let Some(validator) = self.0.get(path) else { return Vec::new() };
+    /// Whether a field of a presence state is one that the workspace declares, and valid.
+    pub fn allow_presence(&self, field: &str, value: &Value) -> bool {
+        self.awareness.get(field).is_some_and(|validator| validator.is_valid(value))
+    }
+
+    /// What is wrong with an action's input; nothing for a valid one.
+    pub fn check_input(&self, path: &str, input: &Value) -> Vec<Issue> {
+        let Some(validator) = self.inputs.get(path) else { return Vec::new() };
         validator
             .iter_errors(input)
             .take(32)

@@ -2,6 +2,7 @@
 
 mod actions;
 mod harness;
+mod kv;
 mod lists;
 mod reload;
 mod rows;

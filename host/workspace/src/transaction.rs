@@ -168,11 +168,7 @@ impl Transaction {
 
     /// Sets the value of a key.
     pub async fn kv_set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), ActionError> {
-        self.kv(key)?;
-        self.check_may_write()?;
-        let parsed = self.generation.logic.parse_kv(key, value.to_owned()).await;
-        let text = parsed.map_err(failed)?.map_err(ActionError::Invalid)?;
-        self.write((KV.into(), key.into()), Some(text.into()))
+        self.kv_put(key, value.to_owned()).await.map_err(Refusal::into_action_error).map(drop)
     }
 
     /// Forgets the value of a key. False when there was none.
@@ -319,10 +315,28 @@ impl Transaction {
         self.read_place(place(table, id), || self.snapshot.tables.get(table)?.rows.get(id))
     }
 
+    /// Sets the value of a key. Returns it as it will be stored.
+    pub(crate) async fn kv_put(&self, key: &str, value: String) -> Result<String, Refusal> {
+        self.kv(key)?;
+        self.check_may_write()?;
+        let parsed = self.generation.logic.parse_kv(key, value).await?;
+        let text = parsed.map_err(ActionError::Invalid)?;
+        self.write((KV.into(), key.into()), Some(text.as_str().into()))?;
+        Ok(text)
+    }
+
     /// The tag of the row in the document; remembers what it saw.
     pub(crate) fn tag(&self, table: &str, id: &str) -> Option<String> {
-        let row = self.snapshot.tables.get(table)?.rows.get(id);
-        self.state.lock().rows.insert(place(table, id), row.map(|row| row.entry));
+        self.tag_of(place(table, id), self.snapshot.tables.get(table)?.rows.get(id))
+    }
+
+    /// The tag of a key's value in the document; remembers what it saw.
+    pub(crate) fn kv_tag(&self, key: &str) -> Option<String> {
+        self.tag_of((KV.into(), key.into()), self.snapshot.kv.get(key))
+    }
+
+    fn tag_of(&self, place: Place, row: Option<&Arc<Row>>) -> Option<String> {
+        self.state.lock().rows.insert(place, row.map(|row| row.entry));
         row.map(|row| row.tag())
     }
 

@@ -24,6 +24,10 @@ pub(crate) enum Work<'a> {
     Delete { table: &'a str, id: &'a str, condition: Condition },
     /// Delete the valid rows for which all filters hold.
     DeleteAll { table: &'a str, filters: Vec<Filter> },
+    /// Set the value of a key.
+    KvSet { key: &'a str, value: Value, condition: Condition },
+    /// Forget the value of a key.
+    KvDelete { key: &'a str, condition: Condition },
     /// Run a mutation with valid input.
     Run { path: &'a str, input: String },
 }
@@ -69,6 +73,21 @@ impl Work<'_> {
                     transaction.remove(table, id).await?;
                 }
                 Ok(Done { text: json!({ "deleted": ids.len() }).to_string(), created: false })
+            }
+            Self::KvSet { key, value, condition } => {
+                if !condition.holds(transaction.kv_tag(key).as_deref()) {
+                    return Err(Error::stale(key));
+                }
+                let text = transaction.kv_put(key, value.to_string()).await?;
+                Ok(Done { text, created: false })
+            }
+            Self::KvDelete { key, condition } => {
+                let tag = transaction.kv_tag(key).ok_or(ActionError::NotFound)?;
+                if !condition.holds(Some(&tag)) {
+                    return Err(Error::stale(key));
+                }
+                transaction.kv_delete(key).await?;
+                Ok(Done::default())
             }
             Self::Run { path, input } => {
                 let logic = transaction.logic();

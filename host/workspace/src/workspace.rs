@@ -43,15 +43,16 @@ pub(crate) enum Error {
     Room(#[from] RoomError),
     #[error("others keep changing the same rows; try again")]
     Conflict,
-    #[error("row {id:?} is not the version that the request is about; read it again")]
-    Stale { id: String },
+    #[error("{what:?} is not the version that the request is about; read it again")]
+    Stale { what: String },
     #[error("{rows} rows are too many for one request, which may write {limit}")]
     TooMany { rows: usize, limit: usize },
 }
 
 impl Error {
-    pub fn stale(id: &str) -> Self {
-        Self::Stale { id: id.to_owned() }
+    /// `what` is the row's id, or the key.
+    pub fn stale(what: &str) -> Self {
+        Self::Stale { what: what.to_owned() }
     }
 }
 
@@ -100,6 +101,11 @@ impl Workspace {
     /// Leaves the document to itself.
     pub async fn close(&self) {
         self.room.detach().await;
+    }
+
+    /// The presence states of those who are in the room, as JSON text by client.
+    pub async fn presence(&self) -> Result<Vec<(u64, String)>, Error> {
+        Ok(self.room.presence().await?)
     }
 
     /// What the workspace consists of.

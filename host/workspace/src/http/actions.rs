@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{Failure, MAX_BODY, body, context, query_pairs, row_body};
+use super::{Failure, MAX_BODY, body, context, query_pairs, row_body, workspace_of};
 use crate::definition::ActionKind;
 use crate::schema::coerce;
 use crate::work::Work;
@@ -16,7 +16,7 @@ pub(super) async fn action(
     Path((workspace, path)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let found = workspaces.get(&workspace).ok_or_else(|| Failure::workspace(&workspace))?;
+    let found = workspace_of(&workspaces, &workspace)?;
     let generation = found.generation();
     let Some(action) = generation.definition().action(&path) else {
         return Err(Failure::new(
@@ -49,7 +49,7 @@ pub(super) async fn action(
             return Err(failure);
         }
     };
-    let issues = generation.inputs.check(&path, &input);
+    let issues = generation.schemas.check_input(&path, &input);
     if !issues.is_empty() {
         return Err(Failure::input(&path, issues));
     }

@@ -17,7 +17,7 @@ async fn a_write_that_demands_a_version_is_refused_when_another_is_there() {
     assert_eq!(mine.tag(), server.get("/tables/posts/a").await.tag());
     let theirs = server.ask(put(&seen, "theirs")).await;
     assert_eq!(theirs.status, 412);
-    assert!(theirs.text.contains(r#"row \"a\" is not the version"#), "{}", theirs.text);
+    assert!(theirs.text.contains(r#"\"a\" is not the version"#), "{}", theirs.text);
     let post = |id: &str, header: &str, tag: &str| {
         ask("POST", "/tables/posts").header(header, tag).json(json!({ "id": id, "title": "t" }))
     };
