@@ -24,7 +24,7 @@ pub use arrays::{ArrayChange, Arrays};
 pub use http::{Access, Authorizer, Open, Unauthorized, router};
 pub use limits::Limits;
 pub use room::{Edit, Hooks, Model, Room, RoomError};
-pub use rooms::{OpenError, RoomSummary, Rooms};
+pub use rooms::{Admission, OpenError, RoomSummary, Rooms};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageError, Stored};
 pub use update::{Id, Update};

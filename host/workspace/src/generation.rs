@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use host_sync::Id;
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -27,6 +27,10 @@ use crate::schema::Schemas;
 /// Rows of one batch that may break the plugin, one by one, before the rest of the batch is given
 /// up: each can take as long as a call may take.
 const FAULTS_PER_BATCH: usize = 16;
+
+/// Changes that a table remembers, for readers who come back. Each is two words; a reader who missed
+/// more does not lose much by reading everything.
+const RECENT: usize = 4096;
 
 /// A workspace at one moment, as one version of its plugin sees it.
 pub(crate) struct Snapshot {
@@ -48,11 +52,16 @@ pub(crate) struct Table {
     pub version: u64,
     /// How many rows are invalid.
     pub invalid: usize,
+    /// The rows that changed last, each with the version that it changed to.
+    recent: Vector<(u64, Arc<str>)>,
+    /// The version up to which changes are no longer in `recent`.
+    forgotten: u64,
     /// The answer to a list without parameters, made once.
     list: OnceLock<Bytes>,
 }
 
 /// A row, or the value of a key.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Row {
     /// Its entry in the document.
     pub entry: Id,
@@ -68,6 +77,14 @@ impl Table {
     /// The valid rows in the order of their ids: id and JSON text.
     pub fn valid(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rows.iter().filter_map(|(id, row)| Some((&**id, &**row.parsed.as_ref().ok()?)))
+    }
+
+    /// The rows that changed after a version, some of them perhaps twice; none when that is no
+    /// longer known.
+    pub fn changed_since(&self, version: u64) -> Option<impl Iterator<Item = Arc<str>>> {
+        let known = self.forgotten <= version && version <= self.version;
+        let recent = self.recent.iter().rev().take_while(move |(at, _)| *at > version);
+        known.then(|| recent.map(|(_, id)| id.clone()))
     }
 
     /// All valid rows as the body of an answer: `{"data":[…]}`.
@@ -86,6 +103,15 @@ impl Table {
             Bytes::from(body)
         };
         self.list.get_or_init(make).clone()
+    }
+}
+
+impl Row {
+    /// An invalid row, for those who can mend it.
+    pub fn describe_invalid(&self, id: &str) -> serde_json::Value {
+        let issues = self.parsed.as_ref().err().map_or(&[][..], |issues| issues);
+        let row: serde_json::Value = serde_json::from_str(&self.raw).unwrap_or_default();
+        serde_json::json!({ "id": id, "issues": issues, "row": row })
     }
 }
 
@@ -190,6 +216,11 @@ impl Generation {
         self.state.snapshot.load_full()
     }
 
+    /// Tells when there is a newer snapshot.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.state.version.subscribe()
+    }
+
     /// Waits until the snapshot shows all that the index holds now.
     pub async fn catch_up(&self) {
         let version = self.state.index.lock().version();
@@ -227,7 +258,13 @@ impl State {
                 let Some(table) = before.tables.get(name) else { continue };
                 let mut rows = table.rows.clone();
                 let mut invalid = table.invalid;
+                let version = changes.arrays.get(&array).copied().unwrap_or(0);
+                let (mut recent, mut forgotten) = (table.recent.clone(), table.forgotten);
                 for (key, row) in parse_rows(logic, name, changed, &mut faults).await {
+                    recent.push_back((version, key.clone()));
+                    if recent.len() > RECENT {
+                        forgotten = recent.pop_front().map_or(version, |(version, _)| version);
+                    }
                     let old = match row {
                         Some(row) => {
                             invalid += row.parsed.is_err() as usize;
@@ -237,8 +274,8 @@ impl State {
                     };
                     invalid -= old.is_some_and(|old| old.parsed.is_err()) as usize;
                 }
-                let version = changes.arrays.get(&array).copied().unwrap_or(0);
-                let table = Table { rows, version, invalid, list: OnceLock::new() };
+                let list = OnceLock::new();
+                let table = Table { rows, version, invalid, recent, forgotten, list };
                 tables.insert(name.to_owned(), Arc::new(table));
             } else if *array == *KV {
                 for (key, entry, parsed) in changed {

@@ -9,6 +9,7 @@ mod descriptor;
 mod failure;
 mod kv;
 mod list;
+mod live;
 mod rows;
 
 use std::sync::Arc;

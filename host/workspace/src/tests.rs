@@ -4,6 +4,7 @@ mod actions;
 mod harness;
 mod kv;
 mod lists;
+mod live;
 mod reload;
 mod rows;
 mod sync;

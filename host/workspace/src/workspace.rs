@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use host_sync::{Edit, Room, RoomError};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::definition::Definition;
 use crate::generation::{Generation, Snapshot};
@@ -28,6 +30,10 @@ pub(crate) struct Workspace {
     room: Room,
     index: Arc<Mutex<Index>>,
     current: ArcSwap<Generation>,
+    /// Tells when the plugin was replaced.
+    reloads: watch::Sender<()>,
+    /// Cancelled when the workspace is no longer served.
+    closed: CancellationToken,
     /// Held shared during a commit, and alone by a writer that was overtaken too often.
     commits: tokio::sync::RwLock<()>,
 }
@@ -81,6 +87,8 @@ impl Workspace {
             room,
             index,
             current: ArcSwap::new(generation),
+            reloads: watch::Sender::new(()),
+            closed: CancellationToken::new(),
             commits: tokio::sync::RwLock::default(),
         })
     }
@@ -95,12 +103,24 @@ impl Workspace {
         let _alone = self.commits.write().await;
         generation.catch_up().await;
         self.current.store(generation);
+        self.reloads.send_replace(());
         Ok(())
     }
 
     /// Leaves the document to itself.
     pub async fn close(&self) {
+        self.closed.cancel();
         self.room.detach().await;
+    }
+
+    /// Tells when the plugin was replaced.
+    pub fn reloads(&self) -> watch::Receiver<()> {
+        self.reloads.subscribe()
+    }
+
+    /// Cancelled when the workspace is no longer served.
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 
     /// The presence states of those who are in the room, as JSON text by client.

@@ -108,6 +108,10 @@ impl Workspaces {
         self.inner.mounted.load().values().map(|workspace| workspace.definition()).collect()
     }
 
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.inner.rooms
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Workspace>> {
         self.inner.mounted.load().get(id).cloned()
     }

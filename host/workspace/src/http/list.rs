@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Failure, Found, context, json_body, query_pairs, row_body, unless_known};
+use super::{Failure, Found, context, json_body, live, query_pairs, row_body, unless_known};
 use crate::definition::{Issue, TableDefinition};
 use crate::generation::Table;
 use crate::logic::ActionError;
@@ -28,6 +28,10 @@ pub(super) async fn list(
     let found = Found::table(&workspaces, &workspace, &table)?;
     let query = request.uri().query().unwrap_or_default();
     let definition = found.workspace.definition();
+    if live::is_wanted(request.headers()) {
+        let parameters = Parameters::read(definition.table(&table), query, &["filter", "fields"])?;
+        return live::stream(&workspaces, found, table, parameters, request.headers());
+    }
     let parameters = Parameters::read(definition.table(&table), query, Parameters::OF_LISTS)?;
     let tag = format!("\"{:x}-{:x}\"", found.snapshot.epoch, found.table.version);
     let condition = Condition::of(request.headers());
@@ -166,11 +170,8 @@ impl Parameters {
         let (next, count) = if self.invalid {
             let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
             let selected = select(&self.query, limit, rows.map(|(id, row)| (&**id, &*row.raw)))?;
-            for (id, raw) in selected.rows {
-                let issues = table.rows.get(id).and_then(|row| row.parsed.as_ref().err());
-                let raw: Value = serde_json::from_str(raw).unwrap_or_default();
-                let issues = issues.map(|issues| issues.to_vec());
-                write(&json!({ "id": id, "issues": issues, "row": raw }).to_string());
+            for row in selected.rows.iter().filter_map(|(id, _)| table.rows.get_key_value(*id)) {
+                write(&row.1.describe_invalid(row.0).to_string());
             }
             (selected.next, table.invalid)
         } else {
