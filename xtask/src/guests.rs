@@ -17,14 +17,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use xshell::{Cmd, Shell, cmd};
 
-use crate::sources;
+use crate::{root, sources};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Guests that come with the repository: folder, and where the plugin is installed.
 const PLUGINS: &[(&str, &str)] = &[("examples/blog", "plugins/blog.wasm")];
 
-/// A Cargo workspace of guests that only tests load; built when it is there.
+/// A Cargo workspace of guests that only tests load.
 const TEST_GUESTS: &str = "tests/guests";
 
 /// Where the test guests end up, one `.wasm` file each.
@@ -66,12 +66,28 @@ pub fn run(args: &Args) -> Result<()> {
             fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
         install(&root.join(plugin), &sources::stamp(module, &hash))?;
     }
-    if root.join(TEST_GUESTS).join("Cargo.toml").exists() {
-        let out = root.join(TEST_GUESTS_OUT);
-        for module in build(&shell, &toolchain, &root, TEST_GUESTS)? {
-            let name = module.file_name().context("an artifact has a file name")?;
-            install(&out.join(name), &fs::read(&module)?)?;
-        }
+    build_test_guests(&shell, &toolchain, &root)
+}
+
+/// Builds what tests load. The installed plugins have to be up to date; they are built all the same,
+/// to see that they can be, and left as they are, because another compiler makes other bytes of the
+/// same sources.
+pub fn prepare_tests() -> Result<()> {
+    let root = root();
+    check(&root)?;
+    let shell = Shell::new()?;
+    let toolchain = Toolchain::find(&shell)?;
+    for (guest, _) in PLUGINS {
+        build(&shell, &toolchain, &root, guest)?;
+    }
+    build_test_guests(&shell, &toolchain, &root)
+}
+
+fn build_test_guests(shell: &Shell, toolchain: &Toolchain, root: &Path) -> Result<()> {
+    let out = root.join(TEST_GUESTS_OUT);
+    for module in build(shell, toolchain, root, TEST_GUESTS)? {
+        let name = module.file_name().context("an artifact has a file name")?;
+        install(&out.join(name), &fs::read(&module)?)?;
     }
     Ok(())
 }
@@ -273,12 +289,6 @@ fn find_linker(sysroot: &Path) -> Option<PathBuf> {
         .rev()
         .map(|version| PathBuf::from(format!("/usr/lib/llvm-{version}/bin/wasm-ld")));
     bundled.chain(on_path).chain(versioned).find(|linker| linker.is_file())
-}
-
-/// The folder of the whole project.
-fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 mod bench;
 mod guests;
 mod sources;
+mod test;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -19,11 +22,20 @@ enum Command {
     Bench(bench::Args),
     /// Builds the guests written in Rust, and installs the plugins among them.
     Guests(guests::Args),
+    /// Runs all tests: of the code, of the SDK, and of the real binary with real clients.
+    Test(test::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Guests(args) => guests::run(&args),
+        Command::Test(args) => test::run(&args),
     }
+}
+
+/// The folder of the whole project.
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
 }

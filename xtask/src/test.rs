@@ -1,0 +1,205 @@
+//! `cargo xtask test`: everything that must pass, on a machine with stable Rust, node and npm.
+//!
+//! One step after the other, the quick ones first, each with the time it took. Nothing is skipped:
+//! a tool that is missing is a failure that says how to get it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::{guests, root};
+
+/// Rust code for guests, tested on the machine itself.
+const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
+
+/// Tests of the real binary with clients from npm.
+const E2E: &str = "tests/e2e";
+
+/// The oldest node that can give a test up (`--test-timeout`).
+const OLDEST_NODE: (u32, u32) = (20, 11);
+
+/// Until a file of end-to-end tests is given up, in ms: ten times what the slowest one takes.
+const E2E_TIMEOUT: &str = "--test-timeout=600000";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Runs one part only.
+    part: Option<Part>,
+    /// Only tests with this in their name; of the end-to-end tests also the name of a file (`sync`).
+    #[arg(last = true)]
+    filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Tests in Rust, beside the code.
+    Unit,
+    /// Tests of the real binary.
+    E2e,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let root = root();
+    let shell = Shell::new()?;
+    shell.change_dir(&root);
+    let mut steps = Steps::default();
+    let result = run_steps(args, &root, &shell, &mut steps);
+    steps.report();
+    result
+}
+
+fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Result<()> {
+    let unit = args.part != Some(Part::E2e);
+    let e2e = args.part != Some(Part::Unit);
+    let filter = args.filter.as_deref();
+    let target = target_folder(shell)?;
+    if e2e {
+        steps.run("node and npm are here", || check_node(shell))?;
+    }
+    steps.run("guests are built", || guests::prepare_tests())?;
+    if unit {
+        steps.run("unit tests pass", || {
+            Ok(cmd!(shell, "cargo test --workspace --locked -- {filter...}").run()?)
+        })?;
+        let native = target.join("guests-native");
+        for guest in NATIVE {
+            steps.run(&format!("tests of {guest} pass"), || {
+                let manifest = root.join(guest).join("Cargo.toml");
+                Ok(cmd!(
+                    shell,
+                    "cargo test --locked --manifest-path {manifest} --target-dir {native} -- {filter...}"
+                )
+                .run()?)
+            })?;
+        }
+    }
+    if e2e {
+        steps.run("the host is built", || Ok(cmd!(shell, "cargo build --locked -p host").run()?))?;
+        steps.run("npm packages are installed", || install(shell, &root.join(E2E)))?;
+        steps.run("end-to-end tests pass", || {
+            let files = e2e_tests(&root.join(E2E), filter)?;
+            let node = cmd!(shell, "node --test --test-reporter=spec {E2E_TIMEOUT} {files...}");
+            Ok(node.env("HOST_BIN", target.join("debug/host")).run()?)
+        })?;
+    }
+    Ok(())
+}
+
+/// What was done, and how long it took.
+#[derive(Default)]
+struct Steps {
+    done: Vec<(String, Duration)>,
+}
+
+impl Steps {
+    fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        eprintln!("\n==> {name}");
+        let started = Instant::now();
+        let result = step();
+        let took = started.elapsed();
+        let outcome = if result.is_ok() { "" } else { "FAILED: " };
+        self.done.push((format!("{outcome}{name}"), took));
+        result.with_context(|| format!("failed: {name}"))
+    }
+
+    fn report(&self) {
+        eprintln!();
+        for (name, took) in &self.done {
+            eprintln!("{:>8.1} s  {name}", took.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|(_, took)| *took).sum();
+        eprintln!("{:>8.1} s  in all", total.as_secs_f64());
+    }
+}
+
+fn target_folder(shell: &Shell) -> Result<PathBuf> {
+    let metadata = cmd!(shell, "cargo metadata --no-deps --format-version 1").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let folder = metadata["target_directory"].as_str().context("cargo names its target folder")?;
+    Ok(folder.into())
+}
+
+fn check_node(shell: &Shell) -> Result<()> {
+    let remedy = "the end-to-end tests need node and npm: install them from https://nodejs.org";
+    let version = cmd!(shell, "node --version").quiet().read().context(remedy)?;
+    cmd!(shell, "npm --version").quiet().ignore_stdout().run().context(remedy)?;
+    let (major, minor) = OLDEST_NODE;
+    ensure!(
+        node_version(&version) >= Some(OLDEST_NODE),
+        "the end-to-end tests need node {major}.{minor} or newer, and this is {version}"
+    );
+    Ok(())
+}
+
+/// Major and minor of `v20.11.0`.
+fn node_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().strip_prefix('v')?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Installs what the lock file says, unless just that is installed.
+fn install(shell: &Shell, folder: &Path) -> Result<()> {
+    let lock = fs::read(folder.join("package-lock.json"))?;
+    let installed = folder.join("node_modules/.installed-from");
+    if fs::read(&installed).is_ok_and(|of| of == lock) {
+        eprintln!("as the lock file says already");
+        return Ok(());
+    }
+    let _folder = shell.push_dir(folder);
+    cmd!(shell, "npm ci").run()?;
+    fs::write(installed, lock)?;
+    Ok(())
+}
+
+/// The arguments by which node finds the tests. Files, not the folder, which old and new versions
+/// of node understand differently.
+fn e2e_tests(folder: &Path, filter: Option<&str>) -> Result<Vec<OsString>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.to_str().is_some_and(|path| path.ends_with(".test.mjs")) {
+            files.push(path.into_os_string());
+        }
+    }
+    if files.is_empty() {
+        bail!("there are no tests in {}", folder.display());
+    }
+    files.sort();
+    let Some(filter) = filter else { return Ok(files) };
+    let file = folder.join(format!("{filter}.test.mjs"));
+    if file.exists() {
+        return Ok(vec![file.into_os_string()]);
+    }
+    files.insert(0, format!("--test-name-pattern={filter}").into());
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_node_are_compared_as_numbers() {
+        assert_eq!(node_version("v20.11.1\n"), Some((20, 11)));
+        assert!(node_version("v20.9.0") < Some(OLDEST_NODE));
+        assert!(node_version("v22.0.0") > Some(OLDEST_NODE));
+        assert!(node_version("nonsense") < Some(OLDEST_NODE));
+    }
+
+    #[test]
+    fn a_filter_is_the_name_of_a_file_or_part_of_a_name() {
+        let folder = root().join(E2E);
+        let all = e2e_tests(&folder, None).expect("there are tests");
+        assert!(all.len() > 1);
+        let one = e2e_tests(&folder, Some("sync")).expect("there are tests");
+        assert_eq!(one, [folder.join("sync.test.mjs").into_os_string()]);
+        let named = e2e_tests(&folder, Some("nothing acknowledged")).expect("there are tests");
+        assert_eq!(named[0], "--test-name-pattern=nothing acknowledged");
+        assert_eq!(named[1..], all);
+    }
+}
