@@ -38,9 +38,11 @@ impl HubServer {
         let origins = Origins::new(&config.allowed_origins)?;
         let data = DataFolder::open(&config.data_dir)?;
         let rooms = data.rooms(config.rooms.clone())?;
-        let routes = Router::new()
-            .route("/", get(discovery))
-            .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
+        let routes = Router::new().route("/", get(discovery)).merge(host_sync::router(
+            "/rooms",
+            rooms.clone(),
+            Arc::new(host_sync::Open),
+        ));
         let running = Running::start(config.address, routes, origins, rooms, None, data).await?;
         Ok(Self { running, config })
     }

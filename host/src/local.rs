@@ -65,15 +65,9 @@ impl LocalServer {
             .with_state(context)
             .nest("/workspaces", workspaces.router())
             .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
-        let running = Running::start(
-            config.address,
-            routes,
-            origins,
-            rooms,
-            Some(plugins.clone()),
-            data,
-        )
-        .await?;
+        let running =
+            Running::start(config.address, routes, origins, rooms, Some(plugins.clone()), data)
+                .await?;
         Ok(Self { running, plugins, workspaces, config })
     }
 }

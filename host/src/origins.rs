@@ -42,13 +42,7 @@ impl Origins {
             .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.0.contains(origin)))
             .allow_credentials(true)
             .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
-            .allow_methods([
-                Method::GET,
-                Method::POST,
-                Method::PUT,
-                Method::PATCH,
-                Method::DELETE,
-            ])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
     }
 
     /// Whether a page may open sockets and change things: it is on the list, or is our own.

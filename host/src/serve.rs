@@ -166,7 +166,8 @@ impl Running {
 }
 
 async fn nothing_here(method: Method, uri: Uri) -> Response {
-    let message = format!("{method} {}: there is nothing here; GET / says what there is", uri.path());
+    let message =
+        format!("{method} {}: there is nothing here; GET / says what there is", uri.path());
     (StatusCode::NOT_FOUND, Json(json!({ "error": { "message": message } }))).into_response()
 }
 

@@ -43,9 +43,15 @@ pub fn local(server: &LocalServer, took: Duration) {
         println!("    {error}\n");
     }
     if definitions.is_empty() {
-        println!("  No workspaces yet: drop a .wasm file into {}\n", folder(&server.config.plugins));
+        println!(
+            "  No workspaces yet: drop a .wasm file into {}\n",
+            folder(&server.config.plugins)
+        );
     }
-    println!("  {DIM}plugins{PLAIN}  {}  {DIM}watched: write over a file and it is live{PLAIN}", folder(&server.config.plugins));
+    println!(
+        "  {DIM}plugins{PLAIN}  {}  {DIM}watched: write over a file and it is live{PLAIN}",
+        folder(&server.config.plugins)
+    );
     println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     ready(took);
 }
@@ -57,7 +63,9 @@ pub fn hub(server: &HubServer, took: Duration) {
     println!("  {DIM}rooms{PLAIN}    {LINK}ws://{address}/rooms/{{room}}{PLAIN}");
     println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     if !address.ip().is_loopback() {
-        println!("\n  {BAD}!{PLAIN} {STRONG}anyone who reaches {address} can read and write every room{PLAIN}");
+        println!(
+            "\n  {BAD}!{PLAIN} {STRONG}anyone who reaches {address} can read and write every room{PLAIN}"
+        );
     }
     ready(took);
 }

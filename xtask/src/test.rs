@@ -79,7 +79,8 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
         }
     }
     if e2e {
-        steps.run("the host is built", || Ok(cmd!(shell, "cargo build --locked -p host").run()?))?;
+        steps
+            .run("the host is built", || Ok(cmd!(shell, "cargo build --locked -p host").run()?))?;
         steps.run("npm packages are installed", || install(shell, &root.join(E2E)))?;
         steps.run("end-to-end tests pass", || {
             let files = e2e_tests(&root.join(E2E), filter)?;

@@ -102,12 +102,7 @@ impl Arrays {
     /// Follows what an update brought, and reports it one by one, because a small update can bring
     /// many elements; insertions come before deletions. The store must not have been compacted
     /// since it took in the update.
-    pub fn apply(
-        &mut self,
-        store: &Store,
-        applied: &Applied,
-        report: &mut dyn FnMut(ArrayChange),
-    ) {
+    pub fn apply(&mut self, store: &Store, applied: &Applied, report: &mut dyn FnMut(ArrayChange)) {
         let mut advanced = applied.advanced.clone();
         while let Some(client) = advanced.pop() {
             if !self.integrate(store, client, report) {

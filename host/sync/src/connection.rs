@@ -116,14 +116,12 @@ impl Reader<'_> {
     }
 
     async fn handle(&self, frame: Bytes) -> Result<(), Close> {
-        let malformed = |what: &str, error: Malformed| {
-            Close::new(1007, format!("malformed {what}: {error}"))
-        };
+        let malformed =
+            |what: &str, error: Malformed| Close::new(1007, format!("malformed {what}: {error}"));
         let connection = self.connection;
         let command = match Message::read(&frame).map_err(|e| malformed("message", e))? {
             Message::Step1(vector) => {
-                let peer =
-                    read_state_vector(&vector).map_err(|e| malformed("state vector", e))?;
+                let peer = read_state_vector(&vector).map_err(|e| malformed("state vector", e))?;
                 Command::Step1 { connection, peer }
             }
             Message::Update(bytes) => {

@@ -150,9 +150,10 @@ async fn enter(
             return upgrade.on_upgrade(|socket| connection::close(socket, close));
         }
     };
-    let opened = context.rooms.admit(address(&parts)).and_then(|admission| {
-        Ok((admission, context.rooms.open(&access.room)?))
-    });
+    let opened = context
+        .rooms
+        .admit(address(&parts))
+        .and_then(|admission| Ok((admission, context.rooms.open(&access.room)?)));
     let (admission, room) = match opened {
         Ok(opened) => opened,
         Err(refused) => {

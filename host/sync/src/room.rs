@@ -481,7 +481,9 @@ impl RoomTask {
                 self.saved(result, bytes);
                 self.acknowledge(waiters);
             }
-            Err(_) => tracing::error!(room = %self.shared.id, bytes, "not saved: storage does not answer"),
+            Err(_) => {
+                tracing::error!(room = %self.shared.id, bytes, "not saved: storage does not answer")
+            }
         }
     }
 
@@ -653,10 +655,9 @@ impl RoomTask {
     }
 
     fn edit(&mut self, edit: Edit) -> Result<(), RoomError> {
-        let update = self.write(&edit).map_err(|reason| RoomError::Edit {
-            room: self.shared.id.to_string(),
-            reason,
-        })?;
+        let update = self
+            .write(&edit)
+            .map_err(|reason| RoomError::Edit { room: self.shared.id.to_string(), reason })?;
         match update {
             Some(update) => self.apply(None, update).map_err(|source| self.refused(source)),
             None => Ok(()),
@@ -737,7 +738,8 @@ impl RoomTask {
             [one] => protocol::update(one.bytes()),
             many => protocol::update(&merge(many.iter().copied())),
         };
-        let frames: Vec<_> = by_writer.iter().map(|(writer, list)| (*writer, frame(list))).collect();
+        let frames: Vec<_> =
+            by_writer.iter().map(|(writer, list)| (*writer, frame(list))).collect();
         let mut all = None;
         for (connection, outbox) in &self.connections {
             let wrote = frames.iter().any(|(writer, _)| *writer == Some(*connection));

@@ -45,7 +45,11 @@ pub struct Sqlite {
 }
 
 enum Write {
-    Append { room: String, updates: Vec<Bytes>, done: oneshot::Sender<Result<u64, StorageError>> },
+    Append {
+        room: String,
+        updates: Vec<Bytes>,
+        done: oneshot::Sender<Result<u64, StorageError>>,
+    },
     Compact {
         room: String,
         document: Bytes,
@@ -75,8 +79,9 @@ impl Sqlite {
             .map_err(context)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(context)?;
         connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(context)?;
-        let version: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(context)?;
+        let version: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(context)?;
         if version > VERSION {
             return Err(StorageError(format!(
                 "{} was written by a newer version of this server (format {version}, and this \
