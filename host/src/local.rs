@@ -64,6 +64,7 @@ impl LocalServer {
             .route("/plugins", get(status))
             .with_state(context)
             .nest("/workspaces", workspaces.router())
+            .merge(workspaces.openapi_router())
             .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
         let running =
             Running::start(config.address, routes, origins, rooms, Some(plugins.clone()), data)

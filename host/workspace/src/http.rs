@@ -10,12 +10,13 @@ mod failure;
 mod kv;
 mod list;
 mod live;
+mod openapi;
 mod rows;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{OriginalUri, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -116,7 +117,12 @@ async fn bytes(request: Request, limit: usize) -> Result<Bytes, Failure> {
         let message = "send JSON, and say so: content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    match Limited::new(request.into_body(), limit).collect().await {
+    let body = request.into_body();
+    // One that says that it is too large need not be sent to be refused.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Failure::too_large(limit));
+    }
+    match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(limit)),
         Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),

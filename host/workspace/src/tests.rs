@@ -5,6 +5,7 @@ mod harness;
 mod kv;
 mod lists;
 mod live;
+mod openapi;
 mod reload;
 mod rows;
 mod sync;

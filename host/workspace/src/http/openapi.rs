@@ -1,0 +1,616 @@
+//! The API of all workspaces as an OpenAPI 3.1 document, and a page to read it.
+//!
+//! The document is made from the definitions at each request, so it is always that of the plugins
+//! that serve. Every table, key and action has its own path, with the plugin's own schema: what
+//! clients are generated from it are typed. A schema's `$defs` become components of their own,
+//! since references are relative to the document.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use super::json_body;
+use crate::definition::{ActionDefinition, ActionKind, Definition, TableDefinition};
+use crate::query::{MAX_LIMIT, Operator};
+use crate::schema::{accepts, property};
+use crate::workspaces::Workspaces;
+
+/// The page; it works without a network, and takes the document from beside it.
+const REFERENCE: &str = include_str!("openapi/reference.html");
+
+const ABOUT: &str = "\
+Answers are `{\"data\": …}`, errors `{\"error\": {\"message\", \"issues\"?}}`. Every answer to a \
+write is sent once it is on disk.
+
+Rows and lists carry an `ETag`: send it as `If-None-Match` to get 304 while nothing changed, and \
+as `If-Match` with a write to get 412 when somebody was faster.
+
+The document of a workspace syncs with any Yjs client over WebSocket at `/rooms/{workspace}`.
+
+A server that is started with a hub wants the session's token as a bearer token.";
+
+const SORT: &str = "Fields to sort by, most significant first; `-` before one is highest first.";
+const LIVE: &str = "With `Accept: text/event-stream` the list is live: `reset`, a `put` for each \
+row, `ready`; then `put`, `delete` and `invalid` as rows change, each time up to a `ready` whose \
+id resumes the stream (`Last-Event-ID`). It takes `filter` and `fields`.";
+
+impl Workspaces {
+    /// The routes `/openapi` (a page) and `/openapi/json` (the document), to be merged into a
+    /// server that has the workspaces under `/workspaces`.
+    pub fn openapi_router(&self) -> Router {
+        Router::new()
+            .route("/openapi", get(reference))
+            .route("/openapi/json", get(openapi))
+            .with_state(self.clone())
+    }
+}
+
+async fn reference() -> Response {
+    // What the page shows comes from plugins: it may load nothing and run only its own script.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+        connect-src 'self'; base-uri 'none'; form-action 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(REFERENCE)).into_response()
+}
+
+async fn openapi(State(workspaces): State<Workspaces>) -> Response {
+    json_body(StatusCode::OK, document(&workspaces.definitions()).to_string().into())
+}
+
+/// The document of these workspaces.
+fn document(definitions: &[Arc<Definition>]) -> Value {
+    let mut api = Api::default();
+    api.add("/workspaces", "get", json!({
+        "operationId": "workspaces",
+        "summary": "All workspaces: what they consist of",
+        "tags": ["workspaces"],
+        "responses": answers(json!({ "200": ok("Descriptors.", json!({ "type": "array", "items": {} })) })),
+    }));
+    for definition in definitions {
+        api.workspace(definition);
+    }
+    let issue = json!({
+        "type": "object",
+        "required": ["path", "message"],
+        "properties": {
+            "path": {
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "From the outermost member inwards; empty when the whole value is at fault.",
+            },
+            "message": { "type": "string" },
+        },
+    });
+    let issues = json!({ "type": "array", "items": { "$ref": "#/components/schemas/Issue" } });
+    let error = json!({
+        "type": "object",
+        "required": ["error"],
+        "properties": { "error": {
+            "type": "object",
+            "required": ["message"],
+            "properties": { "message": { "type": "string" }, "issues": issues, "row": {} },
+        } },
+    });
+    let invalid_row = json!({
+        "type": "object",
+        "required": ["id", "issues", "row"],
+        "properties": { "id": { "type": "string" }, "issues": issues, "row": {} },
+    });
+    for (name, schema) in [("Issue", issue), ("Error", error), ("InvalidRow", invalid_row)] {
+        api.schemas.insert(name.into(), schema);
+    }
+    let error = json!({
+        "description": "What went wrong.",
+        "content": { "application/json": {
+            "schema": { "$ref": "#/components/schemas/Error" },
+            "example": { "error": { "message": "table posts has no row \"a\"" } },
+        } },
+    });
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Workspaces", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT },
+        "servers": [{ "url": "/" }],
+        "security": [{}, { "session": [] }],
+        "paths": api.paths,
+        "components": {
+            "schemas": api.schemas,
+            "responses": {
+                "Error": error,
+                "NotModified": { "description": "You have this version." },
+            },
+            "securitySchemes": { "session": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "The token of a session. A server without a hub wants none.",
+            } },
+        },
+    })
+}
+
+#[derive(Default)]
+struct Api {
+    paths: Map<String, Value>,
+    schemas: Map<String, Value>,
+}
+
+impl Api {
+    fn add(&mut self, path: &str, method: &str, operation: Value) {
+        let path = self.paths.entry(path).or_insert_with(|| json!({}));
+        path[method] = operation;
+    }
+
+    fn workspace(&mut self, definition: &Definition) {
+        let id = &definition.id;
+        let base = format!("/workspaces/{id}");
+        self.add(&base, "get", json!({
+            "operationId": name(&[id]),
+            "summary": format!("What {} consists of", definition.title),
+            "tags": [id],
+            "responses": answers(json!({ "200": ok("The descriptor.", json!({ "type": "object" })) })),
+        }));
+        for table in &definition.tables {
+            self.table(id, table);
+        }
+        self.kv(definition);
+        let fields = definition.awareness.iter();
+        let fields: Map<_, _> = fields
+            .map(|field| {
+                let schema = format!("{id}.awareness.{}", field.name);
+                (field.name.clone(), self.schema(&schema, field.schema.clone()))
+            })
+            .collect();
+        self.add(
+            &format!("{base}/awareness"),
+            "get",
+            json!({
+                "operationId": name(&[id, "awareness"]),
+                "summary": "Who is there: presence states by client",
+                "tags": [id, "awareness"],
+                "responses": answers(json!({ "200": ok("The valid fields of each state.", json!({
+                    "type": "object",
+                    "additionalProperties": { "type": "object", "properties": fields },
+                })) })),
+            }),
+        );
+        for action in &definition.actions {
+            self.action(id, action);
+        }
+    }
+
+    fn table(&mut self, workspace: &str, table: &TableDefinition) {
+        let Some(schema) = table.versions.last() else { return };
+        let tags = json!([workspace, "tables"]);
+        let full = format!("{workspace}.{}", table.name);
+        let row = self.schema(&full, schema.clone());
+        let mut new = schema.clone();
+        if let Some(required) = new["required"].as_array_mut() {
+            required.retain(|field| field != "id");
+        }
+        let new = self.schema(&format!("{full}.new"), new);
+        let mut some = schema.clone();
+        if let Some(some) = some.as_object_mut() {
+            some.remove("required");
+        }
+        let some = self.schema(&format!("{full}.fields"), some);
+        let operation = |verb: &str| name(&[workspace, &table.name, verb]);
+        let rows = json!({ "type": "array", "items": row });
+        let tagged = |description: &str, schema: &Value| {
+            let mut answer = ok(description, schema.clone());
+            answer["headers"] = json!({ "ETag": { "schema": { "type": "string" } } });
+            answer
+        };
+
+        let path = format!("/workspaces/{workspace}/tables/{}", table.name);
+        let mut listed = tagged("The rows.", &json!({}));
+        listed["content"] = json!({
+            "application/json": { "schema": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {
+                    "data": { "type": "array", "items": { "anyOf": [
+                        row, some, { "$ref": "#/components/schemas/InvalidRow" },
+                    ] } },
+                    "next": { "type": "string", "description": "The cursor of the next page." },
+                    "count": { "type": "integer", "description": "How many rows are selected in all." },
+                },
+            } },
+            "text/event-stream": { "schema": { "type": "string" } },
+        });
+        self.add(&path, "get", json!({
+            "operationId": operation("list"),
+            "summary": format!("List {}", table.name),
+            "description": format!("All valid rows, or those that the parameters select. {LIVE}"),
+            "tags": tags,
+            "parameters": list_parameters(schema),
+            "responses": answers(json!({
+                "200": listed,
+                "304": { "$ref": "#/components/responses/NotModified" },
+            })),
+        }));
+        let written = json!({ "anyOf": [row, rows] });
+        let example = Example { root: schema }.of(schema, 0);
+        self.add(&path, "post", json!({
+            "operationId": operation("create"),
+            "summary": format!("Create or replace {}", table.name),
+            "description": "One row, or an array of rows, which are written all or none. A row \
+                without an id gets one. `If-None-Match: *` creates only.",
+            "tags": tags,
+            "parameters": [header_parameter("If-Match"), header_parameter("If-None-Match")],
+            "requestBody": { "required": true, "content": { "application/json": {
+                "schema": { "anyOf": [new, { "type": "array", "items": new, "maxItems": 10_000 }] },
+                "example": example,
+            } } },
+            "responses": answers(json!({
+                "200": tagged("Written; one of them was there.", &written),
+                "201": tagged("Created.", &written),
+            })),
+        }));
+        self.add(
+            &path,
+            "delete",
+            json!({
+                "operationId": operation("deleteMany"),
+                "summary": format!("Delete the {} that a filter selects", table.name),
+                "tags": tags,
+                "parameters": [filter_parameter(schema, true)],
+                "responses": answers(json!({ "200": ok("How many it were.", json!({
+                    "type": "object",
+                    "required": ["deleted"],
+                    "properties": { "deleted": { "type": "integer" } },
+                })) })),
+            }),
+        );
+
+        let path = format!("{path}/{{id}}");
+        let id = json!({
+            "name": "id", "in": "path", "required": true,
+            "schema": { "type": "string", "minLength": 1, "maxLength": 512 },
+        });
+        self.add(&path, "get", json!({
+            "operationId": operation("get"),
+            "summary": format!("Read one of {}", table.name),
+            "description": "An invalid row is answered with 422, its issues, and the row as it stands.",
+            "tags": tags,
+            "parameters": [id, header_parameter("If-None-Match")],
+            "responses": answers(json!({
+                "200": tagged("The row.", &row),
+                "304": { "$ref": "#/components/responses/NotModified" },
+            })),
+        }));
+        for method in ["put", "patch"] {
+            self.add(
+                &path,
+                method,
+                json!({
+                    "operationId": operation(if method == "put" { "update" } else { "patch" }),
+                    "summary": format!("Set fields of one of {}", table.name),
+                    "description": "The fields that are not given stay.",
+                    "tags": tags,
+                    "parameters": [id, header_parameter("If-Match")],
+                    "requestBody": { "required": true, "content": { "application/json": {
+                        "schema": some,
+                        "example": example,
+                    } } },
+                    "responses": answers(json!({ "200": tagged("The row.", &row) })),
+                }),
+            );
+        }
+        self.add(
+            &path,
+            "delete",
+            json!({
+                "operationId": operation("delete"),
+                "summary": format!("Delete one of {}", table.name),
+                "tags": tags,
+                "parameters": [id, header_parameter("If-Match")],
+                "responses": answers(json!({ "200": ok("Deleted.", json!({
+                    "type": "object",
+                    "required": ["id"],
+                    "properties": { "id": { "type": "string" } },
+                })) })),
+            }),
+        );
+    }
+
+    fn kv(&mut self, definition: &Definition) {
+        let id = &definition.id;
+        let tags = json!([id, "kv"]);
+        let mut properties = Map::new();
+        for kv in &definition.kv {
+            let Some(current) = kv.versions.last() else { continue };
+            let schema = self.schema(&format!("{id}.kv.{}", kv.key), current.clone());
+            properties.insert(kv.key.clone(), schema.clone());
+            let path = format!("/workspaces/{id}/kv/{}", kv.key);
+            let answer =
+                |description: &str| answers(json!({ "200": ok(description, schema.clone()) }));
+            self.add(
+                &path,
+                "get",
+                json!({
+                    "operationId": name(&[id, "kv", &kv.key, "get"]),
+                    "summary": format!("Read {}", kv.key),
+                    "tags": tags,
+                    "responses": answer("The value."),
+                }),
+            );
+            self.add(
+                &path,
+                "put",
+                json!({
+                    "operationId": name(&[id, "kv", &kv.key, "set"]),
+                    "summary": format!("Set {}", kv.key),
+                    "tags": tags,
+                    "parameters": [header_parameter("If-Match")],
+                    "requestBody": { "required": true, "content": { "application/json": {
+                        "schema": schema,
+                        "example": Example { root: current }.of(current, 0),
+                    } } },
+                    "responses": answer("The value."),
+                }),
+            );
+            self.add(
+                &path,
+                "delete",
+                json!({
+                    "operationId": name(&[id, "kv", &kv.key, "delete"]),
+                    "summary": format!("Forget {}", kv.key),
+                    "tags": tags,
+                    "parameters": [header_parameter("If-Match")],
+                    "responses": answers(json!({ "200": ok("Forgotten.", json!({
+                        "type": "object",
+                        "properties": { "key": { "type": "string" } },
+                    })) })),
+                }),
+            );
+        }
+        let values = json!({ "type": "object", "properties": properties });
+        self.add(
+            &format!("/workspaces/{id}/kv"),
+            "get",
+            json!({
+                "operationId": name(&[id, "kv"]),
+                "summary": "All values that are set and valid",
+                "tags": tags,
+                "responses": answers(json!({ "200": ok("By key.", values) })),
+            }),
+        );
+    }
+
+    fn action(&mut self, workspace: &str, action: &ActionDefinition) {
+        let full = format!("{workspace}.actions.{}", action.path.replace('/', "."));
+        let namespace = action.path.split_once('/').map_or(workspace, |(namespace, _)| namespace);
+        let (method, kind) = match action.kind {
+            ActionKind::Query => ("get", "query"),
+            ActionKind::Mutation => ("post", "mutation"),
+        };
+        let output = match &action.output {
+            Some(output) => self.schema(&format!("{full}.output"), output.clone()),
+            None => json!({}),
+        };
+        let mut operation = json!({
+            "operationId": name(&[workspace, &action.path]),
+            "summary": if action.description.is_empty() { &action.path } else { &action.description },
+            "tags": [namespace, kind],
+            "responses": answers(json!({ "200": ok("The result.", output) })),
+        });
+        match (&action.input, action.kind) {
+            (None, _) => {}
+            (Some(input), ActionKind::Query) => {
+                let required = input["required"].as_array();
+                let fields = input["properties"].as_object().into_iter().flatten();
+                let parameter = |(field, _): (&String, _)| {
+                    let schema = format!("{full}.input.{field}");
+                    json!({
+                        "name": field, "in": "query",
+                        "required": required.is_some_and(|required| required.contains(&json!(field))),
+                        "schema": self.schema(&clean(&schema), within(input, property(input, field))),
+                    })
+                };
+                operation["parameters"] = fields.map(parameter).collect();
+            }
+            (Some(input), ActionKind::Mutation) => {
+                operation["requestBody"] = json!({ "required": true, "content": { "application/json": {
+                    "schema": self.schema(&format!("{full}.input"), input.clone()),
+                    "example": Example { root: input }.of(input, 0),
+                } } });
+            }
+        }
+        self.add(&format!("/workspaces/{workspace}/actions/{}", action.path), method, operation);
+    }
+
+    /// Takes a schema into the components, and what it defines within itself; returns a reference.
+    fn schema(&mut self, name: &str, mut schema: Value) -> Value {
+        if let Some(members) = schema.as_object_mut() {
+            members.remove("$schema");
+            members.remove("$id");
+            for definitions in ["$defs", "definitions"] {
+                let Some(Value::Object(definitions)) = members.remove(definitions) else {
+                    continue;
+                };
+                for (key, mut definition) in definitions {
+                    refer(&mut definition, name);
+                    self.schemas.insert(format!("{name}.{}", clean(&key)), definition);
+                }
+            }
+        }
+        refer(&mut schema, name);
+        self.schemas.insert(name.to_owned(), schema);
+        json!({ "$ref": format!("#/components/schemas/{name}") })
+    }
+}
+
+/// Makes the references of a schema within itself ones to the component of that name.
+fn refer(schema: &mut Value, name: &str) {
+    match schema {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match (key.as_str(), &*value) {
+                    // These hold values, not schemas.
+                    ("const" | "enum" | "default" | "example" | "examples", _) => {}
+                    ("$ref", Value::String(target)) => {
+                        let Some(pointer) = target.strip_prefix('#') else { continue };
+                        let defined = ["/$defs/", "/definitions/"]
+                            .iter()
+                            .find_map(|definitions| pointer.strip_prefix(definitions));
+                        let target = match defined {
+                            Some(key) => format!("{name}.{}", clean(key)),
+                            None => format!("{name}{pointer}"),
+                        };
+                        *value = format!("#/components/schemas/{target}").into();
+                    }
+                    _ => refer(value, name),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| refer(value, name)),
+        _ => {}
+    }
+}
+
+/// A part of a schema, with the definitions that it may refer to.
+fn within(root: &Value, part: &Value) -> Value {
+    let mut part = part.clone();
+    for definitions in ["$defs", "definitions"] {
+        if let (Some(part), Some(all)) = (part.as_object_mut(), root.get(definitions)) {
+            part.entry(definitions).or_insert_with(|| all.clone());
+        }
+    }
+    part
+}
+
+/// Names of components have few characters to choose from.
+fn clean(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+}
+
+/// The name of an operation, which clients make into that of a function.
+fn name(parts: &[&str]) -> String {
+    clean(&parts.join("_")).replace(['.', '-'], "_")
+}
+
+fn ok(description: &str, data: Value) -> Value {
+    json!({
+        "description": description,
+        "content": { "application/json": { "schema": {
+            "type": "object",
+            "required": ["data"],
+            "properties": { "data": data },
+        } } },
+    })
+}
+
+fn answers(mut good: Value) -> Value {
+    good["default"] = json!({ "$ref": "#/components/responses/Error" });
+    good
+}
+
+fn header_parameter(name: &str) -> Value {
+    json!({ "name": name, "in": "header", "schema": { "type": "string" } })
+}
+
+fn list_parameters(schema: &Value) -> Value {
+    let fields: Vec<_> =
+        schema["properties"].as_object().into_iter().flatten().map(|f| f.0).collect();
+    let orders: Vec<_> = fields.iter().flat_map(|f| [f.to_string(), format!("-{f}")]).collect();
+    let named = |names: Value| match fields.is_empty() {
+        true => json!({ "type": "string" }),
+        false => json!({ "type": "string", "enum": names }),
+    };
+    let several = |name: &str, description: &str, items: Value| {
+        json!({
+            "name": name, "in": "query", "description": description,
+            "style": "form", "explode": false,
+            "schema": { "type": "array", "items": items, "minItems": 1 },
+        })
+    };
+    let one = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
+    let boolean = || json!({ "type": "boolean" });
+    let limit = json!({ "type": "integer", "minimum": 0, "maximum": MAX_LIMIT });
+    json!([
+        one("limit", "At most so many rows; without it, all.", limit),
+        one(
+            "cursor",
+            "Where the page before said that it goes on (`next`).",
+            json!({ "type": "string" })
+        ),
+        several("sort", SORT, named(json!(orders))),
+        filter_parameter(schema, false),
+        several("fields", "The fields of each row that are wanted.", named(json!(fields))),
+        one("count", "Whether to count all rows that are selected.", boolean()),
+        one("invalid", "The invalid rows with their issues, in place of the others.", boolean()),
+        header_parameter("If-None-Match"),
+    ])
+}
+
+fn filter_parameter(schema: &Value, required: bool) -> Value {
+    let scalar = |field: &str| {
+        let of_field = property(schema, field);
+        let kinds = ["string", "integer", "number", "boolean"];
+        let kinds: Vec<_> = kinds.into_iter().filter(|kind| accepts(of_field, kind)).collect();
+        (!kinds.is_empty()).then(|| json!({ "type": kinds }))
+    };
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let fields: Map<_, _> =
+        fields.filter_map(|(field, _)| Some((field.clone(), scalar(field)?))).collect();
+    let operators: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
+    let description = format!(
+        "`filter[field]=value`, or `filter[field][operator]=value` with {}. All must hold.",
+        operators.join(", ")
+    );
+    json!({
+        "name": "filter", "in": "query", "description": description, "required": required,
+        "style": "deepObject", "explode": true,
+        "schema": { "type": "object", "properties": fields, "additionalProperties": false },
+    })
+}
+
+/// Makes values that a schema describes, for people to begin from.
+struct Example<'a> {
+    root: &'a Value,
+}
+
+impl Example<'_> {
+    fn of(&self, schema: &Value, depth: usize) -> Value {
+        let given = schema.get("const").or_else(|| schema.get("default"));
+        let given = given.or_else(|| schema["examples"].get(0)).or_else(|| schema["enum"].get(0));
+        if let Some(given) = given {
+            return given.clone();
+        }
+        if depth > 4 {
+            return Value::Null;
+        }
+        if let Some(pointer) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) {
+            return self
+                .root
+                .pointer(pointer)
+                .map_or(Value::Null, |schema| self.of(schema, depth + 1));
+        }
+        let alternatives = ["anyOf", "oneOf", "allOf"].iter().find_map(|key| schema[*key].get(0));
+        if let Some(first) = alternatives {
+            return self.of(first, depth + 1);
+        }
+        let kinds = ["object", "array", "string", "integer", "number", "boolean"];
+        match kinds.into_iter().find(|kind| accepts(schema, kind)) {
+            Some("object") => {
+                let fields = schema["properties"].as_object().into_iter().flatten();
+                let fields = fields.filter(|(field, _)| *field != "_v");
+                fields
+                    .map(|(f, schema)| (f.clone(), self.of(schema, depth + 1)))
+                    .collect::<Map<_, _>>()
+                    .into()
+            }
+            Some("array") => json!([]),
+            Some("string") => "text".into(),
+            Some("integer" | "number") => {
+                schema.get("minimum").cloned().unwrap_or_else(|| 1.into())
+            }
+            Some("boolean") => false.into(),
+            _ => Value::Null,
+        }
+    }
+}
