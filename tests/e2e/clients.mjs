@@ -183,6 +183,60 @@ export class Socket {
   }
 }
 
+/** A live list: the events that a server sends. */
+export class Events {
+  #stop = new AbortController();
+
+  /** @type {{ event: string, data: any, id?: string }[]} */
+  seen = [];
+
+  static async open(server, route, headers = {}) {
+    const events = new Events();
+    events.server = server;
+    const response = await fetch(server.url + route, {
+      headers: { accept: 'text/event-stream', ...headers },
+      signal: events.#stop.signal,
+    });
+    events.status = response.status;
+    server.guests.add(events);
+    /** Resolves when the stream is over: true when the server ended it. */
+    events.ended = events.#read(response.body).then(() => true, () => false);
+    return events;
+  }
+
+  async #read(body) {
+    let text = '';
+    for await (const piece of body.pipeThrough(new TextDecoderStream())) {
+      text += piece;
+      const blocks = text.split('\n\n');
+      text = blocks.pop();
+      for (const block of blocks) {
+        const fields = new Map(block.split('\n').map((line) => {
+          const at = line.indexOf(':');
+          return [line.slice(0, at), line.slice(at + 1).trim()];
+        }));
+        if (!fields.has('event')) continue;
+        const data = fields.get('data');
+        this.seen.push({ event: fields.get('event'), data: data && JSON.parse(data), id: fields.get('id') });
+      }
+    }
+  }
+
+  /** The first event of that name that has come or comes, behind those of earlier calls. */
+  async next(event, accept = () => true) {
+    const index = await until(`the event ${event} comes`, () => {
+      const found = this.seen.findIndex((one) => one.event === event && accept(one.data));
+      return found < 0 ? false : { found };
+    });
+    return this.seen.splice(0, index.found + 1).at(-1);
+  }
+
+  leave() {
+    this.server.guests.delete(this);
+    this.#stop.abort();
+  }
+}
+
 /** A frame that carries an update. */
 export function update(bytes) {
   return sync(2, bytes);

@@ -12,6 +12,7 @@ import {
 import { Server, until } from './server.mjs';
 
 const POSTS = '/workspaces/blog/tables/posts';
+const KV = '/workspaces/blog/kv';
 
 let server;
 before(async () => {
@@ -135,10 +136,20 @@ describe('a workspace and its clients', () => {
     assert.equal(row.views, 9007199254740992);
   });
 
-  test('key-values that a client writes stay as they are', async () => {
-    const [one, two] = [await join('blog'), await join('blog')];
-    one.doc.getArray('kv').push([{ key: 'theme', val: 'dark', ts: Date.now() }]);
-    await until('two has it', () => two.doc.getArray('kv').toArray().some((entry) => entry?.val === 'dark'));
+  test('key-values are seen by clients and by REST', async () => {
+    const client = await join('blog');
+    const kv = client.doc.getArray('kv');
+    const theme = () => kv.toArray().filter((entry) => entry.key === 'theme');
+    kv.push([{ key: 'theme', val: 'dark', ts: Date.now() }]);
+    await until('REST reads it', async () => (await server.get(KV)).data?.theme === 'dark');
+    assert.equal((await server.put(`${KV}/theme`, '"light"')).status, 200);
+    await until('the client has the change', () => theme()[0].val === 'light');
+    assert.equal(theme().length, 1);
+    kv.push([{ key: 'theme', val: 5, ts: Date.now() + 1000 }]);
+    await until('it is invalid', async () => (await server.get(`${KV}/theme`)).status === 422);
+    assert.equal((await server.delete(`${KV}/theme`)).status, 200);
+    await until('the client has no value', () => theme().length === 0);
+    assert.equal((await server.get(`${KV}/theme`)).status, 404);
   });
 });
 
