@@ -259,9 +259,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A float as JSON: whole numbers without a fraction, as JavaScript prints them.
+/// A float as JSON: whole numbers without a fraction, as JavaScript prints them, up to the highest
+/// that JavaScript calls safe.
 fn float(value: f64) -> serde_json::Value {
-    if value.fract() == 0.0 && value.abs() < 9e15 {
+    const SAFE: f64 = ((1u64 << 53) - 1) as f64;
+    if value.fract() == 0.0 && value.abs() <= SAFE {
         return (value as i64).into();
     }
     serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, Into::into)

@@ -242,6 +242,7 @@ impl Transaction {
             let message = format!("the row has {} bytes, and {MAX_ROW} is the most", text.len());
             return Err(Refusal::Action(invalid(Issue::whole(message))));
         }
+        check_numbers(&parsed)?;
         let operation = if before.is_some() { Operation::Update } else { Operation::Create };
         self.check(definition, operation, id, before, Some(text.clone())).await?;
         self.write(place(table, id), Some(text.into()))?;
@@ -321,6 +322,9 @@ impl Transaction {
         self.check_may_write()?;
         let parsed = self.generation.logic.parse_kv(key, value).await?;
         let text = parsed.map_err(ActionError::Invalid)?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
+        check_numbers(&value)?;
         self.write((KV.into(), key.into()), Some(text.as_str().into()))?;
         Ok(text)
     }
@@ -489,6 +493,31 @@ pub(crate) fn row_id(row: &Value) -> Result<String, ActionError> {
         Some(_) => Err(invalid(Issue::at("id", "must be a string of 1 to 512 bytes"))),
         None => Err(invalid(Issue::at("id", "is missing"))),
     }
+}
+
+/// Documents keep numbers as JavaScript does. An integer beyond what a double holds exactly would
+/// come back as another number, in a row that its plugin may no longer take.
+fn check_numbers(value: &Value) -> Result<(), ActionError> {
+    const EXACT: u64 = (1 << 53) - 1;
+    fn beyond(value: &Value) -> Option<Issue> {
+        match value {
+            Value::Number(number) => {
+                let integer = number.as_u64().or(number.as_i64().map(i64::unsigned_abs));
+                let message = format!("is beyond {EXACT}, as far as a document counts exactly");
+                integer.is_some_and(|integer| integer > EXACT).then(|| Issue::whole(message))
+            }
+            Value::Array(list) => {
+                let mut members = list.iter().enumerate();
+                members.find_map(|(at, member)| beyond(member).map(|issue| issue.within(at)))
+            }
+            Value::Object(object) => {
+                let mut members = object.iter();
+                members.find_map(|(name, member)| beyond(member).map(|issue| issue.within(name)))
+            }
+            _ => None,
+        }
+    }
+    beyond(value).map_or(Ok(()), |issue| Err(ActionError::Invalid(vec![issue])))
 }
 
 /// Unix time in ms.

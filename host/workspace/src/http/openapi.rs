@@ -190,6 +190,10 @@ impl Api {
         if let Some(required) = new["required"].as_array_mut() {
             required.retain(|field| field != "id");
         }
+        if let Some(id) = new["properties"]["id"].as_object_mut() {
+            id.insert("minLength".into(), 1.into());
+            id.insert("maxLength".into(), 512.into());
+        }
         let new = self.schema(&format!("{full}.new"), new);
         let mut some = schema.clone();
         if let Some(some) = some.as_object_mut() {
@@ -565,7 +569,12 @@ fn filter_parameter(schema: &Value, required: bool) -> Value {
     json!({
         "name": "filter", "in": "query", "description": description, "required": required,
         "style": "deepObject", "explode": true,
-        "schema": { "type": "object", "properties": fields, "additionalProperties": false },
+        "schema": {
+            "type": "object",
+            "properties": fields,
+            "additionalProperties": false,
+            "minProperties": required as u8,
+        },
     })
 }
 

@@ -101,6 +101,33 @@ async fn what_is_wrong_is_said() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_is_read_back_as_it_was() {
+    let server = Server::start().await;
+    let exact = json!({
+        "id": "a", "title": "t", "views": 9007199254740991i64,
+        "numbers": [0, -1, 0.1, 1e300, -9007199254740991i64, 16777217, 3.5],
+        "text": "\u{0}\n\u{1f600}", "nested": { "": [null, true, {}] },
+    });
+    let inexact = |value: serde_json::Value| {
+        let row = json!({ "id": "b", "title": "t", "views": 1, "numbers": [0, { "n": value }] });
+        ask("POST", "/tables/posts").json(row)
+    };
+    server
+        .check([
+            case("exact", ask("POST", "/tables/posts").json(exact.clone()), 201),
+            case("too high", inexact(json!(9007199254740992i64)), 422)
+                .has(&[r#"{"path":["numbers","1","n"],"message":"is beyond 9007199254740991"#]),
+            case("too low", inexact(json!(-9007199254740992i64)), 422),
+            case("far too high", inexact(json!(u64::MAX)), 422),
+            case("in a key", ask("PUT", "/kv/limits").json(json!([u64::MAX])), 422),
+        ])
+        .await;
+    let server = server.restart(super::harness::Blog::new()).await;
+    let answer = server.get("/tables/posts/a").await;
+    assert_eq!(answer.data(), exact, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn wrong_methods_are_told_the_right_ones() {
     let server = Server::start().await;
     let answer = server.ask(ask("POST", "/tables/posts/a")).await;
