@@ -2,7 +2,8 @@
 //!
 //! [`Workspaces`] mounts them and serves their routes. What a workspace means is its [`Logic`]'s
 //! to say; this crate keeps the rows (`index`), shows them as the logic parses them
-//! (`generation`), and lets writers change them together (`transaction`, `workspace`).
+//! (`generation`), and lets writers change them together (`work`, `transaction`, `workspace`).
+//! How all that looks from outside is in `http`, one module for each capability.
 
 pub mod definition;
 mod generation;

@@ -236,7 +236,10 @@ impl Api {
             })),
         }));
         let written = json!({ "anyOf": [row, rows] });
-        let example = Example { root: schema }.of(schema, 0);
+        let mut example = Example { root: schema }.of(schema, 0);
+        if let Some(example) = example.as_object_mut() {
+            example.remove("id");
+        }
         self.add(&path, "post", json!({
             "operationId": operation("create"),
             "summary": format!("Create or replace {}", table.name),
@@ -587,7 +590,8 @@ impl Example<'_> {
     fn of(&self, schema: &Value, depth: usize) -> Value {
         let given = schema.get("const").or_else(|| schema.get("default"));
         let given = given.or_else(|| schema["examples"].get(0)).or_else(|| schema["enum"].get(0));
-        if let Some(given) = given {
+        // An empty text is a common default, and one that plugins like to refuse.
+        if let Some(given) = given.filter(|given| given.as_str() != Some("")) {
             return given.clone();
         }
         if depth > 4 {
