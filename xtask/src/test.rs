@@ -61,7 +61,7 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
     if e2e {
         steps.run("node and npm are here", || check_node(shell))?;
     }
-    steps.run("guests are built", || guests::prepare_tests())?;
+    steps.run("guests are built", guests::prepare_tests)?;
     if unit {
         steps.run("unit tests pass", || {
             Ok(cmd!(shell, "cargo test --workspace --locked -- {filter...}").run()?)
