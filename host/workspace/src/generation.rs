@@ -356,7 +356,10 @@ fn belongs(key: &str, parsed: Parsed) -> Parsed {
         id: std::borrow::Cow<'a, str>,
     }
     let text = parsed?;
+    // Serde would take an array for a struct.
+    let object = text.trim_start().starts_with('{');
     match serde_json::from_str::<Identity>(&text) {
+        _ if !object => Err(vec![Issue::whole("must be an object")]),
         Ok(identity) if identity.id == key => Ok(text),
         _ => Err(vec![Issue::at("id", format!("must be {key:?}, the key of the entry"))]),
     }

@@ -270,10 +270,11 @@ impl Transaction {
         };
         let mut row: Value = serde_json::from_str(&before)
             .map_err(|error| ActionError::Failed(format!("row {id:?} is no JSON: {error}")))?;
-        for (field, value) in fields {
-            row[field] = value;
-        }
-        row["id"] = Value::String(id.to_owned());
+        let Some(members) = row.as_object_mut() else {
+            return Err(Refusal::Action(ActionError::Failed(format!("row {id:?} is no object"))));
+        };
+        members.extend(fields);
+        members.insert("id".into(), id.into());
         self.set(table, id, row, Some(Ok(before))).await
     }
 

@@ -186,16 +186,16 @@ impl Api {
         let tags = json!([workspace, "tables"]);
         let full = format!("{workspace}.{}", table.name);
         let row = self.schema(&full, schema.clone());
-        let mut new = schema.clone();
-        if let Some(required) = new["required"].as_array_mut() {
+        let mut new = as_input(schema);
+        if let Some(required) = new.get_mut("required").and_then(Value::as_array_mut) {
             required.retain(|field| field != "id");
         }
-        if let Some(id) = new["properties"]["id"].as_object_mut() {
+        if let Some(id) = new.pointer_mut("/properties/id").and_then(Value::as_object_mut) {
             id.insert("minLength".into(), 1.into());
             id.insert("maxLength".into(), 512.into());
         }
         let new = self.schema(&format!("{full}.new"), new);
-        let mut some = schema.clone();
+        let mut some = as_input(schema);
         if let Some(some) = some.as_object_mut() {
             some.remove("required");
         }
@@ -476,6 +476,19 @@ fn refer(schema: &mut Value, name: &str) {
         Value::Array(list) => list.iter_mut().for_each(|value| refer(value, name)),
         _ => {}
     }
+}
+
+/// The schema of a row that somebody sends. Generators of clients take a field with a default for
+/// one that is always there, which is so in answers only.
+fn as_input(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for field in fields.into_iter().flat_map(|fields| fields.values_mut()) {
+        if let Some(field) = field.as_object_mut() {
+            field.remove("default");
+        }
+    }
+    schema
 }
 
 /// A part of a schema, with the definitions that it may refer to.

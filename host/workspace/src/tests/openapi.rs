@@ -75,6 +75,35 @@ async fn references_and_names_are_sound() {
 }
 
 #[tokio::test]
+async fn a_schema_may_say_little() {
+    let server = Server::start().await;
+    for little in [
+        json!(true),
+        json!({}),
+        json!({ "type": "object" }),
+        json!({ "$ref": "#/$defs/a", "$defs": { "a": true } }),
+    ] {
+        let blog = Blog::new().redefined(|definition| {
+            definition.tables[0].versions = vec![little.clone()];
+            definition.kv[0].versions = vec![little.clone()];
+            definition.awareness[0].schema = little.clone();
+            definition.actions[0].input = Some(little.clone());
+            definition.actions[1].input = Some(little.clone());
+        });
+        server.reload(blog).await;
+        let api = document(&server).await;
+        for name in ["blog.posts", "blog.posts.new", "blog.posts.fields", "blog.kv.theme"] {
+            let schema = &api["components"]["schemas"][name];
+            assert!(schema.is_boolean() || schema.is_object(), "{name} of {little}");
+            let nothing = |member: &str| schema.get(member).is_some_and(Value::is_null);
+            assert!(!nothing("required") && !nothing("properties"), "{name} of {little}");
+        }
+        let list = server.get("/tables/posts?sort=any&filter[any]=1").await;
+        assert_eq!(list.status, 200, "{}", list.text);
+    }
+}
+
+#[tokio::test]
 async fn a_reload_changes_the_document() {
     let server = Server::start().await;
     let pages = Blog::new().redefined(|definition| definition.tables[0].name = "pages".into());

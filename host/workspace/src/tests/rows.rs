@@ -197,6 +197,18 @@ async fn invalid_rows_are_kept_and_not_listed() {
 }
 
 #[tokio::test]
+async fn a_row_that_is_no_object_is_not_valid_whatever_its_plugin_says() {
+    let server = Server::start().await;
+    server.synced("table:accounts", [entry("a", json!(["a"]), 1)]).await;
+    server
+        .check([
+            case("read", ask("GET", "/tables/accounts/a"), 422).has(&["must be an object"]),
+            case("update", ask("PUT", "/tables/accounts/a").json(json!({ "balance": 1 })), 422),
+        ])
+        .await;
+}
+
+#[tokio::test]
 async fn old_rows_are_migrated_as_they_are_read_and_stay_as_they_are() {
     let server = Server::start().await;
     server.synced("table:posts", [entry("old", json!({ "id": "old", "title": "t" }), 1)]).await;
