@@ -8,10 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket};
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::OnUpgrade;
 
 use crate::lib0::Malformed;
 use crate::limits::Limits;
@@ -19,11 +17,12 @@ use crate::outbox::{Close, Next, Outbox};
 use crate::protocol::Message;
 use crate::room::{Command, ConnectionId, Room};
 use crate::rooms::{Admission, Rooms};
+use crate::socket::{self, Decoder, Incoming, Socket, Violation};
 use crate::update::{Update, read_state_vector};
 
 /// Serves a socket until it ends, then takes it out of the room.
 pub(crate) async fn serve(
-    socket: WebSocket,
+    upgrade: OnUpgrade,
     room: Room,
     admission: Admission,
     may_write: bool,
@@ -31,16 +30,22 @@ pub(crate) async fn serve(
 ) {
     let limits = rooms.limits();
     let connection = admission.connection();
-    let outbox = Arc::new(Outbox::default());
+    // The peer may have gone between its request and our answer.
+    let Ok(upgraded) = upgrade.await else { return };
+    let Ok((socket, first)) = Socket::of(upgraded) else { return };
+    let decoder = Decoder::new(limits.frame_bytes, &first);
+    // It is a part of the buffer that the request was read into, and would keep all of it.
+    drop(first);
+    let outbox = Arc::new(Outbox::new(socket));
     let join = Command::Join { connection, outbox: outbox.clone() };
     if room.send(join).await.is_err() {
-        close(socket, Close::new(1011, "the room cannot be opened")).await;
-        return;
+        let frame = socket::close(1011, "the room cannot be opened");
+        return finish(outbox.socket(), frame, limits).await;
     }
     let alive = AtomicBool::new(true);
-    let (sink, stream) = socket.split();
-    let reader = Reader { stream, room: &room, connection, may_write, alive: &alive };
-    let writer = Writer { sink, room: &room, connection, outbox: &outbox, limits };
+    let reader =
+        Reader { outbox: &outbox, decoder, room: &room, connection, may_write, alive: &alive };
+    let writer = Writer { room: &room, connection, outbox: &outbox, limits };
     let mut writing = std::pin::pin!(writer.run());
     let close = tokio::select! {
         close = reader.run() => Some(close),
@@ -53,6 +58,24 @@ pub(crate) async fn serve(
         outbox.close(close);
         let _ = tokio::time::timeout(limits.close_timeout, writing).await;
     }
+}
+
+/// Writes the last frame.
+async fn finish(socket: &Socket, mut frame: Bytes, limits: &Limits) {
+    let write = async {
+        while !frame.is_empty() {
+            match socket.try_write(std::iter::once(&frame), 0) {
+                Ok(count) => drop(frame.split_to(count)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if socket.writable().await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(limits.close_timeout, write).await;
 }
 
 /// Ends when nothing came from the peer between two pings, or when the server stops and the peer
@@ -74,23 +97,17 @@ async fn watch(alive: &AtomicBool, rooms: &Rooms) {
 }
 
 /// Closes a socket that was not let into a room.
-pub(crate) async fn close(mut socket: WebSocket, close: Close) {
-    let _ = socket.send(frame(close)).await;
-}
-
-fn frame(close: Close) -> Frame {
-    let mut reason = close.reason;
-    // The protocol allows 123 bytes.
-    let mut end = reason.len().min(123);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
+pub(crate) async fn refuse(upgrade: OnUpgrade, close: Close, limits: &Limits) {
+    if let Ok(upgraded) = upgrade.await
+        && let Ok((socket, _)) = Socket::of(upgraded)
+    {
+        finish(&socket, socket::close(close.code, &close.reason), limits).await;
     }
-    reason.truncate(end);
-    Frame::Close(Some(CloseFrame { code: close.code, reason: reason.into() }))
 }
 
 struct Reader<'a> {
-    stream: SplitStream<WebSocket>,
+    outbox: &'a Outbox,
+    decoder: Decoder,
     room: &'a Room,
     connection: ConnectionId,
     may_write: bool,
@@ -100,19 +117,36 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads until the socket ends (none) or must be closed.
     async fn run(mut self) -> Option<Close> {
-        while let Some(Ok(frame)) = self.stream.next().await {
-            self.alive.store(true, Ordering::Relaxed);
-            let result = match frame {
-                Frame::Binary(bytes) => self.handle(bytes).await,
-                Frame::Text(_) => Err(Close::new(1003, "this protocol has binary messages only")),
-                Frame::Ping(_) | Frame::Pong(_) => Ok(()),
-                Frame::Close(_) => return None,
-            };
-            if let Err(close) = result {
-                return Some(close);
+        loop {
+            loop {
+                let result = match self.decoder.next() {
+                    Ok(None) => break,
+                    Ok(Some(Incoming::Binary(bytes))) => self.handle(bytes).await,
+                    Ok(Some(Incoming::Text)) => {
+                        Err(Close::new(1003, "this protocol has binary messages only"))
+                    }
+                    Ok(Some(Incoming::Ping(payload))) => {
+                        self.outbox.push(socket::pong(&payload));
+                        self.outbox.flush();
+                        Ok(())
+                    }
+                    Ok(Some(Incoming::Pong)) => Ok(()),
+                    Ok(Some(Incoming::Close)) => return None,
+                    Err(Violation(code, what)) => Err(Close::new(code, what)),
+                };
+                if let Err(close) = result {
+                    return Some(close);
+                }
+            }
+            let socket = self.outbox.socket();
+            if socket.readable().await.is_err() {
+                return None;
+            }
+            match self.decoder.read(socket) {
+                Ok(true) => self.alive.store(true, Ordering::Relaxed),
+                Ok(false) | Err(_) => return None,
             }
         }
-        None
     }
 
     async fn handle(&self, frame: Bytes) -> Result<(), Close> {
@@ -145,7 +179,6 @@ impl Reader<'_> {
 }
 
 struct Writer<'a> {
-    sink: SplitSink<WebSocket, Frame>,
     room: &'a Room,
     connection: ConnectionId,
     outbox: &'a Outbox,
@@ -154,39 +187,28 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Sends until the socket ends or was closed.
-    async fn run(mut self) {
+    async fn run(self) {
         let mut ping = tokio::time::interval(self.limits.ping_interval);
         ping.tick().await;
         loop {
-            let result = tokio::select! {
-                next = self.outbox.next() => self.act(next).await,
-                _ = ping.tick() => self.sink.send(Frame::Ping(Bytes::new())).await.is_ok(),
-            };
-            if !result {
-                return;
-            }
-        }
-    }
-
-    /// False when the socket is done.
-    async fn act(&mut self, next: Next) -> bool {
-        match next {
-            Next::Frames(frames) => {
-                for frame in frames {
-                    // Fed, not sent: one flush, and so mostly one write, for all of them.
-                    if self.sink.feed(Frame::Binary(frame)).await.is_err() {
-                        return false;
+            tokio::select! {
+                next = self.outbox.next() => match next {
+                    Next::CatchUp(knows) => {
+                        let connection = self.connection;
+                        if self.room.send(Command::CatchUp { connection, knows }).await.is_err() {
+                            return;
+                        }
                     }
+                    Next::Close(close) => {
+                        let frame = socket::close(close.code, &close.reason);
+                        return finish(self.outbox.socket(), frame, self.limits).await;
+                    }
+                    Next::End => return,
+                },
+                _ = ping.tick() => {
+                    self.outbox.push(socket::ping());
+                    self.outbox.flush();
                 }
-                self.sink.flush().await.is_ok()
-            }
-            Next::CatchUp(knows) => {
-                let connection = self.connection;
-                self.room.send(Command::CatchUp { connection, knows }).await.is_ok()
-            }
-            Next::Close(close) => {
-                let _ = self.sink.send(frame(close)).await;
-                false
             }
         }
     }

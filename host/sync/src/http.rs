@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use base64::Engine;
+use hyper::upgrade::OnUpgrade;
 use serde_json::json;
+use sha1::{Digest, Sha1};
 
 use crate::connection;
 use crate::outbox::Close;
@@ -131,42 +133,57 @@ async fn enter(
             Err(Unauthorized) => unauthorized(),
         };
     }
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &context).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    let (upgrade, answer) = match handshake(&mut parts) {
+        Ok(agreed) => agreed,
+        Err(what) => return error(StatusCode::BAD_REQUEST, what),
     };
-    let limits = context.rooms.limits();
-    let upgrade = upgrade
-        .max_message_size(limits.frame_bytes)
-        .max_frame_size(limits.frame_bytes)
-        // Small, because every idle socket holds them.
-        .read_buffer_size(2 * 1024)
-        .write_buffer_size(0);
-    // Browsers do not show a refused handshake to scripts; a close code they do.
-    let access = match access {
-        Ok(access) => access,
-        Err(Unauthorized) => {
-            let close = Close::new(4401, "Unauthorized");
-            return upgrade.on_upgrade(|socket| connection::close(socket, close));
+    let rooms = context.rooms.clone();
+    let opened = match access {
+        // Browsers do not show a refused handshake to scripts; a close code they do.
+        Err(Unauthorized) => Err(Close::new(4401, "Unauthorized")),
+        Ok(access) => rooms
+            .admit(address(&parts))
+            .and_then(|admission| Ok((admission, rooms.open(&access.room)?, access.write)))
+            .map_err(|refused| Close::new(1013, refused.to_string())),
+    };
+    context.rooms.spawn(async move {
+        match opened {
+            Ok((admission, room, write)) => {
+                connection::serve(upgrade, room, admission, write, &rooms).await
+            }
+            Err(close) => connection::refuse(upgrade, close, rooms.limits()).await,
         }
-    };
-    let opened = context
-        .rooms
-        .admit(address(&parts))
-        .and_then(|admission| Ok((admission, context.rooms.open(&access.room)?)));
-    let (admission, room) = match opened {
-        Ok(opened) => opened,
-        Err(refused) => {
-            let close = Close::new(1013, refused.to_string());
-            return upgrade.on_upgrade(|socket| connection::close(socket, close));
-        }
-    };
-    upgrade.on_upgrade(async move |socket| {
-        let rooms = context.rooms.clone();
-        context.rooms.spawn(async move {
-            connection::serve(socket, room, admission, access.write, &rooms).await;
-        });
-    })
+    });
+    answer
+}
+
+/// Agrees to speak WebSocket, or says what is missing (RFC 6455, section 4.2).
+fn handshake(parts: &mut Parts) -> Result<(OnUpgrade, Response), &'static str> {
+    let has =
+        |name: header::HeaderName, wanted: &str| {
+            parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(
+                |value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted)),
+            )
+        };
+    if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
+        return Err("the only upgrade here is to websocket");
+    }
+    if !has(header::SEC_WEBSOCKET_VERSION, "13") {
+        return Err("Sec-WebSocket-Version must be 13");
+    }
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).ok_or("Sec-WebSocket-Key is missing")?;
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = base64::engine::general_purpose::STANDARD.encode(hash.finalize());
+    let upgrade =
+        parts.extensions.remove::<OnUpgrade>().ok_or("this connection cannot be upgraded")?;
+    let headers = [
+        (header::CONNECTION, "upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_ACCEPT, &accept),
+    ];
+    Ok((upgrade, (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()))
 }
 
 fn address(parts: &Parts) -> Option<IpAddr> {

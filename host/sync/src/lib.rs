@@ -15,6 +15,7 @@ mod outbox;
 pub mod protocol;
 mod room;
 mod rooms;
+mod socket;
 mod sqlite;
 mod storage;
 pub mod store;

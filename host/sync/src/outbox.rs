@@ -7,12 +7,14 @@
 //! a peer that stalls costs a bounded amount of memory, slows nobody, and misses nothing.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::socket::Socket;
 use crate::update::StateVector;
 
 /// Why a socket is closed.
@@ -32,18 +34,26 @@ impl Close {
 }
 
 /// See the module's text. Shared by a room and the task of one socket.
-#[derive(Debug, Default)]
-pub struct Outbox {
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    socket: Socket,
     state: Mutex<State>,
     /// Bytes in `state.frames`, readable without the lock: a room looks at every socket's in
     /// every turn.
     queued: AtomicUsize,
+    /// Tells the socket's task that there is something for it to do.
     ready: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Bytes>,
+    /// How much of the first one is written.
+    written: usize,
+    /// The socket takes no more for now; its task waits until it does.
+    blocked: bool,
+    /// Nothing can be sent any more.
+    ended: bool,
     behind: Behind,
     /// The last acknowledgement that is due while it is behind.
     status: Option<Bytes>,
@@ -64,16 +74,25 @@ enum Behind {
 
 /// What the task of a socket should do next.
 #[derive(Debug)]
-pub enum Next {
-    /// Send these.
-    Frames(VecDeque<Bytes>),
+pub(crate) enum Next {
     /// Ask the room for what was missed since this state.
     CatchUp(StateVector),
-    /// Close the socket.
+    /// Close the socket; all that was queued is sent.
     Close(Close),
+    /// End: the socket broke.
+    End,
 }
 
 impl Outbox {
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, state: Mutex::default(), queued: AtomicUsize::new(0), ready: Notify::new() }
+    }
+
+    /// What is written to.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Bytes that wait.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -108,9 +127,62 @@ impl Outbox {
     }
 
     fn queue(&self, state: &mut State, frame: Bytes) {
-        self.queued.fetch_add(frame.len(), Ordering::Relaxed);
-        state.frames.push_back(frame);
-        self.ready.notify_one();
+        if !state.ended {
+            self.queued.fetch_add(frame.len(), Ordering::Relaxed);
+            state.frames.push_back(frame);
+        }
+    }
+
+    /// Writes what was queued, as far as the socket takes it without waiting. Whoever queues
+    /// calls this once it has queued all that it has, so that frames share a write.
+    pub fn flush(&self) {
+        if self.queued() == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        // What follows what the socket did not take is left to the socket's task, too.
+        if !state.blocked && !self.write(&mut state) {
+            state.blocked = true;
+            self.ready.notify_one();
+        }
+    }
+
+    /// Writes what the socket takes. False when something is left.
+    fn write(&self, state: &mut State) -> bool {
+        while !state.frames.is_empty() {
+            match self.socket.try_write(state.frames.iter(), state.written) {
+                Ok(mut count) => {
+                    self.queued.fetch_sub(count, Ordering::Relaxed);
+                    while let Some(frame) = state.frames.front() {
+                        let left = frame.len() - state.written;
+                        if count < left {
+                            state.written += count;
+                            break;
+                        }
+                        count -= left;
+                        state.written = 0;
+                        state.frames.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(_) => {
+                    self.end(state);
+                    self.ready.notify_one();
+                }
+            }
+        }
+        // A burst may have made it large.
+        if state.frames.capacity() > 16 {
+            state.frames = VecDeque::new();
+        }
+        true
+    }
+
+    fn end(&self, state: &mut State) {
+        state.ended = true;
+        state.frames.clear();
+        state.written = 0;
+        self.queued.store(0, Ordering::Relaxed);
     }
 
     /// Marks the peer as behind: from here on it knows no more than this.
@@ -146,34 +218,46 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// Waits for something to do.
+    /// Writes what waits for the socket, until there is something else to do.
     pub async fn next(&self) -> Next {
         loop {
-            if let Some(next) = self.take() {
-                return next;
+            match self.advance() {
+                Ok(Some(next)) => return next,
+                Ok(None) => self.ready.notified().await,
+                Err(Blocked) => {
+                    if self.socket.writable().await.is_err() {
+                        return Next::End;
+                    }
+                }
             }
-            self.ready.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Next> {
+    fn advance(&self) -> Result<Option<Next>, Blocked> {
         let mut state = self.state.lock();
-        if !state.frames.is_empty() {
-            self.queued.store(0, Ordering::Relaxed);
-            return Some(Next::Frames(std::mem::take(&mut state.frames)));
+        state.blocked = !self.write(&mut state);
+        if state.blocked {
+            return Err(Blocked);
+        }
+        if state.ended {
+            return Ok(Some(Next::End));
         }
         if let Some(close) = state.close.take() {
-            return Some(Next::Close(close));
+            self.end(&mut state);
+            return Ok(Some(Next::Close(close)));
         }
-        match std::mem::replace(&mut state.behind, Behind::Asked) {
+        Ok(match std::mem::replace(&mut state.behind, Behind::Asked) {
             Behind::Since(knows) => Some(Next::CatchUp(knows)),
             other => {
                 state.behind = other;
                 None
             }
-        }
+        })
     }
 }
+
+/// The socket takes no more for now.
+struct Blocked;
 
 impl State {
     fn is_behind(&self) -> bool {
@@ -184,30 +268,72 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
 
-    #[test]
-    fn a_peer_that_is_behind_gets_a_diff_the_last_status_and_presence() {
-        let outbox = Outbox::default();
+    /// Nothing may be written before tokio has seen that the socket is writable.
+    async fn pair() -> (Outbox, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.writable().await.unwrap();
+        (Outbox::new(Socket::Pipe(ours)), theirs)
+    }
+
+    async fn read(peer: &mut UnixStream, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        peer.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_behind_gets_a_diff_the_last_status_and_presence() {
+        let (outbox, mut peer) = pair().await;
         outbox.push("1".into());
         outbox.fall_behind(StateVector::new());
         outbox.push("2".into());
         outbox.push_status("s1".into());
         outbox.push_status("s2".into());
         outbox.push_presence("p".into());
-        let frames = |next| match next {
-            Some(Next::Frames(frames)) => frames,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(frames(outbox.take()), ["1"]);
-        assert!(matches!(outbox.take(), Some(Next::CatchUp(_))));
-        assert!(outbox.take().is_none(), "the room is asked once");
+        assert!(matches!(outbox.next().await, Next::CatchUp(_)));
+        assert_eq!(read(&mut peer, 1).await, b"1");
+        assert!(matches!(outbox.advance(), Ok(None)), "the room is asked once");
         outbox.catch_up("diff".into(), || "all".into());
         outbox.push("3".into());
-        assert_eq!(frames(outbox.take()), ["diff", "all", "s2", "3"]);
-        assert!(outbox.take().is_none());
+        outbox.flush();
+        assert_eq!(read(&mut peer, 10).await, b"diffalls23");
         outbox.push("4".into());
         outbox.close(Close::new(1001, "bye"));
-        assert_eq!(frames(outbox.take()), ["4"]);
-        assert!(matches!(outbox.take(), Some(Next::Close(_))));
+        assert!(matches!(outbox.next().await, Next::Close(_)));
+        outbox.push("5".into());
+        outbox.flush();
+        assert_eq!(read(&mut peer, 1).await, b"4");
+        drop(outbox);
+        assert_eq!(peer.read(&mut [0]).await.unwrap(), 0, "nothing follows a close");
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_is_sent_by_its_task_in_order() {
+        let (outbox, mut peer) = pair().await;
+        let frames: Vec<Bytes> = (0..40u8).map(|byte| vec![byte; 100_000].into()).collect();
+        for frame in &frames {
+            outbox.push(frame.clone());
+            outbox.flush();
+        }
+        assert!(outbox.queued() > 0, "the socket takes less than four megabytes");
+        let reading = tokio::spawn(async move { read(&mut peer, 4_000_000).await });
+        tokio::select! {
+            next = outbox.next() => panic!("{next:?}"),
+            bytes = reading => assert!(bytes.unwrap() == frames.concat()),
+        }
+        assert_eq!(outbox.queued(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_broke_ends() {
+        let (outbox, peer) = pair().await;
+        drop(peer);
+        outbox.push("1".into());
+        outbox.flush();
+        assert!(matches!(outbox.next().await, Next::End));
+        assert_eq!(outbox.queued(), 0);
     }
 }

@@ -122,7 +122,8 @@ impl Rooms {
                 Ok(task) => {
                     inner.hooks.created(&shared.id);
                     let release = |shared: &Arc<Shared>| inner.release(shared);
-                    task.run(mailbox, inner.stop.clone(), release).await;
+                    // A token of its own: rooms would share one lock to see that nothing stops.
+                    task.run(mailbox, inner.stop.child_token(), release).await;
                 }
                 Err(source) => {
                     tracing::error!(room = %shared.id, error = %source, "the room cannot be loaded");
