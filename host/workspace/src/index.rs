@@ -203,7 +203,9 @@ impl Index {
             Some((known, _)) => known.clone(),
             None => key.into(),
         };
-        keys.entry(key.clone()).or_default().push(Live { id, time, value });
+        // Almost always there is one entry, and a vector that grows by itself makes room for four.
+        let entries = keys.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
+        entries.push(Live { id, time, value });
         let place = (array, key);
         self.places.insert(id, place.clone());
         Some(place)
