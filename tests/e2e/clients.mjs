@@ -140,7 +140,10 @@ export class Socket {
     this.ws.on('message', (bytes) => this.frames.push(new Uint8Array(bytes)));
     this.ws.on('error', () => {});
     this.closed = new Promise((resolve) => {
-      this.ws.on('close', (code, reason) => resolve({ code, reason: reason.toString() }));
+      this.ws.on('close', (code, reason) => {
+        this.ending = { code, reason: reason.toString() };
+        resolve(this.ending);
+      });
     });
   }
 
@@ -152,6 +155,8 @@ export class Socket {
     });
     refused.catch(() => {});
     await within(`a socket in ${room}`, Promise.race([opened, refused]));
+    // The server begins to speak once it has let the socket into the room.
+    await within(`a word from ${room}`, Promise.race([socket.frame(SYNC), refused]));
     return socket;
   }
 
@@ -161,8 +166,13 @@ export class Socket {
 
   /** The first frame of a type that has come or comes. */
   frame(type, accept = () => true) {
-    const find = () => this.frames.find((frame) => frame[0] === type && accept(frame));
-    return until(`a frame of type ${type} comes`, find);
+    return until(`a frame of type ${type} comes`, () => {
+      const frame = this.frames.find((one) => one[0] === type && accept(one));
+      if (!frame && this.ending) {
+        throw new Error(`the socket ended with ${this.ending.code} before a frame of type ${type} came`);
+      }
+      return frame;
+    });
   }
 
   /** Resolves with the payload when everything sent before is saved. */
