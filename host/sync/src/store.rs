@@ -274,11 +274,9 @@ impl Store {
         self.encode(self.sorted().map(|(id, client)| {
             let mut writer = SectionWriter::new(id);
             for (block, from) in client.structs(peer.get(&id).copied().unwrap_or(0)) {
-                if from == block.clock {
-                    writer.push_raw(block.clock, block.len, &block.bytes);
-                } else {
-                    block.write(&mut writer, id, [(from..block.end(), false)]);
-                }
+                // Runs are joined here, too. It makes the update smaller, and yrs takes memory that
+                // grows with the square of the structs that one client wrote one by one.
+                block.write(&mut writer, id, [(from..block.end(), false)]);
             }
             writer
         }))

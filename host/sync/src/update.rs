@@ -471,15 +471,6 @@ impl SectionWriter {
         Self { client, first: None, next: 0, count: 0, out: Vec::new(), open: None }
     }
 
-    /// A struct whose bytes can stand as they are, and need not be joined to others.
-    pub fn push_raw(&mut self, clock: u32, len: u32, bytes: &[u8]) {
-        self.reach(clock);
-        self.close();
-        self.out.extend_from_slice(bytes);
-        self.count += 1;
-        self.next = clock + len;
-    }
-
     fn push(&mut self, header: &Header, kind: u8, clock: u32, len: u32, content: &[u8]) {
         self.reach(clock);
         let previous = Id { client: self.client, clock: clock.wrapping_sub(1) };
