@@ -131,7 +131,8 @@ impl Reader<'_> {
                         Ok(())
                     }
                     Ok(Some(Incoming::Pong)) => Ok(()),
-                    Ok(Some(Incoming::Close)) => return None,
+                    // A close is answered with a close, and nothing after it is read.
+                    Ok(Some(Incoming::Close(code))) => Err(Close::new(code, "")),
                     Err(Violation(code, what)) => Err(Close::new(code, what)),
                 };
                 if let Err(close) = result {

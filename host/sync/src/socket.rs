@@ -104,7 +104,8 @@ pub(crate) enum Incoming {
     Text,
     Ping(Bytes),
     Pong,
-    Close,
+    /// The code to close with in return.
+    Close(u16),
 }
 
 /// What a peer did that the protocol does not allow: the close code, and what it was.
@@ -160,7 +161,7 @@ impl Decoder {
                     return Err(Violation(1002, "a control frame is too long or in fragments"));
                 }
                 return Ok(Some(match kind {
-                    CLOSE => Incoming::Close,
+                    CLOSE => Incoming::Close(close_code(bytes)?),
                     PING => Incoming::Ping(Bytes::copy_from_slice(bytes)),
                     PONG => Incoming::Pong,
                     _ => return Err(Violation(1002, "a frame of an unknown kind")),
@@ -225,6 +226,25 @@ impl Decoder {
         self.taken = end;
         Ok(Some((last, kind, start..end)))
     }
+}
+
+/// The code that answers a close: the peer's own, where it gave one.
+fn close_code(payload: &[u8]) -> Result<u16, Violation> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() {
+            Ok(1000)
+        } else {
+            Err(Violation(1002, "half a close code"))
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Violation(1002, "a close code that is not to be sent"));
+    }
+    if std::str::from_utf8(reason).is_err() {
+        return Err(Violation(1007, "the reason of a close is not UTF-8"));
+    }
+    Ok(code)
 }
 
 /// A binary message, as it goes to every socket.
@@ -317,14 +337,17 @@ mod tests {
             Incoming::Binary("x".into()),
             Incoming::Pong,
             Incoming::Text,
-            Incoming::Close,
+            Incoming::Close(1000),
         ];
         assert_eq!(decode(300, &stream.concat()).unwrap(), expected);
     }
 
     #[test]
     fn what_the_protocol_forbids_is_refused_with_its_code() {
-        let cases: [(u16, Vec<u8>); 9] = [
+        let cases: [(u16, Vec<u8>); 12] = [
+            (1002, masked(&[0x88, 0x81], &[3])),
+            (1002, masked(&[0x88, 0x82], &[3, 237])),
+            (1007, masked(&[0x88, 0x83], &[3, 232, 0xff])),
             (1002, vec![0x82, 3, 1, 2, 3]),
             (1002, masked(&[0xc2, 0x80], b"")),
             (1002, masked(&[0x80, 0x80], b"")),
