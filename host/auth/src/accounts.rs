@@ -1,0 +1,206 @@
+//! The accounts of a hub: what is configured about them, and the handle that the other parts have.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use tokio::sync::broadcast;
+use url::Url;
+
+use crate::database::{self, Session};
+use crate::http;
+use crate::limits;
+use crate::mail::{Mailer, Outgoing};
+use crate::origins::TrustedOrigins;
+use crate::rate::RateLimit;
+use crate::secret::Secret;
+use crate::time::Time;
+use crate::users::Users;
+use crate::verifier::{Directory, Identity, Place, Revoked, Token, User, Verifier, VerifyError};
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SignUp {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Whoever has an invitation: a token that belongs to an e-mail address, and is sent along as
+    /// `invitation`.
+    Invite,
+    /// Nobody; the operator makes accounts on the command line.
+    Closed,
+}
+
+/// What is done about whether an e-mail address is somebody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyEmail {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Who signs up gets a mail with a link.
+    Send,
+    /// And can sign in only after following it.
+    Require,
+}
+
+/// What is configured.
+#[derive(Clone)]
+pub struct AccountsConfig {
+    /// What signs.
+    pub secret: Secret,
+    /// Where the hub is reached. Without, it is what each request says; then no mails are sent.
+    pub base_url: Option<Url>,
+    /// Whether others than developers use it: errors show less.
+    pub production: bool,
+    /// Origins of web pages that may sign people in, besides the hub's own.
+    pub trusted_origins: Vec<String>,
+    /// Proxies in front of the hub, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether requests are counted.
+    pub rate_limit: bool,
+    /// Who may make an account.
+    pub sign_up: SignUp,
+    /// What is done about e-mail addresses.
+    pub verify_email: VerifyEmail,
+    /// Whether people may change their e-mail address.
+    pub change_email: bool,
+    /// Whether people may delete their account.
+    pub delete_user: bool,
+    /// Whether people may get a link by mail to set a new password.
+    pub password_reset: bool,
+    /// What sends mails.
+    pub mailer: Arc<dyn Mailer>,
+}
+
+/// What cannot be configured so.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An origin is none.
+    #[error("{0:?} is not an origin; write it like https://example.com, without a path")]
+    Origin(String),
+    /// The URL of the hub is none.
+    #[error("{0} is not where a hub can be; write it like https://hub.example.com, without a path")]
+    BaseUrl(Url),
+}
+
+/// The accounts of a hub. Clones share everything.
+#[derive(Clone)]
+pub struct Accounts(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub users: Users,
+    pub config: AccountsConfig,
+    pub origins: TrustedOrigins,
+    pub rate: RateLimit,
+    pub mails: Outgoing,
+    /// The hub's own origin, if it is configured.
+    pub origin: Option<String>,
+}
+
+impl Accounts {
+    /// Accounts that are served as configured.
+    pub fn new(users: Users, config: AccountsConfig) -> Result<Self, ConfigError> {
+        let origins = TrustedOrigins::new(&config.trusted_origins)?;
+        let origin = match &config.base_url {
+            Some(url) if !matches!(url.scheme(), "http" | "https") || url.path() != "/" => {
+                return Err(ConfigError::BaseUrl(url.clone()));
+            }
+            url => url.as_ref().map(|url| url.origin().ascii_serialization()),
+        };
+        let mails = Outgoing::new(config.mailer.clone());
+        let rate = RateLimit::default();
+        Ok(Self(Arc::new(Inner { users, config, origins, rate, mails, origin })))
+    }
+
+    /// The routes under `/auth`. Their server must provide `ConnectInfo<SocketAddr>`.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// What can be done to accounts.
+    pub fn users(&self) -> &Users {
+        &self.0.users
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Inner {
+    /// Whether cookies are for HTTPS only, and say so by their names.
+    pub fn secure(&self) -> bool {
+        self.config.base_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+
+    /// The token of a session from what stood in an `Authorization` header or a query: the bare
+    /// token, or the signed one, percent-encoded or not.
+    pub fn bearer(&self, text: &str) -> Option<String> {
+        if text.len() > limits::TOKEN {
+            return None;
+        }
+        if !text.contains('.') {
+            return Some(text.to_owned());
+        }
+        let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
+        self.config.secret.open(&decoded).map(str::to_owned)
+    }
+
+    /// The token of a session from a cookie, whose value is decoded already.
+    pub fn cookie(&self, value: &str) -> Option<String> {
+        if value.len() > limits::TOKEN {
+            return None;
+        }
+        self.config.secret.open(value).map(str::to_owned)
+    }
+}
+
+fn identity((session, user): (Session, database::User)) -> Identity {
+    Identity { user: short(user), session: session.id, expires_at: session.expires_at.into() }
+}
+
+fn short(user: database::User) -> User {
+    User { id: user.id, name: user.name, email: user.email }
+}
+
+fn failed(error: impl std::fmt::Display) -> VerifyError {
+    VerifyError(error.to_string())
+}
+
+#[async_trait]
+impl Verifier for Accounts {
+    async fn verify(&self, token: &Token) -> Result<Option<Identity>, VerifyError> {
+        let value = match token.place {
+            Place::Cookie => self.0.cookie(&token.value),
+            Place::Bearer | Place::Query => self.0.bearer(&token.value),
+        };
+        let Some(value) = value else { return Ok(None) };
+        let found = self.0.users.database.session(&value).await.map_err(failed)?;
+        Ok(found.filter(|(session, _)| session.expires_at >= Time::now()).map(identity))
+    }
+
+    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, VerifyError> {
+        let live = self.0.users.database.live_sessions(sessions, Time::now()).await;
+        Ok(live.map_err(failed)?.into_iter().collect())
+    }
+
+    fn revocations(&self) -> broadcast::Receiver<Revoked> {
+        self.0.users.revocations()
+    }
+}
+
+#[async_trait]
+impl Directory for Accounts {
+    async fn find(&self, id_or_email: &str) -> Result<Option<User>, VerifyError> {
+        let database = &self.0.users.database;
+        let found = match database.user(id_or_email).await.map_err(failed)? {
+            None if id_or_email.contains('@') => {
+                database.user_by_email(id_or_email).await.map_err(failed)?
+            }
+            found => found,
+        };
+        Ok(found.map(short))
+    }
+}

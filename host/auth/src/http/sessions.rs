@@ -1,0 +1,77 @@
+//! Seeing and ending sessions.
+
+use axum::http::{HeaderValue, Method, header};
+use serde_json::{Value, json};
+
+use super::exchange::Exchange;
+use super::fields::Fields;
+use super::reply::{Answer, Refusal, Reply};
+use crate::time::Time;
+
+/// `GET /get-session`
+pub(super) async fn get(exchange: &mut Exchange) -> Answer {
+    exchange.set_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    exchange.set_header(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    if exchange.method() == Method::POST {
+        return Err(Refusal::METHOD_NOT_ALLOWED_DEFER_SESSION_REQUIRED);
+    }
+    let extend = !matches!(exchange.query("disableRefresh"), Some(said) if said != "false");
+    match exchange.find_session(extend).await {
+        Ok(Some((session, user))) => Reply::json(&json!({ "session": session, "user": user })),
+        Ok(None) => Reply::json(&Value::Null),
+        Err(Refusal { status, .. }) if status.is_server_error() => {
+            Err(Refusal::FAILED_TO_GET_SESSION)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// `GET /list-sessions`
+pub(super) async fn list(exchange: &mut Exchange) -> Answer {
+    let (_, user) = exchange.fresh_session().await?;
+    let now = Time::now();
+    let mut sessions = exchange.users().database.sessions(&user.id).await?;
+    sessions.retain(|session| session.expires_at > now);
+    Reply::json(&sessions)
+}
+
+/// `POST /revoke-session`
+pub(super) async fn revoke(exchange: &mut Exchange) -> Answer {
+    let body = exchange.body.take();
+    let mut fields = Fields::of(&body, &["object"])?;
+    let token = fields.text("token");
+    fields.finish()?;
+    let (session, user) = exchange.session().await?;
+    // Somebody else's is left alone, and whether it is there is not said.
+    let theirs = exchange.users().database.session(token).await?;
+    if theirs.is_some_and(|(session, _)| session.user_id == user.id) {
+        exchange.users().end_session(token).await?;
+    }
+    if token == session.token {
+        exchange.expire_cookies();
+    }
+    Reply::status()
+}
+
+/// `POST /revoke-sessions`
+pub(super) async fn revoke_all(exchange: &mut Exchange) -> Answer {
+    let (_, user) = exchange.session().await?;
+    exchange.users().end_sessions(&user.id).await?;
+    exchange.expire_cookies();
+    Reply::status()
+}
+
+/// `POST /revoke-other-sessions`
+pub(super) async fn revoke_others(exchange: &mut Exchange) -> Answer {
+    let (session, user) = exchange.session().await?;
+    exchange.users().end_other_sessions(&user.id, &session.token).await?;
+    Reply::status()
+}
+
+/// `POST /update-session`: sessions have no fields that can be set.
+pub(super) async fn update(exchange: &mut Exchange) -> Answer {
+    let body = exchange.body.take();
+    Fields::of(&body, &["record"])?.finish()?;
+    exchange.session().await?;
+    Err(Refusal::NO_FIELDS)
+}

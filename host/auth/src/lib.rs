@@ -1,0 +1,29 @@
+//! Accounts: sign-up, sign-in and sessions, compatible with Better Auth.
+//!
+//! Endpoints, cookies, hashes and tables are those of Better Auth 1.7, so that its official client
+//! and its existing databases work unchanged. [`Accounts`] is what a hub has: it hands out the
+//! routes under `/auth`, and is the [`Verifier`] that rooms, AI and the proxy ask. [`Users`] is
+//! beneath it, without HTTP, and all that the command line needs.
+
+mod accounts;
+pub mod database;
+mod http;
+pub mod hub;
+pub mod limits;
+mod mail;
+mod origins;
+mod password;
+mod rate;
+mod secret;
+mod time;
+mod users;
+pub mod verifier;
+
+pub use accounts::{Accounts, AccountsConfig, ConfigError, SignUp, VerifyEmail};
+pub use database::DatabasePlace;
+pub use hub::{HubError, HubSessions};
+pub use mail::{LogMailer, Mail, MailError, Mailer, SmtpMailer};
+pub use secret::{Secret, SecretError};
+pub use time::Time;
+pub use users::{NewUser, PasswordError, Users, UsersError, Visit, check_length, is_email};
+pub use verifier::{Directory, Identity, Token, User, Verifier, VerifyError};

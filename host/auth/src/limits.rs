@@ -1,0 +1,41 @@
+//! Every bound of accounts, and why it is what it is. Those of Better Auth are not for us to choose.
+
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A session that is not used for so long is over (Better Auth).
+pub const SESSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A session of somebody who does not want to be remembered (Better Auth).
+pub const SHORT_SESSION: Duration = DAY;
+/// A session is extended at most so often (Better Auth).
+pub const EXTEND_EVERY: Duration = DAY;
+/// What shows or deletes much wants a sign-in that is not older (Better Auth).
+pub const FRESH: Duration = DAY;
+/// A link in a mail can be followed for so long (Better Auth).
+pub const LINK: Duration = HOUR;
+/// An invitation can be taken for so long: a week, so that it survives a holiday weekend.
+pub const INVITATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How fast an answer that must not say whether there is an account may be (Better Auth).
+pub const SAME_TIME: Duration = Duration::from_millis(500);
+
+/// Characters of a password, as JavaScript counts them (Better Auth).
+pub const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
+/// Bytes of a body. The longest that makes sense is a picture as a data URL.
+pub const BODY: usize = 64 * 1024;
+/// Bytes of an e-mail address (RFC 5321: 64 before the @, 255 after it).
+pub const EMAIL: usize = 320;
+/// Bytes of a name.
+pub const NAME: usize = 1024;
+/// Bytes that are kept of a `User-Agent`.
+pub const USER_AGENT: usize = 512;
+/// Bytes of a token: ours have 77, and 83 in a cookie.
+pub const TOKEN: usize = 512;
+
+/// Addresses whose requests are counted at once; an attacker with more of them makes us forget some.
+pub const COUNTED_ADDRESSES: usize = 100_000;
+/// Mails that may be under way; more are not sent, and the log says so.
+pub const MAILS: usize = 32;
+/// Ended sessions that whoever listens may be behind with.
+pub const REVOCATIONS: usize = 1024;

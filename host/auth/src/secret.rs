@@ -1,0 +1,232 @@
+//! The secret that signs, and what is signed with it: session tokens and the links in mails.
+//!
+//! A signed value is `value.signature`, where the signature is HMAC-SHA-256 in padded base64. In a
+//! cookie it is percent-encoded. Links carry a JSON Web Token (RFC 7519), signed with HS256. These
+//! are the spellings of Better Auth, so that servers with one secret take each other's cookies.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use rand::RngExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::time::Time;
+
+/// Characters of ids and tokens: 62, so that 32 of them are 190 bits.
+const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+/// The header of our tokens: `{"alg":"HS256"}`, the only algorithm that is ever accepted.
+const JWT_HEADER: &str = "eyJhbGciOiJIUzI1NiJ9";
+
+/// The secret of a server. It has no `Debug` and is never shown.
+#[derive(Clone)]
+pub struct Secret(Hmac<Sha256>);
+
+/// Why there is no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// It can be guessed.
+    #[error("{0} has fewer than 32 characters; `openssl rand -base64 32` makes a good one")]
+    Short(String),
+    /// The file cannot be used.
+    #[error("the secret in {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Secret {
+    /// A secret that is given; `name` says where from.
+    pub fn new(name: &str, secret: &str) -> Result<Self, SecretError> {
+        // Better Auth recommends as much and warns of less.
+        if secret.chars().count() < 32 {
+            return Err(SecretError::Short(name.to_owned()));
+        }
+        Ok(Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length")))
+    }
+
+    /// The secret in a file that only its owner may read. The first start makes it.
+    pub fn in_file(path: &Path) -> Result<Self, SecretError> {
+        let failed = |source| SecretError::File { path: path.display().to_string(), source };
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let secret = STANDARD.encode(rand::rng().random::<[u8; 32]>());
+                let mut options = OpenOptions::new();
+                options.write(true).create_new(true);
+                #[cfg(unix)]
+                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+                let mut file = options.open(path).map_err(failed)?;
+                file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+                secret
+            }
+            read => read.map_err(failed)?,
+        };
+        Self::new(&path.display().to_string(), text.trim())
+    }
+
+    fn mac(&self, data: &[u8]) -> Hmac<Sha256> {
+        self.0.clone().chain_update(data)
+    }
+
+    /// `value.signature`.
+    pub fn sign(&self, value: &str) -> String {
+        let signature = STANDARD.encode(self.mac(value.as_bytes()).finalize().into_bytes());
+        format!("{value}.{signature}")
+    }
+
+    /// The value of what [`Secret::sign`] made; none when it is anything else.
+    pub fn open<'a>(&self, signed: &'a str) -> Option<&'a str> {
+        let (value, signature) = signed.rsplit_once('.')?;
+        let signature = STANDARD.decode(signature).ok()?;
+        let intact = self.mac(value.as_bytes()).verify_slice(&signature).is_ok();
+        (intact && !value.is_empty()).then_some(value)
+    }
+
+    /// A JSON Web Token that says `claims`, until `expires`.
+    pub fn token(&self, claims: &impl Serialize, issued: Time, expires: Time) -> String {
+        #[derive(Serialize)]
+        struct Claims<'a, T> {
+            #[serde(flatten)]
+            claims: &'a T,
+            iat: i64,
+            exp: i64,
+        }
+        let (iat, exp) = (issued.millis() / 1000, expires.millis() / 1000);
+        let claims = serde_json::to_vec(&Claims { claims, iat, exp })
+            .expect("claims are plain structs of strings");
+        let signed = format!("{JWT_HEADER}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.mac(signed.as_bytes()).finalize().into_bytes());
+        format!("{signed}.{signature}")
+    }
+
+    /// The claims of a token that we made.
+    pub fn claims<T: DeserializeOwned>(&self, token: &str, now: Time) -> Result<T, TokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Invalid)?;
+        self.mac(signed.as_bytes()).verify_slice(&signature).map_err(|_| TokenError::Invalid)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Invalid)?;
+        let json = |part: &str| -> Result<serde_json::Value, TokenError> {
+            let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Invalid)?;
+            serde_json::from_slice(&bytes).map_err(|_| TokenError::Invalid)
+        };
+        let (header, claims) = (json(header)?, json(claims)?);
+        let expires = claims["exp"].as_i64().ok_or(TokenError::Invalid)?;
+        if header["alg"] != "HS256" {
+            return Err(TokenError::Invalid);
+        }
+        if now.millis() / 1000 >= expires {
+            return Err(TokenError::Expired);
+        }
+        serde_json::from_value(claims).map_err(|_| TokenError::Invalid)
+    }
+}
+
+/// Why a token counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenError {
+    /// We did not make it.
+    Invalid,
+    /// Its time is over.
+    Expired,
+}
+
+/// A new id or token.
+pub fn random(length: usize) -> String {
+    let mut rng = rand::rng();
+    (0..length).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+}
+
+/// What is kept of a token that only its holder may know.
+pub fn digest(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::new("test", "a secret for tests, long enough for it").expect("it is long enough")
+    }
+
+    #[test]
+    fn only_what_was_signed_opens() {
+        let secret = secret();
+        let signed = secret.sign("value.with.dots");
+        assert_eq!(secret.open(&signed), Some("value.with.dots"));
+        let other = Secret::new("test", "another secret, also long enough").expect("long enough");
+        assert_eq!(other.open(&signed), None);
+        for forged in ["", ".", "value", "value.", ".AAAA", "value.AAAA", "value.with.dots.!!!!"] {
+            assert_eq!(secret.open(forged), None, "{forged}");
+        }
+        assert_eq!(secret.open(&signed.replace("dots", "dogs")), None);
+        let (_, signature) = secret
+            .sign("")
+            .split_once('.')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .expect("signed");
+        assert_eq!(secret.open(&format!(".{signature}")), None, "nothing is no token");
+    }
+
+    #[test]
+    fn a_token_says_what_it_was_made_to_say_until_it_expires() {
+        #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+        struct Claims {
+            email: String,
+        }
+        let secret = secret();
+        let now = Time::parse("2026-11-22T14:36:42.063Z").expect("a time");
+        let hour = std::time::Duration::from_secs(3600);
+        let claims = Claims { email: "a@example.com".into() };
+        let token = secret.token(&claims, now, now + hour);
+        assert_eq!(secret.claims::<Claims>(&token, now), Ok(claims));
+        assert_eq!(secret.claims::<Claims>(&token, now + hour), Err(TokenError::Expired));
+        let (head, signature) = token.rsplit_once('.').expect("three parts");
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        let payload = head.split_once('.').expect("two parts").1;
+        for forged in [
+            String::new(),
+            "bad".into(),
+            head.into(),
+            format!("{head}."),
+            format!("{none}.{payload}."),
+            format!("{none}.{payload}.{signature}"),
+            format!("{JWT_HEADER}.{}.{signature}", URL_SAFE_NO_PAD.encode("{}")),
+            secret.sign("a"),
+        ] {
+            assert_eq!(secret.claims::<Claims>(&forged, now), Err(TokenError::Invalid), "{forged}");
+        }
+    }
+
+    #[test]
+    fn the_first_start_makes_a_secret_that_nobody_else_can_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("auth.secret");
+        let signed = Secret::in_file(&path).expect("a new secret").sign("a");
+        assert_eq!(Secret::in_file(&path).expect("the same").open(&signed), Some("a"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        std::fs::write(&path, "short").expect("written");
+        assert!(matches!(Secret::in_file(&path), Err(SecretError::Short(_))));
+    }
+
+    #[test]
+    fn random_tokens_differ_and_have_the_alphabet_of_better_auth() {
+        let token = random(32);
+        assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_ne!(token, random(32));
+    }
+}
