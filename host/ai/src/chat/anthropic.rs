@@ -1,0 +1,320 @@
+//! Anthropic's messages: `POST /v1/messages`.
+//!
+//! Source: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::assembly::Delta;
+use super::conversation::{Content, MediaKind, Message, Request, Source};
+use super::dialect::{self, Deltas, Reader};
+use super::event::{Failure, FinishReason, Tokens};
+
+/// How long an answer may be when the caller does not say; the API wants a number.
+const MAX_TOKENS: u64 = 64_000;
+
+/// The smallest thinking budget that the API takes.
+const MIN_BUDGET: u64 = 1024;
+
+/// The options that a caller may set: all but what this server decides.
+const OPTIONS: [&str; 13] = [
+    "container",
+    "context_management",
+    "effort",
+    "max_tokens",
+    "mcp_servers",
+    "metadata",
+    "output_config",
+    "service_tier",
+    "stop_sequences",
+    "temperature",
+    "thinking",
+    "top_k",
+    "top_p",
+];
+
+/// What goes before the proof of a thought, so that one of another provider is told from it when a
+/// person changes providers in the midst of a conversation.
+const SIGNATURE: &str = "anthropic:";
+
+/// The body of a request.
+pub fn body(request: &Request) -> Result<Value, Failure> {
+    let options = &request.options;
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(request.model));
+    body.insert("max_tokens".to_owned(), json!(MAX_TOKENS));
+    let thinking = options.get("thinking").is_some_and(|thinking| {
+        thinking.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "disabled")
+    });
+    body.insert("messages".to_owned(), Value::Array(messages(&request.messages, thinking)?));
+    let system = options.get("system").cloned().unwrap_or_else(|| json!(request.system));
+    if system != json!("") {
+        body.insert("system".to_owned(), system);
+    }
+    for name in OPTIONS {
+        if let Some(value) = options.get(name).filter(|value| !value.is_null()) {
+            body.insert(name.to_owned(), value.clone());
+        }
+    }
+    if let Some(budget) = options.get("thinking").and_then(|thinking| thinking.get("budget_tokens"))
+    {
+        let budget = budget.as_u64().filter(|budget| *budget >= MIN_BUDGET).ok_or_else(|| {
+            let message = format!("thinking.budget_tokens must be at least {MIN_BUDGET}.");
+            Failure::new("invalid_request_error", message)
+        })?;
+        // The answer's tokens count into it, so it must be more than the budget.
+        let enough = options.get("max_tokens").and_then(Value::as_u64).filter(|max| *max > budget);
+        body.insert("max_tokens".to_owned(), json!(enough.unwrap_or(budget.saturating_add(1))));
+    }
+    if !request.tools.is_empty() {
+        let tools = request.tools.iter().map(|tool| {
+            let schema = &tool.parameters;
+            json!({ "name": tool.name, "description": tool.description, "input_schema": schema })
+        });
+        body.insert("tools".to_owned(), tools.collect());
+    }
+    match options.get("tool_choice") {
+        Some(Value::String(choice)) => {
+            body.insert("tool_choice".to_owned(), json!({ "type": choice }));
+        }
+        Some(choice @ Value::Object(_)) => {
+            body.insert("tool_choice".to_owned(), choice.clone());
+        }
+        _ => {}
+    }
+    body.insert("stream".to_owned(), json!(true));
+    Ok(Value::Object(body))
+}
+
+/// The API wants roles in turn: what one side says in several messages is one.
+fn messages(messages: &[Message], thinking: bool) -> Result<Vec<Value>, Failure> {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = match message {
+            Message::User(content) => {
+                ("user", content.iter().map(block).collect::<Result<Vec<_>, _>>()?)
+            }
+            Message::Assistant { thinking: thoughts, text, calls } => {
+                let thoughts = thoughts.iter().filter(|_| thinking).filter_map(|thought| {
+                    let signature = thought.signature.strip_prefix(SIGNATURE)?;
+                    let text = &thought.text;
+                    Some(json!({ "type": "thinking", "thinking": text, "signature": signature }))
+                });
+                let mut blocks: Vec<_> = thoughts.collect();
+                if !text.is_empty() {
+                    blocks.push(json!({ "type": "text", "text": text }));
+                }
+                blocks.extend(calls.iter().map(|call| {
+                    let (id, name, input) = (&call.id, &call.name, call.input());
+                    json!({ "type": "tool_use", "id": id, "name": name, "input": input })
+                }));
+                ("assistant", blocks)
+            }
+            Message::Results(results) => {
+                let results = results.iter().map(|result| {
+                    let (call, content) = (&result.call, &result.content);
+                    json!({ "type": "tool_result", "tool_use_id": call, "content": content })
+                });
+                ("user", results.collect())
+            }
+        };
+        match turns.last_mut() {
+            Some((last, turn)) if *last == role => turn.extend(blocks),
+            _ => turns.push((role, blocks)),
+        }
+    }
+    let turns = turns.into_iter().filter(|(_, blocks)| !blocks.is_empty());
+    Ok(turns.map(|(role, blocks)| json!({ "role": role, "content": plain(blocks) })).collect())
+}
+
+/// Text alone needs no blocks.
+fn plain(blocks: Vec<Value>) -> Value {
+    match blocks.as_slice() {
+        [block] if block.get("type") == Some(&json!("text")) => block["text"].clone(),
+        _ => Value::Array(blocks),
+    }
+}
+
+fn block(content: &Content) -> Result<Value, Failure> {
+    let (kind, source) = match content {
+        Content::Text(text) => return Ok(json!({ "type": "text", "text": text })),
+        Content::Media { kind: MediaKind::Image, source } => ("image", source),
+        Content::Media { kind: MediaKind::Document, source } => ("document", source),
+        Content::Media { .. } | Content::Unknown(_) => {
+            return Err(dialect::unsupported("anthropic", content));
+        }
+    };
+    let source = match source {
+        Source::Url { url, .. } => json!({ "type": "url", "url": url }),
+        Source::Data { media_type, data } => {
+            json!({ "type": "base64", "media_type": media_type, "data": data })
+        }
+    };
+    Ok(json!({ "type": kind, "source": source }))
+}
+
+/// Reads a stream of messages.
+#[derive(Debug, Default)]
+pub struct Messages {
+    tokens: Tokens,
+    reason: Option<String>,
+}
+
+/// The events, by `type`; of others nothing is read.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Heard {
+    MessageStart {
+        message: Start,
+    },
+    ContentBlockStart {
+        index: u64,
+        content_block: Block,
+    },
+    ContentBlockDelta {
+        index: u64,
+        delta: Piece,
+    },
+    ContentBlockStop {
+        index: u64,
+    },
+    MessageDelta {
+        delta: Stop,
+        usage: Option<Usage>,
+    },
+    MessageStop {},
+    Error {
+        #[serde(default)]
+        error: Map<String, Value>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    #[serde(default)]
+    model: String,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block {
+    Text {
+        #[serde(default)]
+        text: String,
+    },
+    Thinking {
+        #[serde(default)]
+        thinking: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Piece {
+    TextDelta {
+        text: String,
+    },
+    ThinkingDelta {
+        thinking: String,
+    },
+    SignatureDelta {
+        signature: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Stop {
+    stop_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+}
+
+impl Reader for Messages {
+    fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
+        match serde_json::from_str(data)? {
+            Heard::MessageStart { message } => {
+                deltas.extend((!message.model.is_empty()).then_some(Delta::Model(message.model)));
+                self.count(message.usage, deltas);
+            }
+            Heard::ContentBlockStart { index, content_block } => match content_block {
+                Block::Text { text } => deltas.push(Delta::Text(text)),
+                Block::Thinking { thinking } => deltas.push(Delta::Thinking(thinking)),
+                Block::ToolUse { id, name } => {
+                    let key = index.to_string();
+                    deltas.push(Delta::Call { key, id, name, signature: None });
+                }
+                Block::Other => {}
+            },
+            Heard::ContentBlockDelta { index, delta } => match delta {
+                Piece::TextDelta { text } => deltas.push(Delta::Text(text)),
+                Piece::ThinkingDelta { thinking } => deltas.push(Delta::Thinking(thinking)),
+                Piece::SignatureDelta { signature } => {
+                    deltas.push(Delta::Signature(format!("{SIGNATURE}{signature}")));
+                }
+                Piece::InputJsonDelta { partial_json } => {
+                    let key = index.to_string();
+                    deltas.push(Delta::Arguments { key, delta: partial_json });
+                }
+                Piece::Other => {}
+            },
+            Heard::ContentBlockStop { index } => {
+                deltas.push(Delta::BlockEnd);
+                deltas.push(Delta::CallEnd { key: index.to_string() });
+            }
+            Heard::MessageDelta { delta, usage } => {
+                self.reason = delta.stop_reason.or(self.reason.take());
+                self.count(usage, deltas);
+            }
+            Heard::MessageStop {} => deltas.push(match self.reason.as_deref() {
+                Some("max_tokens" | "model_context_window_exceeded") => {
+                    Delta::Failed(dialect::cut_off())
+                }
+                Some("tool_use") => Delta::Done(FinishReason::ToolCalls),
+                _ => Delta::Done(FinishReason::Stop),
+            }),
+            Heard::Error { error } => {
+                let code = error.get("type").and_then(dialect::code);
+                deltas.push(Delta::Failed(Failure { message: data.to_owned(), code }));
+            }
+            Heard::Other => {}
+        }
+        Ok(())
+    }
+}
+
+impl Messages {
+    /// Counts are of the whole so far; the last event may repeat those of the first, or not.
+    fn count(&mut self, usage: Option<Usage>, deltas: &mut Deltas) {
+        let Some(usage) = usage else { return };
+        let cached = usage.cache_read_input_tokens;
+        if let Some(input) = usage.input_tokens {
+            let created = usage.cache_creation_input_tokens.unwrap_or(0);
+            let input = input.saturating_add(created).saturating_add(cached.unwrap_or(0));
+            self.tokens.input = self.tokens.input.max(input);
+        }
+        self.tokens.output = usage.output_tokens.unwrap_or(self.tokens.output);
+        self.tokens.cached_input = cached.or(self.tokens.cached_input);
+        self.tokens.total = self.tokens.input.saturating_add(self.tokens.output);
+        deltas.push(Delta::Tokens(self.tokens));
+    }
+}

@@ -1,0 +1,109 @@
+//! What the four APIs have in common: which file speaks which, and how errors read.
+
+use serde_json::Value;
+use url::Url;
+
+use super::assembly::Delta;
+use super::conversation::{Content, Request, Source};
+use super::event::Failure;
+use super::{anthropic, completions, gemini, openai};
+use crate::providers::{Api, Provider};
+
+/// What one event of a provider says.
+pub type Deltas = Vec<Delta>;
+
+/// Reads the stream of one answer.
+pub trait Reader: Send {
+    /// Reads the data of one event. What it does not know it passes over; an error is data that is
+    /// no JSON, or not of the form that the API promises.
+    fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()>;
+
+    /// The stream has ended. An answer that is not complete by then was cut.
+    fn end(&mut self, _deltas: &mut Deltas) {}
+}
+
+/// A reader for a stream of that API.
+pub fn reader(api: Api) -> Box<dyn Reader> {
+    match api {
+        Api::Responses => Box::<openai::Responses>::default(),
+        Api::Messages => Box::<anthropic::Messages>::default(),
+        Api::GenerateContent => Box::<gemini::GenerateContent>::default(),
+        Api::ChatCompletions => Box::<completions::ChatCompletions>::default(),
+    }
+}
+
+/// Where to send a request, and what.
+pub fn call(provider: &Provider, request: &Request) -> Result<(Url, Value), Failure> {
+    Ok(match provider.api() {
+        Api::Responses => (provider.endpoint("responses"), openai::body(request)?),
+        Api::Messages => (provider.endpoint("messages"), anthropic::body(request)?),
+        Api::GenerateContent => {
+            let mut url = provider.endpoint(&gemini::path(&request.model)?);
+            url.set_query(Some("alt=sse"));
+            (url, gemini::body(request)?)
+        }
+        Api::ChatCompletions => {
+            (provider.endpoint("chat/completions"), completions::body(request, provider.name())?)
+        }
+    })
+}
+
+/// What to tell of an answer that is an error: the texts that each provider's own client shows.
+pub fn failure(api: Api, status: u16, body: &str) -> Failure {
+    let json: Option<Value> = serde_json::from_str(body).ok();
+    let error = json.as_ref().and_then(|body| body.get("error"));
+    let coded = |message| Failure::new(status.to_string(), message);
+    match (api, error) {
+        _ if body.trim().is_empty() => coded(format!("{status} status code (no body)")),
+        (Api::GenerateContent, _) => coded(body.to_owned()),
+        (Api::Responses | Api::ChatCompletions, Some(error)) => {
+            let failure = problem(error);
+            let code = failure.code.unwrap_or_else(|| status.to_string());
+            Failure::new(code, format!("{status} {}", failure.message))
+        }
+        _ => coded(format!("{status} {body}")),
+    }
+}
+
+/// An `error` as OpenAI writes it, or as others do: an object with a message, or just text.
+pub fn problem(error: &Value) -> Failure {
+    let message = match error.get("message") {
+        Some(Value::String(message)) => message.clone(),
+        _ => error.to_string(),
+    };
+    Failure { message, code: error.get("code").and_then(code) }
+}
+
+/// A code is text; some write a number.
+pub fn code(value: &Value) -> Option<String> {
+    match value {
+        Value::String(code) if !code.is_empty() => Some(code.clone()),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    }
+}
+
+/// What to tell of an answer that is longer than it may be.
+pub fn cut_off() -> Failure {
+    let message = "The response was cut off because the maximum token limit was reached.";
+    Failure::new("max_tokens", message)
+}
+
+/// What to tell of something that a provider cannot be shown.
+pub fn unsupported(provider: &str, content: &Content) -> Failure {
+    let kind = match content {
+        Content::Text(_) => "text",
+        Content::Media { kind, .. } => kind.name(),
+        Content::Unknown(kind) => kind,
+    };
+    let message = format!("{provider} does not take content of type {kind}");
+    Failure::new("unsupported_content", message)
+}
+
+/// Where something is, as one URL.
+pub fn url(source: &Source) -> String {
+    match source {
+        Source::Url { url, .. } => url.clone(),
+        Source::Data { media_type, data } => format!("data:{media_type};base64,{data}"),
+    }
+}

@@ -1,0 +1,286 @@
+//! Gemini's content: `POST /v1beta/models/{model}:streamGenerateContent?alt=sse`.
+//!
+//! Source: <https://ai.google.dev/api/generate-content>
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::assembly::Delta;
+use super::conversation::{Content, MediaKind, Message, Request, Source, ToolCall};
+use super::dialect::{self, Deltas, Reader};
+use super::event::{Failure, FinishReason, Tokens};
+
+/// The options that stand beside `generationConfig` and not in it.
+const BESIDE: [&str; 4] = ["safetySettings", "toolConfig", "cachedContent", "labels"];
+
+/// What this server decides, and what is for a client library alone.
+const OURS: [&str; 6] =
+    ["systemInstruction", "tools", "contents", "model", "httpOptions", "abortSignal"];
+
+/// What goes before the proof of a thought, so that one of another provider is told from it.
+const SIGNATURE: &str = "gemini:";
+
+/// What the documentation tells to send for a call whose proof is not known: Gemini 3 refuses a
+/// call without any, and the older clients do not keep it.
+/// Source: <https://ai.google.dev/gemini-api/docs/thought-signatures>
+const UNKNOWN_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// The path of a request below the version, unless a model of that name leads elsewhere.
+pub fn path(model: &str) -> Result<String, Failure> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if !model.chars().all(fits)
+        || model.split('/').any(|segment| segment.trim_matches('.').is_empty())
+    {
+        let message = format!("gemini has no model {model:?}: such a name cannot be");
+        return Err(Failure::new("invalid_model", message));
+    }
+    // A tuned model says its own kind.
+    let model = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
+    Ok(format!("{model}:streamGenerateContent"))
+}
+
+/// The body of a request.
+pub fn body(request: &Request) -> Result<Value, Failure> {
+    let options = &request.options;
+    let mut body = Map::new();
+    body.insert("contents".to_owned(), Value::Array(contents(request)?));
+    let system = match options.get("systemInstruction") {
+        Some(Value::String(text)) => text,
+        _ => &request.system,
+    };
+    if let Some(system @ Value::Object(_)) = options.get("systemInstruction") {
+        body.insert("systemInstruction".to_owned(), system.clone());
+    } else if !system.is_empty() {
+        let system = json!({ "parts": [{ "text": system }], "role": "user" });
+        body.insert("systemInstruction".to_owned(), system);
+    }
+    let mut config = Map::new();
+    for (name, value) in options {
+        if BESIDE.contains(&name.as_str()) {
+            body.insert(name.clone(), value.clone());
+        } else if !OURS.contains(&name.as_str()) {
+            config.insert(name.clone(), value.clone());
+        }
+    }
+    if !request.tools.is_empty() {
+        let tools = request.tools.iter().map(|tool| {
+            let schema = &tool.parameters;
+            json!({
+                "name": tool.name,
+                "description": tool.description,
+                // Unlike `parameters`, which has a dialect of its own.
+                "parametersJsonSchema": schema,
+            })
+        });
+        let tools = json!([{ "functionDeclarations": tools.collect::<Vec<_>>() }]);
+        body.insert("tools".to_owned(), tools);
+    }
+    body.insert("generationConfig".to_owned(), Value::Object(config));
+    Ok(Value::Object(body))
+}
+
+/// The API wants roles in turn: what one side says in several messages is one.
+fn contents(request: &Request) -> Result<Vec<Value>, Failure> {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in &request.messages {
+        let (role, parts) = match message {
+            Message::User(content) => {
+                ("user", content.iter().map(part).collect::<Result<Vec<_>, _>>()?)
+            }
+            Message::Assistant { text, calls, .. } => {
+                let text = (!text.is_empty()).then(|| json!({ "text": text }));
+                let calls = calls.iter().enumerate();
+                let calls = calls.map(|(index, call)| call_part(call, index, &request.model));
+                ("model", text.into_iter().chain(calls).collect())
+            }
+            Message::Results(results) => {
+                let results = results.iter().map(|result| {
+                    let response = json!({ "content": result.content });
+                    json!({ "functionResponse": { "name": result.name, "response": response } })
+                });
+                ("user", results.collect())
+            }
+        };
+        match turns.last_mut() {
+            Some((last, turn)) if *last == role => turn.extend(parts),
+            _ => turns.push((role, parts)),
+        }
+    }
+    let turns = turns.into_iter().filter(|(_, parts)| !parts.is_empty());
+    Ok(turns.map(|(role, parts)| json!({ "parts": parts, "role": role })).collect())
+}
+
+fn call_part(call: &ToolCall, index: usize, model: &str) -> Value {
+    let mut part = json!({ "functionCall": { "name": call.name, "args": call.input() } });
+    let known = call.signature.as_deref().and_then(|proof| proof.strip_prefix(SIGNATURE));
+    // Of calls made together the first has the proof.
+    let unknown = (index == 0 && model.contains("gemini-3")).then_some(UNKNOWN_SIGNATURE);
+    if let Some(signature) = known.or(unknown) {
+        part["thoughtSignature"] = json!(signature);
+    }
+    part
+}
+
+fn part(content: &Content) -> Result<Value, Failure> {
+    Ok(match content {
+        Content::Text(text) => json!({ "text": text }),
+        Content::Media { source: Source::Data { media_type, data }, .. } => {
+            json!({ "inlineData": { "data": data, "mimeType": media_type } })
+        }
+        Content::Media { kind, source: Source::Url { url, media_type } } => {
+            let usual = match kind {
+                MediaKind::Image => "image/jpeg",
+                MediaKind::Audio => "audio/mp3",
+                MediaKind::Video => "video/mp4",
+                MediaKind::Document => "application/pdf",
+            };
+            let media_type = media_type.as_deref().unwrap_or(usual);
+            json!({ "fileData": { "fileUri": url, "mimeType": media_type } })
+        }
+        Content::Unknown(_) => return Err(dialect::unsupported("gemini", content)),
+    })
+}
+
+/// Reads a stream of content.
+#[derive(Debug, Default)]
+pub struct GenerateContent {
+    calls: usize,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Heard {
+    #[serde(default)]
+    candidates: Vec<Candidate>,
+    usage_metadata: Option<Usage>,
+    model_version: Option<String>,
+    prompt_feedback: Option<Feedback>,
+    error: Option<Problem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Candidate {
+    content: Option<Parts>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part {
+    text: Option<String>,
+    #[serde(default)]
+    thought: bool,
+    function_call: Option<Call>,
+    thought_signature: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    id: Option<String>,
+    #[serde(default)]
+    name: String,
+    args: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage {
+    #[serde(default)]
+    prompt_token_count: u64,
+    #[serde(default)]
+    candidates_token_count: u64,
+    #[serde(default)]
+    total_token_count: u64,
+    cached_content_token_count: Option<u64>,
+    thoughts_token_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Feedback {
+    block_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    status: Option<String>,
+}
+
+impl Reader for GenerateContent {
+    fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
+        let heard: Heard = serde_json::from_str(data)?;
+        deltas.extend(heard.model_version.map(Delta::Model));
+        if let Some(problem) = heard.error {
+            let status = problem.status.unwrap_or_else(|| "UNKNOWN".to_owned());
+            let message = format!("got status: {status}. {data}");
+            deltas.push(Delta::Failed(Failure::new(status, message)));
+        }
+        if let Some(reason) = heard.prompt_feedback.and_then(|feedback| feedback.block_reason) {
+            let message = format!("gemini does not answer this: {reason}");
+            deltas.push(Delta::Failed(Failure::new("content_filter", message)));
+        }
+        if let Some(usage) = heard.usage_metadata {
+            deltas.push(Delta::Tokens(Tokens {
+                input: usage.prompt_token_count,
+                output: usage.candidates_token_count,
+                total: usage.total_token_count,
+                cached_input: usage.cached_content_token_count,
+                reasoning: usage.thoughts_token_count,
+            }));
+        }
+        // Others would be other answers to the same question.
+        let Some(candidate) = heard.candidates.into_iter().next() else { return Ok(()) };
+        for part in candidate.content.map(|content| content.parts).unwrap_or_default() {
+            self.part(part, deltas);
+        }
+        self.reason = candidate.finish_reason.or(self.reason.take());
+        Ok(())
+    }
+
+    /// The reason comes with the last content, and may be followed by counts.
+    fn end(&mut self, deltas: &mut Deltas) {
+        let Some(reason) = self.reason.take() else { return };
+        deltas.push(match reason.as_str() {
+            "STOP" | "FINISH_REASON_UNSPECIFIED" => Delta::Done(FinishReason::Stop),
+            "MAX_TOKENS" => Delta::Failed(dialect::cut_off()),
+            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
+                let message = format!("gemini called a tool as it cannot be called: {reason}");
+                Delta::Failed(Failure::new("invalid_arguments", message))
+            }
+            _ => {
+                let message = format!("gemini stopped its answer: {reason}");
+                Delta::Failed(Failure::new("content_filter", message))
+            }
+        });
+    }
+}
+
+impl GenerateContent {
+    fn part(&mut self, part: Part, deltas: &mut Deltas) {
+        if let Some(text) = part.text {
+            deltas.push(if part.thought { Delta::Thinking(text) } else { Delta::Text(text) });
+        }
+        let Some(call) = part.function_call else { return };
+        let key = self.calls.to_string();
+        let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("{}_{}_{}", call.name, now.as_millis(), self.calls)
+        });
+        self.calls += 1;
+        let signature = part.thought_signature.map(|proof| format!("{SIGNATURE}{proof}"));
+        deltas.push(Delta::Call { key: key.clone(), id, name: call.name, signature });
+        let arguments = call.args.unwrap_or_else(|| json!({})).to_string();
+        deltas.push(Delta::Arguments { key: key.clone(), delta: arguments });
+        deltas.push(Delta::CallEnd { key });
+    }
+}

@@ -1,0 +1,129 @@
+//! `POST /ai/chat`: a thin layer over [`Chat`].
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::body::{self, Generation, Invalid};
+use super::conversation::Request;
+use super::wire::{DONE, Writer};
+use super::{Chat, Refused};
+use crate::admission::NotAdmitted;
+use crate::caller::Caller;
+use crate::providers::Key;
+
+/// Where a caller may put a key of their own.
+const PROVIDER_API_KEY: &str = "x-provider-api-key";
+
+/// `POST /ai/chat` and `GET /ai/providers`.
+pub fn router(chat: Chat) -> Router {
+    let body = DefaultBodyLimit::max(chat.limits().chat_body_bytes);
+    Router::new()
+        .route("/ai/chat", post(answer).layer(body))
+        .route("/ai/providers", get(providers))
+        .with_state(chat)
+}
+
+async fn answer(
+    State(chat): State<Chat>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Response> {
+    let (request, generation) = read(&headers, body)?;
+    let mut writer = Writer::new(&request, generation, chat.limits().repeated_bytes);
+    let run = chat.run(&caller, request).map_err(Refused::into_response)?;
+    // An event that clients are not told of makes no frame: an empty one would end the body.
+    let frames = run.events().map(move |event| writer.write(event));
+    let frames = frames.filter(|frame| std::future::ready(!frame.is_empty()));
+    let done = stream::once(std::future::ready(Bytes::from_static(DONE)));
+    let body = Body::from_stream(frames.chain(done).map(Ok::<_, std::convert::Infallible>));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // A proxy in front must not wait for more, either.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+#[expect(clippy::result_large_err, reason = "made once for each request, and given on as it is")]
+fn read(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(Request, Generation), Response> {
+    let body = body.map_err(|error| problem(error.status(), &error.body_text()))?;
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let found = media_type.map_or("nothing".to_owned(), |found| format!("{found:?}"));
+        let message = format!("content-type: expected \"application/json\", found {found}");
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &message));
+    }
+    let body: Value = serde_json::from_slice(&body).map_err(|error| {
+        problem(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}"))
+    })?;
+    let (mut request, generation) = body::read(&body).map_err(invalid)?;
+    let key = headers.get(PROVIDER_API_KEY).filter(|key| !key.is_empty());
+    request.key = match key.map(|key| key.to_str().ok().and_then(Key::new)) {
+        Some(None) => {
+            let message = format!("{PROVIDER_API_KEY}: a key has only visible ASCII characters");
+            return Err(problem(StatusCode::BAD_REQUEST, &message));
+        }
+        Some(key) => key,
+        None => None,
+    };
+    Ok((request, generation))
+}
+
+/// The providers, and whether each can be asked without a key of the caller's own.
+async fn providers(State(chat): State<Chat>) -> Json<Value> {
+    let providers = chat
+        .providers()
+        .iter()
+        .map(|provider| json!({ "name": provider.name(), "ready": provider.is_ready() }));
+    Json(json!({ "data": providers.collect::<Vec<_>>() }))
+}
+
+fn invalid(error: Invalid) -> Response {
+    let body = json!({
+        "error": {
+            "message": error.to_string(),
+            "property": error.at,
+            "expected": error.expected,
+            "found": error.found,
+        }
+    });
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+}
+
+impl IntoResponse for Refused {
+    /// The first two are the words that clients of the original server know.
+    fn into_response(self) -> Response {
+        match self {
+            Self::UnknownProvider(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
+            Self::MissingKey(_) => (StatusCode::UNAUTHORIZED, self.to_string()).into_response(),
+            Self::NotAdmitted(NotAdmitted::Full) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
+            }
+            Self::NotAdmitted(ref reason) => {
+                let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &reason.to_string());
+                if let NotAdmitted::TooOften { after, .. } = reason {
+                    let after = HeaderValue::from(after.as_secs() + 1);
+                    response.headers_mut().insert(header::RETRY_AFTER, after);
+                }
+                response
+            }
+        }
+    }
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": { "message": message } }))).into_response()
+}

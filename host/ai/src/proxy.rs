@@ -1,0 +1,315 @@
+//! The provider proxy: an SDK of a provider works through it as it is, with a session's token in
+//! place of the provider's key.
+//!
+//! **What comes in.** `/proxy/openai/v1/responses` goes to `https://api.openai.com/v1/responses`,
+//! with its method, query and body. The token stands where the SDK puts its key, which is one of
+//! five places ([`credentials`]); all five are emptied, and the provider's real key is put where
+//! that provider takes it. Nothing else that says who the caller is passes: no cookie, no address,
+//! no page ([`headers`]). A path cannot leave the base URL of its provider ([`target`]).
+//!
+//! **What goes out.** The answer as it is, status, headers and bytes, compressed or not. Left out
+//! is what speaks for the provider's origin and would be taken to speak for ours: cookies, CORS, and
+//! the like. URLs of the provider in headers, where an upload continues or an answer has moved to,
+//! are rewritten to the proxy; they keep their path, so that the proxy needs to remember nothing
+//! and goes nowhere that a plain request could not. A redirect to somewhere else is an error,
+//! because SDKs would follow it with the session's token in hand.
+//!
+//! **Nothing is held.** Bodies pass in both directions as they come, each side as fast as the other
+//! takes them ([`body`]), and WebSockets are tunnels ([`tunnel`]). When the caller leaves, the
+//! request to the provider is dropped, which closes its connection; when the provider dies within
+//! an answer, ours breaks off without its proper end, so that nobody takes a part for the whole.
+//! Whatever does not move in either direction for [`Limits::proxy_idle_timeout`] is given up.
+//!
+//! **The key** is in no log, no header that goes out and no error that a provider words.
+
+mod body;
+mod credentials;
+mod headers;
+mod target;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Caller;
+use crate::limits::Limits;
+use crate::providers::{Provider, Providers};
+
+use body::{Activity, Answer, Upload};
+use credentials::Credentials;
+
+/// Tells whose token it is. The server that keeps accounts implements it.
+#[async_trait]
+pub trait Callers: Send + Sync + 'static {
+    /// Who it is; none when the token is nobody's, or no longer.
+    async fn identify(&self, token: &str) -> Result<Option<Caller>, CallersError>;
+}
+
+/// Nothing can be said of a token now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CallersError(pub String);
+
+/// What a proxy is made of.
+pub struct ProxyConfig {
+    /// Where requests go.
+    pub providers: Providers,
+    /// Who may send them. Without this, everyone who reaches the server, with any token or none.
+    pub callers: Option<Arc<dyn Callers>>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The route `{prefix}/{provider}/…`, for all methods and for WebSockets. Tunnels end when the
+/// router is dropped.
+pub fn router(prefix: &'static str, config: ProxyConfig) -> Router {
+    let stop = CancellationToken::new();
+    let proxy = Proxy {
+        prefix,
+        slots: Arc::new(Semaphore::new(config.limits.proxied)),
+        tunnels: TaskTracker::new(),
+        stop: stop.clone(),
+        _stop_on_drop: stop.drop_guard(),
+        config,
+    };
+    Router::new().route(&format!("{prefix}/{{*rest}}"), any(pass)).with_state(Arc::new(proxy))
+}
+
+struct Proxy {
+    prefix: &'static str,
+    config: ProxyConfig,
+    /// Requests that may be under way.
+    slots: Arc<Semaphore>,
+    tunnels: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+/// Why a request is not answered by its provider.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("Bearer token required")]
+    TokenRequired,
+    #[error("Invalid session token")]
+    InvalidToken,
+    #[error("sessions cannot be checked now: {0}")]
+    Unchecked(CallersError),
+    #[error("Unsupported provider: {0}")]
+    Unsupported(String),
+    #[error("No API key configured for {}. Set {} environment variable.", .0.name(), .0.key_variable())]
+    NoKey(Arc<Provider>),
+    #[error("the method {0} is not passed on")]
+    Method(Method),
+    #[error(transparent)]
+    Target(#[from] target::TargetError),
+    #[error("too many requests to providers are under way; try again in a moment")]
+    Busy,
+    #[error("{0} cannot be reached: {1}")]
+    Unreachable(String, String),
+    #[error("{0} did not answer in {1} s")]
+    Silent(String, u64),
+    #[error("{0} points to {1}, which is not below its own address; the proxy does not go there")]
+    Astray(String, String),
+    #[error("{0} answered a WebSocket handshake with another protocol")]
+    NoWebSocket(String),
+}
+
+async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    proxy.pass(request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+impl Proxy {
+    async fn pass(&self, mut request: Request) -> Result<Response, Refusal> {
+        let client = tunnel::requested(&mut request);
+        let (mut parts, body) = request.into_parts();
+        let credentials = Credentials::take(&mut parts);
+        self.admit(&credentials).await?;
+
+        let path = parts.uri.path().strip_prefix(self.prefix).unwrap_or_default();
+        let path = path.strip_prefix('/').unwrap_or_default();
+        let (name, path) = path.split_once('/').unwrap_or((path, ""));
+        let provider = self.config.providers.get(name);
+        let provider = provider.ok_or_else(|| Refusal::Unsupported(name.to_owned()))?;
+        if matches!(parts.method, Method::TRACE | Method::CONNECT) {
+            // The one would show the key to the caller, the other is for proxies of another kind.
+            return Err(Refusal::Method(parts.method));
+        }
+        if provider.key().is_none() && provider.needs_key() {
+            return Err(Refusal::NoKey(provider.clone()));
+        }
+        let path = target::path(provider, path)?;
+        let url = provider.url(&path, credentials.query.as_deref());
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+
+        let activity = Activity::new(self.config.limits.proxy_idle_timeout);
+        let mut outgoing = reqwest::Request::new(parts.method.clone(), url);
+        *outgoing.headers_mut() = headers::to_provider(&parts.headers, client.is_some());
+        if let Some(key) = provider.key() {
+            credentials.key_style(provider, &path).put(outgoing.headers_mut(), key);
+        }
+        if !body.is_end_stream() {
+            let upload = Upload::new(body, activity.clone());
+            *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(upload));
+        }
+        let url = outgoing.url().clone();
+        tracing::debug!(provider = name, method = %parts.method, path, "proxied");
+        let http = match client {
+            Some(_) => self.config.providers.upgrades(),
+            None => self.config.providers.client(),
+        };
+        let answer = tokio::select! {
+            answer = http.execute(outgoing) => answer.map_err(|error| unreachable(provider, error))?,
+            () = activity.silence() => {
+                return Err(Refusal::Silent(name.to_owned(), activity.limit().as_secs()));
+            }
+        };
+
+        let mut headers = headers::to_caller(answer.headers());
+        self.rewrite(&mut headers, provider, &url, &parts)?;
+        if let Some(key) = provider.key() {
+            headers::hide(&mut headers, key);
+        }
+        let status = answer.status();
+        let body = match client {
+            Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {
+                if !tunnel::agreed(answer.headers()) {
+                    return Err(Refusal::NoWebSocket(name.to_owned()));
+                }
+                tunnel::announce(&mut headers);
+                self.tunnel(client, answer, activity, slot);
+                Body::empty()
+            }
+            // Nobody asked for another protocol.
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Refusal::NoWebSocket(name.to_owned()));
+            }
+            _ => {
+                let hidden =
+                    provider.key().filter(|_| status.is_client_error() || status.is_server_error());
+                let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
+                Body::new(Answer::new(answer, activity, hidden, slot))
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// Whether the caller may use the proxy.
+    async fn admit(&self, credentials: &Credentials) -> Result<(), Refusal> {
+        let Some(callers) = &self.config.callers else { return Ok(()) };
+        let token = credentials.token.as_deref().ok_or(Refusal::TokenRequired)?;
+        match callers.identify(token).await {
+            Ok(Some(_caller)) => Ok(()),
+            Ok(None) => Err(Refusal::InvalidToken),
+            Err(error) => Err(Refusal::Unchecked(error)),
+        }
+    }
+
+    /// Makes the provider's URLs in `headers` ours.
+    fn rewrite(
+        &self,
+        headers: &mut axum::http::HeaderMap,
+        provider: &Provider,
+        url: &url::Url,
+        request: &axum::http::request::Parts,
+    ) -> Result<(), Refusal> {
+        let ours = format!("{}{}/{}", target::origin(request), self.prefix, provider.name());
+        for name in headers::URLS {
+            let Some(value) = headers.get(&name) else { continue };
+            let value = String::from_utf8_lossy(value.as_bytes());
+            let astray = || {
+                let place = url.join(&value).map(|url| url.origin().ascii_serialization());
+                Refusal::Astray(
+                    provider.name().to_owned(),
+                    place.unwrap_or_else(|_| "no URL at all".into()),
+                )
+            };
+            let path = target::below(provider, url, &value).ok_or_else(astray)?;
+            let value = HeaderValue::try_from(format!("{ours}{path}")).map_err(|_| astray())?;
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// Joins the two sides once both have changed protocols.
+    fn tunnel(
+        &self,
+        client: hyper::upgrade::OnUpgrade,
+        answer: reqwest::Response,
+        activity: Activity,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let stop = self.stop.clone();
+        self.tunnels.spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                () = tunnel::join(client, answer, activity) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Says why a provider cannot be reached, down to the cause that the system names. The URL is left
+/// out, which may have in its query what is for the provider alone.
+fn unreachable(provider: &Provider, error: reqwest::Error) -> Refusal {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    tracing::warn!(provider = provider.name(), error = text, "a request was not answered");
+    Refusal::Unreachable(provider.name().to_owned(), text)
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::TokenRequired | Self::InvalidToken => StatusCode::UNAUTHORIZED,
+            Self::Unsupported(_) | Self::Target(_) => StatusCode::BAD_REQUEST,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unchecked(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Silent(..) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoKey(_) | Self::Unreachable(..) | Self::Astray(..) | Self::NoWebSocket(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        let body = axum::Json(json!({ "error": { "message": self.to_string() } }));
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        match self {
+            // SDKs try again after any 5xx, unless they are told that it is of no use.
+            Self::NoKey(_) | Self::Astray(..) => {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            Self::Busy | Self::Unchecked(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// By which the SDKs of OpenAI and Anthropic are told whether to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -1,0 +1,242 @@
+//! What was spent: tokens by user, provider, model and day, in SQLite.
+//!
+//! A run counts when its provider has begun to answer, also if it is cut off or abandoned: the
+//! provider counts it, too. It is written before the client is told of the end; one that a client
+//! abandons is written in the background, which [`Usage::close`] waits for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use parking_lot::Mutex;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Caller;
+use crate::chat::Tokens;
+
+/// Rows of one report: some years of one user with a handful of models.
+const ROWS: u32 = 10_000;
+
+/// What was spent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Usage(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: Mutex<Connection>,
+    writes: TaskTracker,
+}
+
+/// What one user spent on one model in one day (UTC).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spent {
+    /// `2026-11-23`.
+    pub day: String,
+    /// The provider's name.
+    pub provider: String,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// How many answers began.
+    pub requests: i64,
+    /// Tokens of what was asked.
+    pub input_tokens: i64,
+    /// Tokens of what was answered.
+    pub output_tokens: i64,
+    /// Of the input tokens, those that the provider had at hand.
+    pub cached_input_tokens: i64,
+    /// Tokens of what was thought, as far as the provider says it.
+    pub reasoning_tokens: i64,
+}
+
+/// Which days a report is about, both inclusive, as `2026-11-23`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Days {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Usage {
+    /// Opens the file, and makes it if it is not there.
+    pub fn open(path: &Path) -> rusqlite::Result<Self> {
+        Self::prepare(Connection::open(path)?)
+    }
+
+    fn prepare(database: Connection) -> rusqlite::Result<Self> {
+        database.pragma_update(None, "journal_mode", "WAL")?;
+        // A power cut may cost the last few seconds of counts, and not the file.
+        database.pragma_update(None, "synchronous", "NORMAL")?;
+        database.execute_batch(
+            "CREATE TABLE IF NOT EXISTS usage (
+                user TEXT NOT NULL,
+                day TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                model TEXT NOT NULL,
+                requests INTEGER NOT NULL,
+                input INTEGER NOT NULL,
+                output INTEGER NOT NULL,
+                cached_input INTEGER NOT NULL,
+                reasoning INTEGER NOT NULL,
+                PRIMARY KEY (user, day, provider, model)
+            ) WITHOUT ROWID",
+        )?;
+        let writes = TaskTracker::new();
+        Ok(Self(Arc::new(Inner { database: Mutex::new(database), writes })))
+    }
+
+    /// A tally of one run, which counts what it takes.
+    pub fn tally(&self, caller: &Caller, provider: &str, model: &str) -> Tally {
+        Tally {
+            usage: self.clone(),
+            key: Some((caller.user.clone(), provider.to_owned(), model.to_owned())),
+            tokens: Tokens::default(),
+            begun: false,
+        }
+    }
+
+    /// What a user spent, newest day first.
+    pub async fn report(&self, caller: &Caller, days: Days) -> rusqlite::Result<Vec<Spent>> {
+        let (inner, user) = (self.0.clone(), caller.user.clone());
+        let read = move || {
+            let database = inner.database.lock();
+            let mut query = database.prepare_cached(
+                "SELECT day, provider, model, requests, input, output, cached_input, reasoning
+                 FROM usage WHERE user = ?1 AND day BETWEEN ?2 AND ?3
+                 ORDER BY day DESC, provider, model LIMIT ?4",
+            )?;
+            let from = days.from.as_deref().unwrap_or("");
+            let to = days.to.as_deref().unwrap_or("9999");
+            let rows = query.query_map(params![user, from, to, ROWS], |row| {
+                Ok(Spent {
+                    day: row.get(0)?,
+                    provider: row.get(1)?,
+                    model: row.get(2)?,
+                    requests: row.get(3)?,
+                    input_tokens: row.get(4)?,
+                    output_tokens: row.get(5)?,
+                    cached_input_tokens: row.get(6)?,
+                    reasoning_tokens: row.get(7)?,
+                })
+            })?;
+            rows.collect()
+        };
+        self.0.writes.spawn_blocking(read).await.expect("reading does not panic")
+    }
+
+    /// Waits until everything is written.
+    pub async fn close(&self) {
+        self.0.writes.close();
+        self.0.writes.wait().await;
+    }
+}
+
+impl Inner {
+    fn add(&self, user: &str, provider: &str, model: &str, tokens: Tokens) -> rusqlite::Result<()> {
+        // No answer takes a billion tokens, and no sum of such counts overflows.
+        let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX).min(1_000_000_000);
+        let database = self.database.lock();
+        let mut insert = database.prepare_cached(
+            "INSERT INTO usage VALUES (?1, date('now'), ?2, ?3, 1, ?4, ?5, ?6, ?7)
+             ON CONFLICT DO UPDATE SET
+                requests = requests + 1,
+                input = input + excluded.input,
+                output = output + excluded.output,
+                cached_input = cached_input + excluded.cached_input,
+                reasoning = reasoning + excluded.reasoning",
+        )?;
+        insert.execute(params![
+            user,
+            provider,
+            model,
+            count(tokens.input),
+            count(tokens.output),
+            count(tokens.cached_input.unwrap_or(0)),
+            count(tokens.reasoning.unwrap_or(0)),
+        ])?;
+        Ok(())
+    }
+}
+
+/// Counts what one run takes, also if it is dropped in the midst of it.
+#[derive(Debug)]
+pub struct Tally {
+    usage: Usage,
+    /// User, provider and model, until it is written.
+    key: Option<(String, String, String)>,
+    tokens: Tokens,
+    begun: bool,
+}
+
+impl Tally {
+    /// The provider answers: from here on it counts.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// What it took so far.
+    pub fn note(&mut self, tokens: Tokens) {
+        self.tokens = tokens;
+    }
+
+    /// Writes what it took.
+    pub async fn count(&mut self, tokens: Tokens) {
+        self.note(tokens);
+        if let Some(write) = self.write() {
+            // It logs its own errors: that the count is lost is no reason to withhold the answer.
+            let _ = write.await;
+        }
+    }
+
+    fn write(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+        let (user, provider, model) = self.key.take().filter(|_| self.begun)?;
+        // There is none left to write with after the runtime has gone.
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let (inner, tokens) = (self.usage.0.clone(), self.tokens);
+        let write = move || {
+            if let Err(error) = inner.add(&user, &provider, &model, tokens) {
+                tracing::error!(%error, "the usage of a run cannot be written");
+            }
+        };
+        Some(self.usage.0.writes.spawn_blocking_on(write, &runtime))
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        drop(self.write());
+    }
+}
+
+/// `GET /ai/usage`: what the caller spent.
+pub fn router(usage: Usage) -> Router {
+    Router::new().route("/ai/usage", get(report)).with_state(usage)
+}
+
+async fn report(
+    State(usage): State<Usage>,
+    caller: Caller,
+    days: Result<Query<Days>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let days = match days {
+        Ok(Query(days)) => days,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    match usage.report(&caller, days).await {
+        Ok(spent) => Json(json!({ "data": spent })).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the usage cannot be read");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the usage cannot be read")
+        }
+    }
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": { "message": message } }))).into_response()
+}
