@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 
+use crate::http::Access;
 use crate::lib0::Malformed;
 use crate::limits::Limits;
 use crate::outbox::{Close, Next, Outbox};
 use crate::protocol::Message;
 use crate::room::{Command, ConnectionId, Room};
 use crate::rooms::{Admission, Rooms};
-use crate::socket::{self, Decoder, Incoming, Socket, Violation};
+use crate::socket::{self, Decoder, Incoming, ReadHalf, Violation, WriteHalf};
 use crate::update::{Update, read_state_vector};
 
 /// Serves a socket until it ends, then takes it out of the room.
@@ -25,14 +26,14 @@ pub(crate) async fn serve(
     upgrade: OnUpgrade,
     room: Room,
     admission: Admission,
-    may_write: bool,
+    access: Access,
     rooms: &Rooms,
 ) {
     let limits = rooms.limits();
     let connection = admission.connection();
     // The peer may have gone between its request and our answer.
     let Ok(upgraded) = upgrade.await else { return };
-    let Ok((socket, first)) = Socket::of(upgraded) else { return };
+    let Ok((mut half, socket, first)) = socket::take(upgraded) else { return };
     let decoder = Decoder::new(limits.frame_bytes, &first);
     // It is a part of the buffer that the request was read into, and would keep all of it.
     drop(first);
@@ -40,28 +41,56 @@ pub(crate) async fn serve(
     let join = Command::Join { connection, outbox: outbox.clone() };
     if room.send(join).await.is_err() {
         let frame = socket::close(1011, "the room cannot be opened");
-        return finish(outbox.socket(), frame, limits).await;
+        return finish(&mut half, outbox.socket(), frame, limits).await;
     }
     let alive = AtomicBool::new(true);
-    let reader =
-        Reader { outbox: &outbox, decoder, room: &room, connection, may_write, alive: &alive };
+    let Access { write: may_write, over, .. } = access;
+    let reader = Reader {
+        half: &mut half,
+        outbox: &outbox,
+        decoder,
+        room: &room,
+        connection,
+        may_write,
+        alive: &alive,
+    };
     let writer = Writer { room: &room, connection, outbox: &outbox, limits };
     let mut writing = std::pin::pin!(writer.run());
-    let close = tokio::select! {
-        close = reader.run() => Some(close),
-        () = &mut writing => None,
-        () = watch(&alive, rooms) => None,
+    let ended = tokio::select! {
+        close = reader.run() => Ended::Told(close),
+        frame = &mut writing => Ended::Writing(frame),
+        () = watch(&alive, rooms) => Ended::Silent,
+        close = async { over.expect("checked").await }, if over.is_some() => {
+            Ended::Told(Some(close))
+        }
     };
     let _ = room.send(Command::Leave { connection }).await;
-    // The peer's fault is told to the peer; the writer sends it and what is queued, then ends.
-    if let Some(Some(close)) = close {
-        outbox.close(close);
-        let _ = tokio::time::timeout(limits.close_timeout, writing).await;
+    let last = match ended {
+        // After what is queued.
+        Ended::Told(Some(close)) => {
+            outbox.close(close);
+            tokio::time::timeout(limits.close_timeout, writing).await.ok().flatten()
+        }
+        Ended::Writing(frame) => frame,
+        Ended::Told(None) | Ended::Silent => None,
+    };
+    if let Some(frame) = last {
+        finish(&mut half, outbox.socket(), frame, limits).await;
     }
 }
 
-/// Writes the last frame.
-async fn finish(socket: &Socket, mut frame: Bytes, limits: &Limits) {
+/// Why a socket is served no longer.
+enum Ended {
+    /// The peer is to be told why, unless it went away by itself.
+    Told(Option<Close>),
+    /// The socket broke, or this is the last that it is to be sent.
+    Writing(Option<Bytes>),
+    /// Nothing was heard of the peer for too long.
+    Silent,
+}
+
+/// Writes the last frame and sees to it that the peer gets it.
+async fn finish(half: &mut ReadHalf, socket: &WriteHalf, mut frame: Bytes, limits: &Limits) {
     let write = async {
         while !frame.is_empty() {
             match socket.try_write(std::iter::once(&frame), 0) {
@@ -74,6 +103,8 @@ async fn finish(socket: &Socket, mut frame: Bytes, limits: &Limits) {
                 Err(_) => return,
             }
         }
+        socket.shutdown();
+        half.drain().await;
     };
     let _ = tokio::time::timeout(limits.close_timeout, write).await;
 }
@@ -99,13 +130,14 @@ async fn watch(alive: &AtomicBool, rooms: &Rooms) {
 /// Closes a socket that was not let into a room.
 pub(crate) async fn refuse(upgrade: OnUpgrade, close: Close, limits: &Limits) {
     if let Ok(upgraded) = upgrade.await
-        && let Ok((socket, _)) = Socket::of(upgraded)
+        && let Ok((mut half, socket, _)) = socket::take(upgraded)
     {
-        finish(&socket, socket::close(close.code, &close.reason), limits).await;
+        finish(&mut half, &socket, socket::close(close.code, &close.reason), limits).await;
     }
 }
 
 struct Reader<'a> {
+    half: &'a mut ReadHalf,
     outbox: &'a Outbox,
     decoder: Decoder,
     room: &'a Room,
@@ -139,11 +171,7 @@ impl Reader<'_> {
                     return Some(close);
                 }
             }
-            let socket = self.outbox.socket();
-            if socket.readable().await.is_err() {
-                return None;
-            }
-            match self.decoder.read(socket) {
+            match self.decoder.read(self.half).await {
                 Ok(true) => self.alive.store(true, Ordering::Relaxed),
                 Ok(false) | Err(_) => return None,
             }
@@ -164,10 +192,7 @@ impl Reader<'_> {
                 if update.is_empty() {
                     return Ok(());
                 }
-                if !self.may_write {
-                    return Err(Close::new(4403, "this room is read-only for you"));
-                }
-                Command::Update { connection, update }
+                Command::Update { connection, update, may_write: self.may_write }
             }
             Message::Awareness(states) => Command::Awareness { connection, states },
             Message::QueryAwareness => Command::QueryAwareness { connection },
@@ -187,8 +212,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Sends until the socket ends or was closed.
-    async fn run(self) {
+    /// Sends until the socket ends (none), or until only this frame is left to be sent.
+    async fn run(self) -> Option<Bytes> {
         let mut ping = tokio::time::interval(self.limits.ping_interval);
         ping.tick().await;
         loop {
@@ -197,14 +222,11 @@ impl Writer<'_> {
                     Next::CatchUp(knows) => {
                         let connection = self.connection;
                         if self.room.send(Command::CatchUp { connection, knows }).await.is_err() {
-                            return;
+                            return None;
                         }
                     }
-                    Next::Close(close) => {
-                        let frame = socket::close(close.code, &close.reason);
-                        return finish(self.outbox.socket(), frame, self.limits).await;
-                    }
-                    Next::End => return,
+                    Next::Close(close) => return Some(socket::close(close.code, &close.reason)),
+                    Next::End => return None,
                 },
                 _ = ping.tick() => {
                     self.outbox.push(socket::ping());

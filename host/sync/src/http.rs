@@ -2,13 +2,14 @@
 //! document (GET) and the place to send updates to (POST).
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,35 +21,51 @@ use sha1::{Digest, Sha1};
 use crate::connection;
 use crate::outbox::Close;
 use crate::room::RoomError;
-use crate::rooms::{OpenError, Rooms};
+use crate::rooms::{OpenError, RoomName, Rooms};
 use crate::store::Refused;
 use crate::update::Update;
 
-/// Decides who may enter which room.
+/// Decides who may enter which room. `token` is the bearer token of the `Authorization` header, or
+/// else that of `?token=`.
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
-    /// `room` is none for the list of rooms. `token` is the bearer token of the `Authorization`
-    /// header, or else that of `?token=`.
+    /// What may be done in a room, and what the room is called where it is kept.
     async fn authorize(
         &self,
-        room: Option<&str>,
+        room: &str,
         token: Option<&str>,
         request: &Parts,
-    ) -> Result<Access, Unauthorized>;
+    ) -> Result<Access, Denied>;
+
+    /// Which rooms may be listed, and how they are named to the one who asks.
+    async fn list(&self, token: Option<&str>, request: &Parts) -> Result<NameOf, Denied>;
 }
 
+/// The name of a room to the one who asks, by the name under which it is kept; none when it is not
+/// to be listed.
+pub type NameOf = Box<dyn Fn(&str) -> Option<RoomName> + Send>;
+
 /// What someone may do in a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The room as it is kept; another name than was asked for where rooms belong to accounts.
     pub room: String,
     /// Whether updates are taken.
     pub write: bool,
+    /// Resolves when the access is over; a socket is closed with what it resolves to. A request
+    /// is let in or not, once. None: never.
+    pub over: Option<Pin<Box<dyn Future<Output = Close> + Send>>>,
 }
 
-/// The token is missing or not valid. HTTP: 401. WebSocket: close 4401.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unauthorized;
+/// Why someone may not enter a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    /// The token is missing or not valid. HTTP: 401. WebSocket: close 4401.
+    Unauthorized,
+    /// It is known who asks, and they may not. HTTP: 403. WebSocket: close 4403.
+    Forbidden(String),
+    /// It cannot be told now. HTTP: 503. WebSocket: close 1013.
+    Unavailable(String),
+}
 
 /// Everybody may do everything.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,13 +73,12 @@ pub struct Open;
 
 #[async_trait]
 impl Authorizer for Open {
-    async fn authorize(
-        &self,
-        room: Option<&str>,
-        _token: Option<&str>,
-        _request: &Parts,
-    ) -> Result<Access, Unauthorized> {
-        Ok(Access { room: room.unwrap_or_default().to_owned(), write: true })
+    async fn authorize(&self, room: &str, _: Option<&str>, _: &Parts) -> Result<Access, Denied> {
+        Ok(Access { room: room.to_owned(), write: true, over: None })
+    }
+
+    async fn list(&self, _: Option<&str>, _: &Parts) -> Result<NameOf, Denied> {
+        Ok(Box::new(|room| Some(RoomName { id: room.to_owned(), owner: None })))
     }
 }
 
@@ -97,26 +113,29 @@ pub fn router(path: &str, rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Rout
 }
 
 impl Context {
-    async fn authorize(&self, room: Option<&str>, parts: &Parts) -> Result<Access, Unauthorized> {
-        let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-        });
-        let query = || {
-            let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-            pairs.ok()?.0.into_iter().find(|(key, _)| key == "token").map(|(_, token)| token)
-        };
-        let token = bearer.or_else(query);
-        self.authorizer.authorize(room, token.as_deref(), parts).await
+    async fn authorize(&self, room: &str, parts: &Parts) -> Result<Access, Denied> {
+        self.authorizer.authorize(room, token(parts).as_deref(), parts).await
     }
+}
+
+fn token(parts: &Parts) -> Option<String> {
+    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    let query = || {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        pairs.ok()?.0.into_iter().find(|(key, _)| key == "token").map(|(_, token)| token)
+    };
+    bearer.or_else(query)
 }
 
 async fn list(State(context): State<Context>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if context.authorize(None, &parts).await.is_err() {
-        return unauthorized();
+    match context.authorizer.list(token(&parts).as_deref(), &parts).await {
+        Ok(name_of) => Json(json!({ "rooms": context.rooms.list(name_of) })).into_response(),
+        Err(denied) => denied.into_response(),
     }
-    Json(json!({ "rooms": context.rooms.list() })).into_response()
 }
 
 async fn enter(
@@ -125,12 +144,12 @@ async fn enter(
     request: Request,
 ) -> Response {
     let (mut parts, _) = request.into_parts();
-    let access = context.authorize(Some(&room), &parts).await;
+    let access = context.authorize(&room, &parts).await;
     let is_upgrade = parts.headers.contains_key(header::UPGRADE);
     if !is_upgrade {
         return match access {
-            Ok(access) => document(&context, &access.room).await,
-            Err(Unauthorized) => unauthorized(),
+            Ok(access) => document(&context, &room, &access.room).await,
+            Err(denied) => denied.into_response(),
         };
     }
     let (upgrade, answer) = match handshake(&mut parts) {
@@ -140,16 +159,16 @@ async fn enter(
     let rooms = context.rooms.clone();
     let opened = match access {
         // Browsers do not show a refused handshake to scripts; a close code they do.
-        Err(Unauthorized) => Err(Close::new(4401, "Unauthorized")),
+        Err(denied) => Err(denied.into()),
         Ok(access) => rooms
             .admit(address(&parts))
-            .and_then(|admission| Ok((admission, rooms.open(&access.room)?, access.write)))
+            .and_then(|admission| Ok((admission, rooms.open(&access.room)?, access)))
             .map_err(|refused| Close::new(1013, refused.to_string())),
     };
     context.rooms.spawn(async move {
         match opened {
-            Ok((admission, room, write)) => {
-                connection::serve(upgrade, room, admission, write, &rooms).await
+            Ok((admission, room, access)) => {
+                connection::serve(upgrade, room, admission, access, &rooms).await
             }
             Err(close) => connection::refuse(upgrade, close, rooms.limits()).await,
         }
@@ -190,8 +209,9 @@ fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }
 
-async fn document(context: &Context, id: &str) -> Response {
-    let room = match context.rooms.open_existing(id).await {
+/// `id` is how the room was asked for, `kept_as` its name where it is kept.
+async fn document(context: &Context, id: &str, kept_as: &str) -> Response {
+    let room = match context.rooms.open_existing(kept_as).await {
         Ok(Some(room)) => room,
         Ok(None) => return error(StatusCode::NOT_FOUND, format!("Room not found: {id}")),
         Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
@@ -208,11 +228,20 @@ async fn apply(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let access = match context.authorize(Some(&id), &parts).await {
+    let access = match context.authorize(&id, &parts).await {
         Ok(access) if access.write => access,
         Ok(_) => return error(StatusCode::FORBIDDEN, "this room is read-only for you"),
-        Err(Unauthorized) => return unauthorized(),
+        Err(denied) => return denied.into_response(),
     };
+    // Before any of it is read. One that is only a little too large is read up to the limit: an
+    // answer is lost on many clients as long as they still send.
+    let limit = context.rooms.limits().frame_bytes;
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > 2 * limit as u64) {
+        let message = format!("the update is larger than {limit} bytes, which are allowed here");
+        return error(StatusCode::PAYLOAD_TOO_LARGE, message);
+    }
     let request = Request::from_parts(parts, body);
     let body = match <Bytes as axum::extract::FromRequest<_>>::from_request(request, &()).await {
         Ok(body) => body,
@@ -237,8 +266,29 @@ async fn apply(
     }
 }
 
-fn unauthorized() -> Response {
-    error(StatusCode::UNAUTHORIZED, "Unauthorized")
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthorized => {
+                let mut response = error(StatusCode::UNAUTHORIZED, "Unauthorized");
+                let bearer = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
+                response
+            }
+            Self::Forbidden(message) => error(StatusCode::FORBIDDEN, message),
+            Self::Unavailable(message) => error(StatusCode::SERVICE_UNAVAILABLE, message),
+        }
+    }
+}
+
+impl From<Denied> for Close {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized => Self::new(4401, "Unauthorized"),
+            Denied::Forbidden(message) => Self::new(4403, message),
+            Denied::Unavailable(message) => Self::new(1013, message),
+        }
+    }
 }
 
 fn error(status: StatusCode, message: impl Into<String>) -> Response {

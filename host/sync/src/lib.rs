@@ -19,13 +19,18 @@ mod socket;
 mod sqlite;
 mod storage;
 pub mod store;
+mod text;
 pub mod update;
 
 pub use arrays::{ArrayChange, Arrays};
-pub use http::{Access, Authorizer, Open, Unauthorized, router};
+pub use http::{Access, Authorizer, Denied, NameOf, Open, router};
 pub use limits::Limits;
-pub use room::{Edit, Hooks, Model, Room, RoomError};
-pub use rooms::{Admission, OpenError, RoomSummary, Rooms};
+pub use outbox::Close;
+pub use room::{Document, Edit, Hooks, Insertion, Model, Room, RoomError};
+pub use rooms::{Admission, OpenError, RoomName, RoomSummary, Rooms};
+#[cfg(fuzzing)]
+pub use socket::{Decoder, Incoming, Violation};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageError, Stored};
+pub use text::{NotText, Text};
 pub use update::{Id, Update};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::socket::Socket;
+use crate::socket::WriteHalf;
 use crate::update::StateVector;
 
 /// Why a socket is closed.
@@ -36,7 +36,7 @@ impl Close {
 /// See the module's text. Shared by a room and the task of one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    socket: Socket,
+    socket: WriteHalf,
     state: Mutex<State>,
     /// Bytes in `state.frames`, readable without the lock: a room looks at every socket's in
     /// every turn.
@@ -84,12 +84,12 @@ pub(crate) enum Next {
 }
 
 impl Outbox {
-    pub fn new(socket: Socket) -> Self {
+    pub fn new(socket: WriteHalf) -> Self {
         Self { socket, state: Mutex::default(), queued: AtomicUsize::new(0), ready: Notify::new() }
     }
 
     /// What is written to.
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> &WriteHalf {
         &self.socket
     }
 
@@ -275,7 +275,10 @@ mod tests {
     async fn pair() -> (Outbox, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.writable().await.unwrap();
-        (Outbox::new(Socket::Pipe(ours)), theirs)
+        // The half that is read stays open for as long as the test may need it.
+        let (read, write) = ours.into_split();
+        std::mem::forget(read);
+        (Outbox::new(WriteHalf::Pipe(write)), theirs)
     }
 
     async fn read(peer: &mut UnixStream, count: usize) -> Vec<u8> {

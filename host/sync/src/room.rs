@@ -33,7 +33,7 @@ use crate::protocol;
 use crate::socket;
 use crate::storage::{Storage, StorageError};
 use crate::store::{Refused, Store, merge};
-use crate::update::{ANY, Id, StateVector, Update, write_id, write_state_vector};
+use crate::update::{ANY, Id, StateVector, Update, write_id, write_state_vector, write_string};
 
 /// Names a connection within the process.
 pub type ConnectionId = u64;
@@ -45,7 +45,7 @@ const UNSAVED_BYTES: usize = 16 * 1024 * 1024;
 /// Updates for whose durability nobody waits are written at the next beat, and all rooms keep the
 /// same beat, so that they share one flush of the disk; a flush costs as much CPU as forty
 /// deliveries. Whoever waits (a sync status, an HTTP write) is not made to wait for the beat.
-const BEAT: Duration = Duration::from_millis(100);
+const BEAT: Duration = Duration::from_millis(250);
 /// Bytes of unsaved updates that are written without waiting for the beat.
 const BEAT_BYTES: usize = 256 * 1024;
 /// Between two tries when storage fails.
@@ -64,19 +64,43 @@ pub trait Model: Send + 'static {
     fn settle(&mut self, arrays: &Arrays) -> Edit;
 }
 
-/// Changes to a document's arrays that the server makes itself.
+/// Changes to a document that the server makes itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edit {
     /// Values to push to the end of an array, by the array's name.
     pub pushes: Vec<(String, serde_json::Value)>,
-    /// Elements to delete.
-    pub deletes: Vec<Id>,
+    /// Text to insert.
+    pub insertions: Vec<Insertion>,
+    /// Elements to delete: the first, and how many.
+    pub deletes: Vec<(Id, u32)>,
+}
+
+/// Text that goes between two elements of a text at the top of the document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// The text's name in the document.
+    pub root: String,
+    /// The element left of it; none at the start.
+    pub origin: Option<Id>,
+    /// The element right of it; none at the end.
+    pub right_origin: Option<Id>,
+    /// What goes there; not empty.
+    pub text: String,
+}
+
+/// A whole document, as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// It as one update.
+    pub bytes: Bytes,
+    /// Grows with each change, while the room is in memory.
+    pub version: u64,
 }
 
 impl Edit {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.pushes.is_empty() && self.deletes.is_empty()
+        self.pushes.is_empty() && self.insertions.is_empty() && self.deletes.is_empty()
     }
 }
 
@@ -119,16 +143,18 @@ pub(crate) enum Command {
     Join { connection: ConnectionId, outbox: Arc<Outbox> },
     Leave { connection: ConnectionId },
     Step1 { connection: ConnectionId, peer: StateVector },
-    Update { connection: ConnectionId, update: Update },
+    Update { connection: ConnectionId, update: Update, may_write: bool },
     Awareness { connection: ConnectionId, states: Bytes },
     QueryAwareness { connection: ConnectionId },
     SyncStatus { connection: ConnectionId, frame: Bytes },
     CatchUp { connection: ConnectionId, knows: StateVector },
     Apply { update: Update, done: Reply<()> },
-    Snapshot { done: Reply<Bytes> },
+    Snapshot { done: Reply<Document> },
     Attach { model: Box<dyn Model>, done: Reply<()> },
     Detach,
     Edit { edit: EditFn, done: Reply<()> },
+    EditAt { version: u64, edit: Edit, made: oneshot::Sender<bool>, done: Reply<()> },
+    Disconnect { close: Close },
     Presence { done: Reply<Vec<(u64, String)>> },
 }
 
@@ -136,7 +162,10 @@ impl Command {
     /// Answers a command that will not be carried out.
     pub fn fail(self, error: impl FnOnce() -> RoomError) {
         match self {
-            Self::Apply { done, .. } | Self::Attach { done, .. } | Self::Edit { done, .. } => {
+            Self::Apply { done, .. }
+            | Self::Attach { done, .. }
+            | Self::Edit { done, .. }
+            | Self::EditAt { done, .. } => {
                 drop(done.send(Err(error())));
             }
             Self::Snapshot { done } => drop(done.send(Err(error()))),
@@ -189,7 +218,20 @@ impl Room {
 
     /// The whole document as one update.
     pub async fn snapshot(&self) -> Result<Bytes, RoomError> {
+        Ok(self.document().await?.bytes)
+    }
+
+    /// The whole document and its version.
+    pub async fn document(&self) -> Result<Document, RoomError> {
         self.ask(|done| Command::Snapshot { done }).await
+    }
+
+    /// Changes the document if it still is at a version. False when it is not, and nothing was
+    /// done; true once the edit is durable.
+    pub async fn edit_at(&self, version: u64, edit: Edit) -> Result<bool, RoomError> {
+        let (made, result) = oneshot::channel();
+        self.ask(|done| Command::EditAt { version, edit, made, done }).await?;
+        result.await.map_err(|_| self.closed())
     }
 
     /// Lets a model follow the document's arrays, from here on; it replaces the one before.
@@ -272,6 +314,8 @@ pub(crate) struct RoomTask {
     storage: Arc<dyn Storage>,
     limits: Arc<Limits>,
     store: Store,
+    /// Counts changes.
+    version: u64,
     /// Bytes of the document as a whole, while it has not changed.
     whole: Option<Whole>,
     /// The arrays and their follower, where there is one.
@@ -351,6 +395,7 @@ impl RoomTask {
             storage,
             limits,
             store,
+            version: 0,
             whole: None,
             model: None,
             awareness: Awareness::default(),
@@ -589,7 +634,16 @@ impl RoomTask {
                     outbox.push(self.step_2(&peer));
                 }
             }
-            Command::Update { connection, update } => {
+            // One who only reads tells what it has, too: Yjs answers a step 1 with all that it
+            // knows to be deleted. What is known here already is no write.
+            Command::Update { connection, update, may_write: false } => {
+                if !self.store.knows(&update)
+                    && let Some(outbox) = self.connections.get(&connection)
+                {
+                    outbox.close(Close::new(4403, "this room is read-only for you"));
+                }
+            }
+            Command::Update { connection, update, may_write: true } => {
                 if let Err(error) = self.apply(Some(connection), update)
                     && let Some(outbox) = self.connections.get(&connection)
                 {
@@ -631,7 +685,8 @@ impl RoomTask {
                 Err(source) => drop(done.send(Err(self.refused(source)))),
             },
             Command::Snapshot { done } => {
-                let _ = done.send(Ok(self.diff(&StateVector::new())));
+                let bytes = self.whole().document();
+                let _ = done.send(Ok(Document { bytes, version: self.version }));
             }
             Command::Attach { mut model, done } => {
                 let arrays = Arrays::load(&self.store, &mut |change| model.change(change));
@@ -652,6 +707,17 @@ impl RoomTask {
                     Ok(()) => self.waiters.push(Waiter::Reply(done)),
                     Err(error) => drop(done.send(Err(error))),
                 }
+            }
+            Command::EditAt { version, edit, made, done } => {
+                let current = version == self.version;
+                let _ = made.send(current);
+                match if current { self.edit(edit) } else { Ok(()) } {
+                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+            }
+            Command::Disconnect { close } => {
+                self.connections.values().for_each(|outbox| outbox.close(close.clone()));
             }
             Command::Presence { done } => {
                 let states = self.awareness.present();
@@ -694,6 +760,7 @@ impl RoomTask {
                 return Ok(());
             }
             self.whole = None;
+            self.version += 1;
             self.unsaved_bytes += update.bytes().len();
             self.unsaved.push(update.bytes().clone());
             self.turn.updates.push((from, update));
@@ -732,11 +799,12 @@ impl RoomTask {
             }
         }
         let mut out = Vec::new();
-        if arrays.is_empty() {
+        let structs = arrays.len() + edit.insertions.len();
+        if structs == 0 {
             write_var(&mut out, 0);
         } else {
             write_var(&mut out, 1);
-            write_var(&mut out, arrays.len() as u64);
+            write_var(&mut out, structs as u64);
             write_var(&mut out, self.client);
             write_var(&mut out, self.store.known(self.client) as u64);
         }
@@ -757,6 +825,9 @@ impl RoomTask {
             for value in values {
                 write_any(&mut out, value);
             }
+        }
+        for Insertion { root, origin, right_origin, text } in &edit.insertions {
+            write_string(&mut out, (*origin, *right_origin), root, text);
         }
         write_deletes(&mut out, &edit.deletes);
         Update::scan(out.into()).map(Some).map_err(|error| error.to_string())
@@ -836,27 +907,27 @@ fn next_beat() -> Instant {
     now + BEAT - Duration::from_nanos(since as u64)
 }
 
-fn write_deletes(out: &mut Vec<u8>, deletes: &[Id]) {
+fn write_deletes(out: &mut Vec<u8>, deletes: &[(Id, u32)]) {
     let mut sorted = deletes.to_vec();
     sorted.sort_unstable();
-    sorted.dedup();
     let mut clients: Vec<(u64, Vec<(u32, u32)>)> = Vec::new();
-    for id in sorted {
+    for (id, len) in sorted {
+        let end = id.clock + len;
         match clients.last_mut() {
             Some((client, ranges)) if *client == id.client => match ranges.last_mut() {
-                Some((start, len)) if *start + *len == id.clock => *len += 1,
-                _ => ranges.push((id.clock, 1)),
+                Some((_, last)) if *last >= id.clock => *last = end.max(*last),
+                _ => ranges.push((id.clock, end)),
             },
-            _ => clients.push((id.client, vec![(id.clock, 1)])),
+            _ => clients.push((id.client, vec![(id.clock, end)])),
         }
     }
     write_var(out, clients.len() as u64);
     for (client, ranges) in clients {
         write_var(out, client);
         write_var(out, ranges.len() as u64);
-        for (start, len) in ranges {
+        for (start, end) in ranges {
             write_var(out, start as u64);
-            write_var(out, len as u64);
+            write_var(out, (end - start) as u64);
         }
     }
 }

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::Limits;
-use crate::room::{ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
+use crate::outbox::Close;
+use crate::room::{Command, ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
 use crate::storage::{Storage, StorageError};
 
 /// The rooms of a server. Cheap to clone; all clones are the same rooms.
@@ -62,11 +63,22 @@ pub enum OpenError {
     Stopping,
 }
 
+/// What a room is called by the one who asks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct RoomName {
+    /// The room's id.
+    pub id: String,
+    /// Whose room it is, where that is somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
 /// A room that is in memory.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RoomSummary {
-    /// The room's id.
-    pub id: String,
+    /// What it is called.
+    #[serde(flatten)]
+    pub name: RoomName,
     /// How many sockets are in it.
     pub connections: usize,
 }
@@ -152,19 +164,30 @@ impl Rooms {
         Ok(self.open(id).ok())
     }
 
-    /// The rooms in memory, by id.
-    pub fn list(&self) -> Vec<RoomSummary> {
+    /// The rooms in memory that have a name, by their names.
+    pub fn list(&self, name_of: impl Fn(&str) -> Option<RoomName>) -> Vec<RoomSummary> {
         let rooms = self.inner.rooms.lock();
         let mut list: Vec<_> = rooms
             .values()
-            .map(|shared| RoomSummary {
-                id: shared.id.to_string(),
-                connections: shared.connections.load(Ordering::Relaxed),
+            .filter_map(|shared| {
+                let connections = shared.connections.load(Ordering::Relaxed);
+                Some(RoomSummary { name: name_of(&shared.id)?, connections })
             })
             .collect();
         drop(rooms);
-        list.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        list.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         list
+    }
+
+    /// Closes the sockets of a room, if it is in memory, with a code and a reason. What they sent
+    /// before is taken in first.
+    pub fn disconnect(&self, id: &str, code: u16, reason: &str) {
+        let Some(shared) = self.inner.rooms.lock().get(id).cloned() else { return };
+        let close = Close::new(code, reason);
+        // The room may be slow to take it, and whoever asks for this need not wait.
+        self.inner.tasks.spawn(async move {
+            let _ = shared.commands.send(Command::Disconnect { close }).await;
+        });
     }
 
     /// Counts a socket in, as long as what is returned is held.
@@ -194,7 +217,7 @@ impl Rooms {
     }
 
     /// Spawns a task that `shutdown` waits for.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner.tasks.spawn(task);
     }
 

@@ -8,12 +8,17 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio::net::{TcpStream, UnixStream};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// Read in one go.
 const READ: usize = 64 * 1024;
@@ -27,51 +32,83 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// A connection. It can be written to from anywhere.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    /// One end of a pipe to a connection of another kind, such as TLS.
-    Pipe(UnixStream),
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
-impl Socket {
-    /// Takes over a connection. Also returns what was read of it already.
-    pub fn of(upgraded: Upgraded) -> io::Result<(Self, Bytes)> {
-        match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => Ok((Self::Tcp(parts.io.into_inner()), parts.read_buf)),
-            Err(upgraded) => {
-                let (ours, mut theirs) = UnixStream::pair()?;
-                // Ends when either end does; the socket's own task holds the other one.
-                tokio::spawn(async move {
-                    let mut upgraded = TokioIo::new(upgraded);
-                    let _ = tokio::io::copy_bidirectional(&mut upgraded, &mut theirs).await;
-                });
-                Ok((Self::Pipe(ours), Bytes::new()))
-            }
+/// Takes over a connection. Also returns what was read of it already.
+pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes)> {
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => {
+            let (read, write) = parts.io.into_inner().into_split();
+            Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write), parts.read_buf))
+        }
+        Err(upgraded) => {
+            let (ours, mut theirs) = UnixStream::pair()?;
+            // Ends when either end does; the socket's own task holds the other one.
+            tokio::spawn(async move {
+                let mut upgraded = TokioIo::new(upgraded);
+                let _ = tokio::io::copy_bidirectional(&mut upgraded, &mut theirs).await;
+            });
+            let (read, write) = ours.into_split();
+            Ok((ReadHalf::Pipe(read), WriteHalf::Pipe(write), Bytes::new()))
         }
     }
+}
 
-    /// Waits until there may be something to read.
-    pub async fn readable(&self) -> io::Result<()> {
+/// The half of a connection that its task reads.
+#[derive(Debug)]
+pub(crate) enum ReadHalf {
+    Tcp(tcp::OwnedReadHalf),
+    /// One end of a pipe to a connection of another kind, such as TLS.
+    Pipe(unix::OwnedReadHalf),
+}
+
+impl ReadHalf {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Pipe(stream) => stream.readable().await,
+            Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Pipe(half) => Pin::new(half).poll_read(context, buffer),
         }
     }
 
+    /// Waits for bytes and gives them away. They are in a buffer that all sockets of a thread
+    /// share; there are none at the end.
+    async fn read<T>(&mut self, mut take: impl FnMut(&[u8]) -> T) -> io::Result<T> {
+        std::future::poll_fn(|context| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(self.poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(take(buffer.filled())))
+            })
+        })
+        .await
+    }
+
+    /// Reads to the end and keeps nothing. A connection that is dropped while something of it is
+    /// not read is reset, and a reset takes from the peer what it has not read: the close.
+    pub async fn drain(&mut self) {
+        while let Ok(false) = self.read(<[u8]>::is_empty).await {}
+    }
+}
+
+/// The half of a connection that can be written to from anywhere.
+#[derive(Debug)]
+pub(crate) enum WriteHalf {
+    Tcp(tcp::OwnedWriteHalf),
+    Pipe(unix::OwnedWriteHalf),
+}
+
+impl WriteHalf {
     /// Waits until something may be written.
     pub async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.writable().await,
-            Self::Pipe(stream) => stream.writable().await,
-        }
-    }
-
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Pipe(stream) => stream.try_read(buffer),
+            Self::Tcp(half) => half.writable().await,
+            Self::Pipe(half) => half.writable().await,
         }
     }
 
@@ -90,19 +127,32 @@ impl Socket {
         }
         match self {
             // The cheaper call where one will do.
-            Self::Tcp(stream) if count == 1 => stream.try_write(&slices[0]),
-            Self::Tcp(stream) => stream.try_write_vectored(&slices[..count]),
-            Self::Pipe(stream) => stream.try_write_vectored(&slices[..count]),
+            Self::Tcp(half) if count == 1 => half.try_write(&slices[0]),
+            Self::Tcp(half) => half.try_write_vectored(&slices[..count]),
+            Self::Pipe(half) => half.try_write_vectored(&slices[..count]),
         }
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub fn shutdown(&self) {
+        // What is gone already needs no end.
+        let _ = match self {
+            Self::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+            Self::Pipe(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+        };
     }
 }
 
 /// What a peer sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Incoming {
+pub enum Incoming {
+    /// A binary message.
     Binary(Bytes),
+    /// A text message; nobody reads it.
     Text,
+    /// A ping with its payload.
     Ping(Bytes),
+    /// A pong.
     Pong,
     /// The code to close with in return.
     Close(u16),
@@ -110,11 +160,11 @@ pub(crate) enum Incoming {
 
 /// What a peer did that the protocol does not allow: the close code, and what it was.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Violation(pub u16, pub &'static str);
+pub struct Violation(pub u16, pub &'static str);
 
 /// Reads messages out of bytes.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     /// Bytes that came and are not taken yet; without memory while there are none.
     buffer: Vec<u8>,
     taken: usize,
@@ -130,19 +180,18 @@ impl Decoder {
         Self { buffer: first.to_vec(), taken: 0, fragments: None, limit }
     }
 
-    /// Reads once from a socket that is readable. False at its end.
-    pub fn read(&mut self, socket: &Socket) -> io::Result<bool> {
-        thread_local! {
-            static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let count = match socket.try_read(scratch) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                result => result?,
-            };
-            self.buffer.extend_from_slice(&scratch[..count]);
-            Ok(count > 0)
+    /// Waits for more bytes. False at the end of the connection.
+    pub(crate) async fn read(&mut self, half: &mut ReadHalf) -> io::Result<bool> {
+        half.read(|bytes| {
+            self.push(bytes);
+            !bytes.is_empty()
         })
+        .await
+    }
+
+    /// Adds bytes that came.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// The next message that is there as a whole.
@@ -306,7 +355,7 @@ mod tests {
         let mut decoder = Decoder::new(limit, &[]);
         let mut messages = Vec::new();
         for byte in bytes {
-            decoder.buffer.push(*byte);
+            decoder.push(&[*byte]);
             while let Some(message) = decoder.next()? {
                 messages.push(message);
             }

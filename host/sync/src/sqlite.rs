@@ -6,6 +6,7 @@
 //! has reached the disk when it returns, and a torn tail is cut off at the next start. Reads use
 //! connections of their own and see the last commit.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use crate::storage::{Storage, StorageError, Stored};
 
 /// Writes that may wait for the writer; more make rooms wait, which makes their clients wait.
 const QUEUE: usize = 1024;
+/// Rooms whose ids the writer remembers; a write to one of them needs no look into the table.
+const IDS: usize = 16 * 1024;
 /// Connections for reading that are kept open.
 const READERS: usize = 4;
 
@@ -102,7 +105,9 @@ impl Sqlite {
         let (writes, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("storage".into())
-            .spawn(move || Writer { connection, position: position as u64 }.run(queue))
+            .spawn(move || {
+                Writer { connection, position: position as u64, ids: Ids::default() }.run(queue)
+            })
             .map_err(|error| StorageError(format!("the writer cannot be started: {error}")))?;
         Ok(Self { writes, readers: Arc::default(), path: path.to_owned() })
     }
@@ -201,7 +206,12 @@ struct Writer {
     connection: Connection,
     /// Position of the last update, of any room.
     position: u64,
+    ids: Ids,
 }
+
+/// The ids of rooms that were written to. Rooms are never removed, so what is here stays true.
+#[derive(Default)]
+struct Ids(HashMap<String, i64>);
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Write>) {
@@ -233,10 +243,12 @@ impl Writer {
         let mut position = self.position;
         let mut positions = Vec::with_capacity(batch.len());
         let transaction = self.connection.transaction()?;
+        // Forgotten when this fails: an id that was rolled back is not one.
+        let mut ids = std::mem::take(&mut self.ids);
         for write in batch {
             match write {
                 Write::Append { room, updates, .. } => {
-                    let id = make_room(&transaction, room)?;
+                    let id = ids.of(&transaction, room)?;
                     let mut statement = transaction.prepare_cached(
                         "INSERT INTO updates (room, position, data) VALUES (?, ?, ?)",
                     )?;
@@ -247,7 +259,7 @@ impl Writer {
                     positions.push(position);
                 }
                 Write::Compact { room, document, upto, .. } => {
-                    let id = make_room(&transaction, room)?;
+                    let id = ids.of(&transaction, room)?;
                     transaction
                         .prepare_cached(
                             "INSERT OR REPLACE INTO snapshots (room, position, data)
@@ -263,17 +275,29 @@ impl Writer {
         }
         transaction.commit()?;
         self.position = position;
+        self.ids = ids;
         Ok(positions)
     }
 }
 
-fn make_room(connection: &Connection, room: &str) -> rusqlite::Result<i64> {
-    if let Some(id) = room_id(connection, room)? {
-        return Ok(id);
+impl Ids {
+    /// The id of a room, which is made when it is not there.
+    fn of(&mut self, connection: &Connection, room: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.0.get(room) {
+            return Ok(*id);
+        }
+        let id = match room_id(connection, room)? {
+            Some(id) => id,
+            None => connection
+                .prepare_cached("INSERT INTO rooms (name) VALUES (?) RETURNING id")?
+                .query_row([room], |row| row.get(0))?,
+        };
+        if self.0.len() == IDS {
+            self.0.clear();
+        }
+        self.0.insert(room.to_owned(), id);
+        Ok(id)
     }
-    connection
-        .prepare_cached("INSERT INTO rooms (name) VALUES (?) RETURNING id")?
-        .query_row([room], |row| row.get(0))
 }
 
 #[cfg(test)]

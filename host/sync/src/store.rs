@@ -185,9 +185,28 @@ impl Store {
         Ok(applied)
     }
 
+    /// Whether there is nothing new in the update.
+    pub fn knows(&self, update: &Update) -> bool {
+        self.novelty(update).0 == 0
+    }
+
     /// Whether the update fits. What is known already is not counted against it, so that a full
     /// document can still be synced.
     fn admit(&self, update: &Update, bounds: &Bounds) -> Result<(), Refused> {
+        let (novel, waiting) = self.novelty(update);
+        let Memory { all, pending } = self.memory;
+        if novel > 0 && all + novel > bounds.size {
+            return Err(Refused::Full { size: all + novel, limit: bounds.size });
+        }
+        if waiting > 0 && pending + waiting > bounds.pending {
+            return Err(Refused::Pending { size: pending + waiting, limit: bounds.pending });
+        }
+        Ok(())
+    }
+
+    /// Memory that an update would take, and the part of it that would wait beyond holes. What is
+    /// known already takes none.
+    fn novelty(&self, update: &Update) -> (usize, usize) {
         let mut novel = 0;
         let mut waiting = 0;
         let mut unknown = HashSet::new();
@@ -223,15 +242,7 @@ impl Store {
             }
             novel += RANGE_COST;
         }
-        novel += unknown.len() * CLIENT_COST;
-        let Memory { all, pending } = self.memory;
-        if novel > 0 && all + novel > bounds.size {
-            return Err(Refused::Full { size: all + novel, limit: bounds.size });
-        }
-        if waiting > 0 && pending + waiting > bounds.pending {
-            return Err(Refused::Pending { size: pending + waiting, limit: bounds.pending });
-        }
-        Ok(())
+        (novel + unknown.len() * CLIENT_COST, waiting)
     }
 
     /// The clock of a client up to which everything is known.

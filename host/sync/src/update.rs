@@ -150,8 +150,8 @@ pub(crate) const DELETED: u8 = 1;
 const JSON: u8 = 2;
 const BINARY: u8 = 3;
 pub(crate) const STRING: u8 = 4;
-const EMBED: u8 = 5;
-const FORMAT: u8 = 6;
+pub(crate) const EMBED: u8 = 5;
+pub(crate) const FORMAT: u8 = 6;
 const TYPE: u8 = 7;
 pub(crate) const ANY: u8 = 8;
 const DOC: u8 = 9;
@@ -259,6 +259,22 @@ pub(crate) fn write_id(out: &mut Vec<u8>, id: Id) {
     write_var(out, id.clock as u64);
 }
 
+/// Writes a struct that is text in a type at the top of the document.
+pub(crate) fn write_string(
+    out: &mut Vec<u8>,
+    (origin, right_origin): (Option<Id>, Option<Id>),
+    root: &str,
+    text: &str,
+) {
+    let known = |id: Option<Id>, bit| if id.is_some() { bit } else { 0 };
+    let info = known(origin, HAS_ORIGIN) | known(right_origin, HAS_RIGHT_ORIGIN);
+    let alone = info == 0;
+    let parent = alone.then_some(Parent::Root(root));
+    let header = Header { info, kind: STRING, origin, right_origin, parent, key: None };
+    header.write_as(STRING, out);
+    crate::lib0::write_bytes(out, text.as_bytes());
+}
+
 /// Passes over a struct's content; returns its number of elements.
 fn skip_content(reader: &mut Reader, kind: u8) -> Result<u32, Malformed> {
     Ok(match kind {
@@ -313,7 +329,7 @@ fn skip_content(reader: &mut Reader, kind: u8) -> Result<u32, Malformed> {
 }
 
 /// Yjs counts text in UTF-16 code units.
-fn utf16_len(text: &str) -> u32 {
+pub(crate) fn utf16_len(text: &str) -> u32 {
     // A count over bytes: each character but continuation bytes is one unit, four-byte ones two.
     text.bytes().map(|b| (b & 0xc0 != 0x80) as u32 + (b >= 0xf0) as u32).sum()
 }
@@ -351,7 +367,7 @@ pub(crate) fn write_pieces(
 }
 
 /// The content of a struct, taken in ascending pieces.
-enum Content<'a> {
+pub(crate) enum Content<'a> {
     /// GC and deleted runs: nothing but a length.
     Nothing,
     /// Text, and the position that has been reached in bytes and in UTF-16 code units.
@@ -363,7 +379,7 @@ enum Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn of(kind: u8, mut reader: Reader<'a>, bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn of(kind: u8, mut reader: Reader<'a>, bytes: &'a [u8]) -> Result<Self, Malformed> {
         Ok(match kind {
             GC | DELETED => Self::Nothing,
             STRING => Self::Text { text: reader.string()?, byte: 0, unit: 0 },
@@ -377,7 +393,7 @@ impl<'a> Content<'a> {
 
     /// The bytes of one piece. A character of two UTF-16 units that is cut in half becomes U+FFFD
     /// on either side, as in Yjs.
-    fn take(
+    pub fn take(
         &mut self,
         piece: std::ops::Range<u32>,
     ) -> Result<std::borrow::Cow<'a, [u8]>, Malformed> {

@@ -22,7 +22,9 @@ struct Server {
 impl Server {
     fn receive(&mut self, bytes: &[u8]) {
         let update = scan(bytes);
+        let known = self.store.knows(&update);
         let applied = self.store.apply(&update, &Bounds::NONE).unwrap();
+        assert_eq!(applied.changed, !known, "what is known changes nothing");
         self.store.check();
         self.arrays.apply(&self.store, &applied, &mut |change| follow(&mut self.live, change));
         assert!(!self.store.apply(&update, &Bounds::NONE).unwrap().changed, "nothing is new twice");

@@ -67,6 +67,8 @@ pub enum Shape {
     Pushes,
     /// All that yrs offers.
     Everything,
+    /// A text is written, cut, marked and embedded into.
+    Texts,
 }
 
 /// Several clients that edit a document and hear of each other now and then.
@@ -126,7 +128,7 @@ impl History {
         }
         match self.shape {
             Shape::Pushes => self.push_or_delete(at),
-            Shape::Everything => self.edit(at),
+            Shape::Everything | Shape::Texts => self.edit(at),
         }
     }
 
@@ -192,7 +194,11 @@ impl History {
         // Several edits in one transaction now and then.
         for _ in 0..1 + random.below(2) {
             let text_len = text.len(&txn) as usize;
-            match random.below(16) {
+            let choice = match self.shape {
+                Shape::Texts => *random.pick(&[6, 6, 7, 7, 8, 8, 9, 10]),
+                _ => random.below(16),
+            };
+            match choice {
                 0..=2 => drop(array.push_back(&mut txn, any(&value))),
                 3 => {
                     let index = random.below(array.len(&txn) as usize + 1) as u32;
