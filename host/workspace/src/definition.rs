@@ -133,6 +133,13 @@ impl Issue {
 /// A definition that passed [`Definition::check`], shared by all who serve it.
 pub type CheckedDefinition = Arc<Definition>;
 
+impl TableDefinition {
+    /// The document of that name.
+    pub fn document(&self, name: &str) -> Option<&DocumentDefinition> {
+        self.documents.iter().find(|document| document.name == name)
+    }
+}
+
 impl Definition {
     /// Holds the definition against the rules of the contract. The error names the item at fault
     /// and what would mend it.

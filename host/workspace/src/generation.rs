@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::definition::{Definition, Issue};
+use crate::documents::{Documents, guid};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
 use crate::logic::{Fault, Logic, Parsed};
 use crate::schema::Schemas;
@@ -121,12 +122,15 @@ pub(crate) struct Generation {
     pub logic: Arc<dyn Logic>,
     /// The schemas that the host itself holds values against, compiled.
     pub schemas: Schemas,
+    /// The documents of rows.
+    pub documents: Documents,
     state: Arc<State>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
 struct State {
     index: Arc<Mutex<Index>>,
+    documents: Documents,
     follower: Arc<Follower>,
     snapshot: ArcSwap<Snapshot>,
     version: watch::Sender<u64>,
@@ -147,6 +151,7 @@ impl Generation {
     pub async fn start(
         logic: Arc<dyn Logic>,
         index: Arc<Mutex<Index>>,
+        documents: Documents,
         tolerated: usize,
     ) -> Result<Arc<Self>, Fault> {
         let definition = logic.definition().clone();
@@ -165,6 +170,7 @@ impl Generation {
         let empty = Snapshot { epoch: rand::random(), tables, kv: OrdMap::new() };
         let state = Arc::new(State {
             index: index.clone(),
+            documents: documents.clone(),
             follower: follower.clone(),
             snapshot: ArcSwap::from_pointee(empty),
             version: watch::Sender::new(0),
@@ -173,6 +179,7 @@ impl Generation {
         let generation = Arc::new(Self {
             schemas: Schemas::of(&definition),
             logic: logic.clone(),
+            documents,
             state: state.clone(),
             task: Mutex::default(),
         });
@@ -238,6 +245,21 @@ impl Generation {
 }
 
 impl State {
+    /// Closes the documents of a row that was deleted.
+    fn close_documents(&self, definition: &Definition, table: &str, row: &Row) {
+        let documents = definition.table(table).map_or(&[][..], |table| &table.documents);
+        if documents.is_empty() {
+            return;
+        }
+        let Ok(text) = &row.parsed else { return };
+        let row: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        for document in documents {
+            if let Some(guid) = guid(document, &row) {
+                self.documents.close(&guid);
+            }
+        }
+    }
+
     /// Parses what changed and publishes the outcome. Returns the plugin's faults.
     async fn take_in(
         &self,
@@ -270,7 +292,9 @@ impl State {
                             invalid += row.parsed.is_err() as usize;
                             rows.insert(key, Arc::new(row))
                         }
-                        None => rows.remove(&key),
+                        None => rows.remove(&key).inspect(|row| {
+                            self.close_documents(definition, name, row);
+                        }),
                     };
                     invalid -= old.is_some_and(|old| old.parsed.is_err()) as usize;
                 }
@@ -324,7 +348,7 @@ async fn parse_rows(
             continue;
         }
         let texts: Vec<_> = batch.iter().map(|(_, entry)| entry.value.to_string()).collect();
-        match when_free(|| logic.parse_rows(table, Vec::clone(&texts))).await {
+        match when_free(|| logic.parse_rows(table, Vec::clone(&texts), "")).await {
             Ok(parsed) => {
                 rows.extend(batch.into_iter().zip(parsed).map(|((key, entry), parsed)| {
                     let parsed = belongs(&key, parsed);
@@ -375,7 +399,7 @@ async fn parse_kv(
     if let Some(parsed) = parsed {
         return row(entry, parsed);
     }
-    match when_free(|| logic.parse_kv(key, entry.value.to_string())).await {
+    match when_free(|| logic.parse_kv(key, entry.value.to_string(), "")).await {
         Ok(parsed) => row(entry, parsed),
         Err(fault) => {
             let row = broken(entry, &fault);

@@ -6,6 +6,7 @@
 mod actions;
 mod awareness;
 mod descriptor;
+mod documents;
 mod failure;
 mod kv;
 mod list;
@@ -16,7 +17,7 @@ mod rows;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::{OriginalUri, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -47,6 +48,10 @@ impl Workspaces {
             .route("/{workspace}", only(get(descriptor::descriptor)))
             .route("/{workspace}/tables/{table}", only(table))
             .route("/{workspace}/tables/{table}/{id}", only(row))
+            .route(
+                "/{workspace}/tables/{table}/{id}/documents/{document}",
+                only(get(documents::read).put(documents::write)),
+            )
             .route("/{workspace}/kv", only(get(kv::all)))
             .route("/{workspace}/kv/{key}", only(get(kv::read).put(kv::set).delete(kv::delete)))
             .route("/{workspace}/awareness", only(get(awareness::states)))
@@ -117,12 +122,18 @@ async fn bytes(request: Request, limit: usize) -> Result<Bytes, Failure> {
         let message = "send JSON, and say so: content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let body = request.into_body();
-    // One that says that it is too large need not be sent to be refused.
-    if body.size_hint().lower() > limit as u64 {
+    bytes_of(request, limit).await
+}
+
+async fn bytes_of(request: Request, limit: usize) -> Result<Bytes, Failure> {
+    // One that says that it is much too large need not be sent to be refused. One that is a little
+    // too large is read up to the limit: an answer is lost on many clients as long as they still send.
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > 2 * limit as u64) {
         return Err(Failure::too_large(limit));
     }
-    match Limited::new(body, limit).collect().await {
+    match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(limit)),
         Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),

@@ -142,7 +142,7 @@ impl Index {
         let time = (now as f64).max(self.latest + 1.0);
         for ((array, key), value) in writes {
             let live = self.arrays.get(&array).and_then(|array| array.keys.get(&key));
-            edit.deletes.extend(live.into_iter().flatten().map(|live| live.id));
+            edit.deletes.extend(live.into_iter().flatten().map(|live| (live.id, 1)));
             if let Some((value, parsed)) = value {
                 let text = value.to_string();
                 let entry = json!({ "key": &*key, "val": value, "ts": time as u64 });
@@ -182,7 +182,7 @@ impl Model for Tracker {
         let touched = std::mem::take(&mut self.touched);
         let mut edit = Edit::default();
         for place in &touched {
-            edit.deletes.extend(index.settle(arrays, place));
+            edit.deletes.extend(index.settle(arrays, place).into_iter().map(|id| (id, 1)));
         }
         index.tell(touched);
         edit

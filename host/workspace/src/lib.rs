@@ -6,12 +6,13 @@
 //! How all that looks from outside is in `http`, one module for each capability.
 
 pub mod definition;
+mod documents;
 mod generation;
 mod http;
 mod index;
 pub mod logic;
 mod query;
-mod schema;
+pub mod schema;
 mod tag;
 #[cfg(test)]
 mod tests;

@@ -22,11 +22,17 @@ pub trait Logic: Send + Sync + 'static {
     fn definition(&self) -> &Arc<Definition>;
 
     /// Validates rows of a table and migrates them to the current version; as many results as
-    /// rows. `rows` may be of any number: the implementation cuts them into batches.
-    async fn parse_rows(&self, table: &str, rows: Vec<String>) -> Result<Vec<Parsed>, Fault>;
+    /// rows. `rows` may be of any number: the implementation cuts them into batches. `request_id`
+    /// names the request that they are for; empty when they are for none.
+    async fn parse_rows(
+        &self,
+        table: &str,
+        rows: Vec<String>,
+        request_id: &str,
+    ) -> Result<Vec<Parsed>, Fault>;
 
     /// The same for the value of a kv key.
-    async fn parse_kv(&self, key: &str, value: String) -> Result<Parsed, Fault>;
+    async fn parse_kv(&self, key: &str, value: String, request_id: &str) -> Result<Parsed, Fault>;
 
     /// Asked before a row changes, in tables that ask for it. The transaction may be read, and
     /// refuses writes while it is lent to this call.

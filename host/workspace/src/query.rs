@@ -1,9 +1,12 @@
 //! Which rows a list selects, and in which order.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::definition::{Issue, TableDefinition};
@@ -131,7 +134,7 @@ impl Filter {
 
 /// Whether all filters hold for a row, given as JSON text.
 pub(crate) fn selects(filters: &[Filter], row: &str) -> bool {
-    filters.is_empty() || hold(filters, &parse(row))
+    filters.is_empty() || hold(filters, &parse(row, &|field| named(filters, field)))
 }
 
 /// How many rows (id and JSON text) fulfil all filters.
@@ -146,8 +149,40 @@ fn hold(filters: &[Filter], row: &Value) -> bool {
     filters.iter().all(|filter| filter.holds(row))
 }
 
-fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or(Value::Null)
+fn named(filters: &[Filter], field: &str) -> bool {
+    filters.iter().any(|filter| filter.field == field)
+}
+
+/// The members of a row that are wanted. To pass over the others costs a fraction of making values
+/// of them, and a list looks into every row of its table.
+fn parse(text: &str, wanted: &dyn Fn(&str) -> bool) -> Value {
+    #[derive(serde::Deserialize)]
+    struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    struct Members<'a>(&'a dyn Fn(&str) -> bool);
+
+    impl<'de> Visitor<'de> for Members<'_> {
+        type Value = Value;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+            formatter.write_str("a row")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+            let mut row = serde_json::Map::new();
+            while let Some(Name(name)) = map.next_key()? {
+                if self.0(&name) {
+                    row.insert(name.into_owned(), map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(Value::Object(row))
+        }
+    }
+
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.deserialize_map(Members(wanted)).unwrap_or(Value::Null)
 }
 
 /// Checks that a query names only fields that the table has.
@@ -193,7 +228,9 @@ pub(crate) fn select<'a>(
     }
     let mut selected: Vec<(Key, &str, &str)> = rows
         .filter_map(|(id, text)| {
-            let row = parse(text);
+            let row = parse(text, &|field| {
+                named(&query.filters, field) || query.sort.iter().any(|key| key.field == field)
+            });
             hold(&query.filters, &row).then(|| (Key::of(&row, id, &query.sort), id, text))
         })
         .filter(|(key, ..)| {

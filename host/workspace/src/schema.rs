@@ -1,5 +1,5 @@
 //! What the host itself holds against the JSON Schemas that the plugin declared: the inputs of
-//! actions, the fields of presence states, and the texts of query strings.
+//! actions, the fields of presence states, and the texts of query strings and command lines.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,50 @@ use crate::definition::{Definition, Issue};
 /// The compiled schemas of a workspace.
 pub(crate) struct Schemas {
     /// Of the actions' inputs, by path.
-    inputs: HashMap<String, Validator>,
+    inputs: HashMap<String, Schema>,
     /// Of the fields of presence states, by name.
-    awareness: HashMap<String, Validator>,
+    awareness: HashMap<String, Schema>,
+}
+
+/// A compiled JSON Schema (draft 2020-12).
+pub struct Schema(Validator);
+
+/// Issues that are told of one value: more help nobody.
+const ISSUES: usize = 32;
+
+impl Schema {
+    /// Compiles a schema; the error says why it is none.
+    pub fn compile(schema: &Value) -> Result<Self, String> {
+        jsonschema::validator_for(schema).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Whether a value is valid.
+    pub fn allows(&self, value: &Value) -> bool {
+        self.0.is_valid(value)
+    }
+
+    /// What is wrong with a value; nothing with a valid one.
+    pub fn issues(&self, value: &Value) -> Vec<Issue> {
+        let errors = self.0.iter_errors(value).take(ISSUES);
+        let issues = errors.map(|error| Issue {
+            path: error
+                .instance_path()
+                .to_string()
+                .split('/')
+                .skip(1)
+                .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
+                .collect(),
+            message: error.to_string(),
+        });
+        issues.collect()
+    }
 }
 
 impl Schemas {
     /// Compiles them. The definition was checked, so they are schemas.
     pub fn of(definition: &Definition) -> Self {
-        let compile = |name: &str, schema: &Value| {
-            Some((name.to_owned(), jsonschema::validator_for(schema).ok()?))
-        };
+        let compile =
+            |name: &str, schema: &Value| Some((name.to_owned(), Schema::compile(schema).ok()?));
         let inputs = definition.actions.iter();
         let inputs = inputs.filter_map(|action| compile(&action.path, action.input.as_ref()?));
         let fields = definition.awareness.iter();
@@ -31,32 +64,18 @@ impl Schemas {
 
     /// Whether a field of a presence state is one that the workspace declares, and valid.
     pub fn allow_presence(&self, field: &str, value: &Value) -> bool {
-        self.awareness.get(field).is_some_and(|validator| validator.is_valid(value))
+        self.awareness.get(field).is_some_and(|schema| schema.allows(value))
     }
 
     /// What is wrong with an action's input; nothing for a valid one.
     pub fn check_input(&self, path: &str, input: &Value) -> Vec<Issue> {
-        let Some(validator) = self.inputs.get(path) else { return Vec::new() };
-        validator
-            .iter_errors(input)
-            .take(32)
-            .map(|error| Issue {
-                path: error
-                    .instance_path()
-                    .to_string()
-                    .split('/')
-                    .skip(1)
-                    .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
-                    .collect(),
-                message: error.to_string(),
-            })
-            .collect()
+        self.inputs.get(path).map(|schema| schema.issues(input)).unwrap_or_default()
     }
 }
 
 /// Makes an input of the pairs of a query string. They are text; the schema says what each is
 /// meant to be. A key that is given more than once is an array.
-pub(crate) fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Value, Vec<Issue>> {
+pub fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Value, Vec<Issue>> {
     let mut grouped: Vec<(String, Vec<String>)> = Vec::new();
     for (key, value) in pairs {
         match grouped.iter_mut().find(|(known, _)| *known == key) {
@@ -85,7 +104,7 @@ pub(crate) fn coerce(schema: &Value, pairs: Vec<(String, String)>) -> Result<Val
 
 /// The schema of a member of an object. A reference within the schema is followed once, which is
 /// what generators of schemas write for named types.
-pub(crate) fn property<'a>(schema: &'a Value, name: &str) -> &'a Value {
+pub fn property<'a>(schema: &'a Value, name: &str) -> &'a Value {
     let property = &schema["properties"][name];
     let target = property["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
     target.and_then(|pointer| schema.pointer(pointer)).unwrap_or(property)
@@ -123,7 +142,7 @@ pub(crate) fn coerce_one(schema: &Value, text: String) -> Result<Value, String> 
 }
 
 /// Whether a schema names a type, itself or in one of its alternatives.
-pub(crate) fn accepts(schema: &Value, kind: &str) -> bool {
+pub fn accepts(schema: &Value, kind: &str) -> bool {
     let named = match &schema["type"] {
         Value::String(one) => one == kind,
         Value::Array(many) => many.iter().any(|one| one == kind),

@@ -55,6 +55,11 @@ impl Condition {
             && !self.matches_none.as_ref().is_some_and(|tags| tags.contain(tag))
     }
 
+    /// Whether a write may replace one version only.
+    pub fn demands(&self) -> bool {
+        self.matches.is_some() || self.matches_none.is_some()
+    }
+
     /// Whether a reader has this version already.
     pub fn known(&self, tag: &str) -> bool {
         self.matches_none.as_ref().is_some_and(|tags| tags.contain(Some(tag)))

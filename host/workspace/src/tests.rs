@@ -1,6 +1,7 @@
 //! The crate's specification, as requests and their answers.
 
 mod actions;
+mod documents;
 mod harness;
 mod kv;
 mod lists;

@@ -13,12 +13,15 @@ use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::definition::{Caller, Issue, TableDefinition};
+use crate::definition::{Caller, DocumentDefinition, Issue, TableDefinition};
+use crate::documents::{self, MAX_TEXT, Writing};
 use crate::generation::{Generation, Row, Snapshot};
 use crate::index::{KV, Place, TABLE_PREFIX};
 use crate::logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
 use crate::query::{DEFAULT_LIMIT, MAX_LIMIT, check_fields, count, select, selects};
 pub use crate::query::{Filter, Operator, Order, Page, Query};
+use crate::tag::Condition;
+use crate::workspace::Error;
 
 /// Bytes of the largest row.
 pub(crate) const MAX_ROW: usize = 1024 * 1024;
@@ -57,6 +60,8 @@ struct State {
     lists: HashMap<Arc<str>, u64>,
     /// What is to be written, as JSON text; none is a deletion.
     writes: BTreeMap<Place, Option<Arc<str>>>,
+    /// Texts of documents that are to be written, by guid.
+    texts: BTreeMap<String, Writing>,
     bytes: usize,
 }
 
@@ -65,6 +70,7 @@ pub(crate) struct Commit {
     pub rows: HashMap<Place, Option<Id>>,
     pub lists: HashMap<Arc<str>, u64>,
     pub writes: Vec<(Place, Option<Arc<str>>)>,
+    pub texts: BTreeMap<String, Writing>,
     pub now: u64,
 }
 
@@ -182,6 +188,25 @@ impl Transaction {
         Ok(had)
     }
 
+    /// The text of a document that is attached to a row.
+    pub async fn text(&self, table: &str, id: &str, document: &str) -> Result<String, ActionError> {
+        let text = self.text_of(table, id, document).await;
+        Ok(text.map_err(into_action_error)?.text)
+    }
+
+    /// Replaces the text of a document that is attached to a row, and sets the row's time of the last
+    /// edit.
+    pub async fn set_text(
+        self: &Arc<Self>,
+        table: &str,
+        id: &str,
+        document: &str,
+        text: &str,
+    ) -> Result<(), ActionError> {
+        let set = self.put_text(table, id, document, text, &Condition::default()).await;
+        set.map_err(into_action_error).map(drop)
+    }
+
     /// Who asks; none while the host runs without accounts.
     pub fn caller(&self) -> Option<&Caller> {
         self.context.caller.as_ref()
@@ -220,7 +245,7 @@ impl Transaction {
     pub(crate) async fn parse(&self, table: &str, rows: &[Value]) -> Result<Vec<Parsed>, Refusal> {
         self.table(table)?;
         let texts = rows.iter().map(Value::to_string).collect();
-        Ok(self.generation.logic.parse_rows(table, texts).await?)
+        Ok(self.generation.logic.parse_rows(table, texts, self.request_id()).await?)
     }
 
     /// Takes a row that was parsed: asks whether it may be, and notes it.
@@ -321,13 +346,76 @@ impl Transaction {
     pub(crate) async fn kv_put(&self, key: &str, value: String) -> Result<String, Refusal> {
         self.kv(key)?;
         self.check_may_write()?;
-        let parsed = self.generation.logic.parse_kv(key, value).await?;
+        let parsed = self.generation.logic.parse_kv(key, value, self.request_id()).await?;
         let text = parsed.map_err(ActionError::Invalid)?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
         check_numbers(&value)?;
         self.write((KV.into(), key.into()), Some(text.as_str().into()))?;
         Ok(text)
+    }
+
+    /// Notes the new text of a document. Returns its guid.
+    pub(crate) async fn put_text(
+        self: &Arc<Self>,
+        table: &str,
+        id: &str,
+        document: &str,
+        text: &str,
+        condition: &Condition,
+    ) -> Result<String, Error> {
+        self.check_may_write()?;
+        if text.len() > MAX_TEXT {
+            let message = format!("the text has {} bytes, and {MAX_TEXT} is the most", text.len());
+            return Err(invalid(Issue::whole(message)).into());
+        }
+        let now = self.text_of(table, id, document).await?;
+        let tag = documents::tag(&now.text);
+        if !condition.holds(Some(&tag)) {
+            return Err(Error::stale("the text"));
+        }
+        let guid = now.guid.clone().unwrap_or_else(crate::http::new_id);
+        if now.text == text && now.guid.is_some() {
+            return Ok(guid);
+        }
+        let mut fields = serde_json::Map::new();
+        if now.guid.is_none() {
+            fields.insert(now.definition.guid_column.clone(), guid.as_str().into());
+        }
+        fields.insert(now.definition.updated_at_column.clone(), self.now.into());
+        self.merge(table, id, fields.into()).await?;
+        let mut state = self.state.lock();
+        state.bytes += text.len();
+        if state.bytes > MAX_WRITE_BYTES {
+            return Err(too_much().into());
+        }
+        // What this call wrote before replaces what was there before the call.
+        let before = state.texts.get(&guid).map(|writing| writing.replaces.clone());
+        let replaces = before.unwrap_or_else(|| condition.demands().then_some(tag));
+        state.texts.insert(guid.clone(), Writing { text: text.to_owned(), replaces });
+        Ok(guid)
+    }
+
+    /// A document as this call sees it, own writes first.
+    async fn text_of(&self, table: &str, id: &str, document: &str) -> Result<Attached<'_>, Error> {
+        let definition = self.table(table)?.document(document).ok_or(ActionError::NotFound)?;
+        let row = match self.read(table, id) {
+            None => return Err(ActionError::NotFound.into()),
+            Some(Err(issues)) => return Err(ActionError::Invalid(issues.to_vec()).into()),
+            Some(Ok(text)) => text,
+        };
+        let row: Value = serde_json::from_str(&row)
+            .map_err(|error| ActionError::Failed(format!("row {id:?} is no JSON: {error}")))?;
+        let guid = documents::guid(definition, &row);
+        let Some(guid) = guid else {
+            return Ok(Attached { definition, guid: None, text: String::new() });
+        };
+        let own = self.state.lock().texts.get(&guid).map(|writing| writing.text.clone());
+        let text = match own {
+            Some(text) => text,
+            None => self.generation.documents.read(&guid).await?,
+        };
+        Ok(Attached { definition, guid: Some(guid), text })
     }
 
     /// The tag of the row in the document; remembers what it saw.
@@ -405,9 +493,7 @@ impl Transaction {
         let mut state = self.state.lock();
         state.bytes += place.1.len() + value.as_ref().map_or(0, |value| value.len());
         if state.writes.len() >= MAX_WRITES || state.bytes > MAX_WRITE_BYTES {
-            return Err(ActionError::Failed(format!(
-                "one call may write {MAX_WRITES} rows of {MAX_WRITE_BYTES} bytes together, not more"
-            )));
+            return Err(too_much());
         }
         state.writes.insert(place, value);
         Ok(())
@@ -439,8 +525,31 @@ impl Transaction {
             rows: std::mem::take(&mut state.rows),
             lists: std::mem::take(&mut state.lists),
             writes: std::mem::take(&mut state.writes).into_iter().collect(),
+            texts: std::mem::take(&mut state.texts),
             now: self.now,
         }
+    }
+}
+
+/// A document that is attached to a row.
+struct Attached<'a> {
+    definition: &'a DocumentDefinition,
+    /// None until it is first written.
+    guid: Option<String>,
+    text: String,
+}
+
+fn too_much() -> ActionError {
+    ActionError::Failed(format!(
+        "one call may write {MAX_WRITES} rows of {MAX_WRITE_BYTES} bytes together, not more"
+    ))
+}
+
+/// What a guest is told of an error that is ours.
+fn into_action_error(error: Error) -> ActionError {
+    match error {
+        Error::Action(error) => error,
+        other => ActionError::Failed(other.to_string()),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Work<'a> {
     Delete { table: &'a str, id: &'a str, condition: Condition },
     /// Delete the valid rows for which all filters hold.
     DeleteAll { table: &'a str, filters: Vec<Filter> },
+    /// Replace the text of a document that is attached to a row.
+    SetText { table: &'a str, id: &'a str, document: &'a str, text: String, condition: Condition },
     /// Set the value of a key.
     KvSet { key: &'a str, value: Value, condition: Condition },
     /// Forget the value of a key.
@@ -73,6 +75,11 @@ impl Work<'_> {
                     transaction.remove(table, id).await?;
                 }
                 Ok(Done { text: json!({ "deleted": ids.len() }).to_string(), created: false })
+            }
+            Self::SetText { table, id, document, text, condition } => {
+                let guid = transaction.put_text(table, id, document, text, condition).await?;
+                let text = json!({ "text": text, "guid": guid }).to_string();
+                Ok(Done { text, created: false })
             }
             Self::KvSet { key, value, condition } => {
                 if !condition.holds(transaction.kv_tag(key).as_deref()) {

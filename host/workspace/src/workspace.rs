@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host_sync::{Edit, Room, RoomError};
+use host_sync::{Edit, OpenError, Room, RoomError};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::definition::Definition;
+use crate::documents::Documents;
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
 use crate::logic::{ActionError, Fault, Logic};
@@ -29,6 +30,7 @@ const EXCLUSIVE_TRIES: usize = 32;
 pub(crate) struct Workspace {
     room: Room,
     index: Arc<Mutex<Index>>,
+    documents: Documents,
     current: ArcSwap<Generation>,
     /// Tells when the plugin was replaced.
     reloads: watch::Sender<()>,
@@ -47,6 +49,8 @@ pub(crate) enum Error {
     Fault(#[from] Fault),
     #[error(transparent)]
     Room(#[from] RoomError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("others keep changing the same rows; try again")]
     Conflict,
     #[error("{what:?} is not the version that the request is about; read it again")]
@@ -79,13 +83,19 @@ enum Outcome {
 
 impl Workspace {
     /// Opens a workspace on its room: indexes the document and parses its rows.
-    pub async fn open(room: Room, logic: Arc<dyn Logic>) -> Result<Self, Error> {
+    pub async fn open(
+        room: Room,
+        logic: Arc<dyn Logic>,
+        documents: Documents,
+    ) -> Result<Self, Error> {
         let (index, model) = Index::new();
         room.attach(model).await?;
-        let generation = Generation::start(logic, index.clone(), usize::MAX).await?;
+        let generation =
+            Generation::start(logic, index.clone(), documents.clone(), usize::MAX).await?;
         Ok(Self {
             room,
             index,
+            documents,
             current: ArcSwap::new(generation),
             reloads: watch::Sender::new(()),
             closed: CancellationToken::new(),
@@ -97,7 +107,8 @@ impl Workspace {
     /// more rows than the old one did.
     pub async fn replace(&self, logic: Arc<dyn Logic>) -> Result<(), Fault> {
         let tolerated = self.current.load().faulted();
-        let generation = Generation::start(logic, self.index.clone(), tolerated).await?;
+        let (index, documents) = (self.index.clone(), self.documents.clone());
+        let generation = Generation::start(logic, index, documents, tolerated).await?;
         // What was answered before the change must be seen after it: no commit happens between
         // catching up and taking over.
         let _alone = self.commits.write().await;
@@ -126,6 +137,11 @@ impl Workspace {
     /// The presence states of those who are in the room, as JSON text by client.
     pub async fn presence(&self) -> Result<Vec<(u64, String)>, Error> {
         Ok(self.room.presence().await?)
+    }
+
+    /// The documents of its rows.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     /// What the workspace consists of.
@@ -174,7 +190,7 @@ impl Workspace {
     /// Makes the writes if nothing that was read has changed. Returns once they are durable and
     /// reads see them. The caller holds `commits`, so the generation that is current stays so.
     async fn commit(&self, transaction: &Transaction) -> Result<Outcome, Error> {
-        let commit = transaction.commit();
+        let mut commit = transaction.commit();
         if commit.writes.is_empty() {
             return Ok(Outcome::Committed);
         }
@@ -183,6 +199,7 @@ impl Workspace {
             // The plugin was replaced meanwhile; the new one has to be asked.
             return Ok(Outcome::Overtaken);
         }
+        let texts = std::mem::take(&mut commit.texts);
         let index = self.index.clone();
         let by = generation.follower();
         let edit = move |_: &host_sync::Arrays| {
@@ -207,6 +224,11 @@ impl Workspace {
         };
         let outcome = self.room.edit(edit).await?;
         generation.catch_up().await;
+        if let Outcome::Committed = outcome {
+            for (guid, writing) in texts {
+                self.documents.write(&guid, writing).await?;
+            }
+        }
         Ok(outcome)
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use host_sync::Rooms;
 
 use crate::definition::Definition;
+use crate::documents::Documents;
 use crate::logic::{Fault, Logic};
 use crate::workspace::{Error, Workspace};
 
@@ -16,7 +17,7 @@ pub struct Workspaces {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     rooms: Rooms,
     mounted: ArcSwap<BTreeMap<String, Arc<Workspace>>>,
     /// Mounts and unmounts happen one after the other.
@@ -45,6 +46,13 @@ pub enum MountError {
     Document(String),
 }
 
+impl Inner {
+    /// Whether there is a workspace of that id.
+    pub fn has(&self, id: &str) -> bool {
+        self.mounted.load().contains_key(id)
+    }
+}
+
 impl Workspaces {
     /// No workspaces yet, over these rooms.
     pub fn new(rooms: Rooms) -> Self {
@@ -68,8 +76,10 @@ impl Workspaces {
             None => {
                 let room = self.inner.rooms.open(&id);
                 let room = room.map_err(|error| MountError::Document(error.to_string()))?;
+                let documents =
+                    Documents::new(self.inner.rooms.clone(), Arc::downgrade(&self.inner));
                 let workspace =
-                    Workspace::open(room, logic).await.map_err(|error| match error {
+                    Workspace::open(room, logic, documents).await.map_err(|error| match error {
                         Error::Fault(fault) => MountError::Fault(fault),
                         other => MountError::Document(other.to_string()),
                     })?;

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use host_sync::RoomError;
+use host_sync::{OpenError, RoomError};
 use serde_json::{Value, json};
 
 use super::json_body;
@@ -88,6 +88,8 @@ impl Failure {
             Error::Conflict => Self::new(StatusCode::CONFLICT, error.to_string()),
             Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
             Error::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            Error::Open(OpenError::Id { .. }) => Self::invalid(error.to_string(), Vec::new()),
+            Error::Open(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Error::Room(error) => {
                 let status = match &error {
                     RoomError::Refused { .. } => StatusCode::INSUFFICIENT_STORAGE,

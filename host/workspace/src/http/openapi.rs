@@ -154,6 +154,9 @@ impl Api {
         }));
         for table in &definition.tables {
             self.table(id, table);
+            for document in &table.documents {
+                self.document(id, &table.name, &document.name);
+            }
         }
         self.kv(definition);
         let fields = definition.awareness.iter();
@@ -210,6 +213,8 @@ impl Api {
 
         let path = format!("/workspaces/{workspace}/tables/{}", table.name);
         let mut listed = tagged("The rows.", &json!({}));
+        // Live lists are left to the description: clients that are generated from two content types
+        // take every list for rows or text.
         listed["content"] = json!({
             "application/json": { "schema": {
                 "type": "object",
@@ -222,7 +227,6 @@ impl Api {
                     "count": { "type": "integer", "description": "How many rows are selected in all." },
                 },
             } },
-            "text/event-stream": { "schema": { "type": "string" } },
         });
         self.add(&path, "get", json!({
             "operationId": operation("list"),
@@ -321,6 +325,58 @@ impl Api {
                 })) })),
             }),
         );
+    }
+
+    /// The document of that name, of each row.
+    fn document(&mut self, workspace: &str, table: &str, document: &str) {
+        let path = format!("/workspaces/{workspace}/tables/{table}/{{id}}/documents/{document}");
+        let tags = json!([workspace, "tables"]);
+        let operation = |verb: &str| name(&[workspace, table, document, verb]);
+        let id = json!({
+            "name": "id", "in": "path", "required": true,
+            "schema": { "type": "string", "minLength": 1, "maxLength": 512 },
+        });
+        let text = json!({
+            "type": "object",
+            "required": ["text"],
+            "properties": { "text": { "type": "string" } },
+        });
+        let mut answer = ok(
+            "The text, and the room that it syncs in.",
+            json!({
+                "type": "object",
+                "required": ["text", "guid"],
+                "properties": { "text": { "type": "string" }, "guid": { "type": ["string", "null"] } },
+            }),
+        );
+        answer["headers"] = json!({ "ETag": { "schema": { "type": "string" } } });
+        let mut read = answer.clone();
+        let plain = json!({ "schema": { "type": "string" } });
+        read["content"]["text/plain"] = plain.clone();
+        self.add(&path, "get", json!({
+            "operationId": operation("get"),
+            "summary": format!("Read the {document} of one of {table}"),
+            "description": "The document's root text `content`, without marks. It syncs at `/rooms/{guid}`.",
+            "tags": tags,
+            "parameters": [id, header_parameter("If-None-Match")],
+            "responses": answers(json!({
+                "200": read,
+                "304": { "$ref": "#/components/responses/NotModified" },
+            })),
+        }));
+        self.add(&path, "put", json!({
+            "operationId": operation("set"),
+            "summary": format!("Replace the {document} of one of {table}"),
+            "description": "By as little as turns the old text into the new one; what others write \
+                meanwhile is merged. Sets the row's time of the last edit.",
+            "tags": tags,
+            "parameters": [id, header_parameter("If-Match")],
+            "requestBody": { "required": true, "content": {
+                "application/json": { "schema": text, "example": { "text": "Hello" } },
+                "text/plain": plain,
+            } },
+            "responses": answers(json!({ "200": answer })),
+        }));
     }
 
     fn kv(&mut self, definition: &Definition) {

@@ -164,7 +164,12 @@ impl Logic for Blog {
         &self.definition
     }
 
-    async fn parse_rows(&self, table: &str, rows: Vec<String>) -> Result<Vec<Parsed>, Fault> {
+    async fn parse_rows(
+        &self,
+        table: &str,
+        rows: Vec<String>,
+        _: &str,
+    ) -> Result<Vec<Parsed>, Fault> {
         // A plugin takes its time, so that others come in between.
         tokio::task::yield_now().await;
         self.parsed.fetch_add(rows.len(), Ordering::Relaxed);
@@ -177,7 +182,7 @@ impl Logic for Blog {
         })
     }
 
-    async fn parse_kv(&self, key: &str, value: String) -> Result<Parsed, Fault> {
+    async fn parse_kv(&self, key: &str, value: String, _: &str) -> Result<Parsed, Fault> {
         Ok(match (key, value.as_str()) {
             ("theme", "\"light\"" | "\"dark\"") | ("limits", _) => Ok(value),
             _ => Err(vec![Issue::whole("must be light or dark")]),
@@ -235,6 +240,16 @@ async fn act(path: &str, input: &Value, data: &Arc<Transaction>) -> Result<Strin
             let number = data.count("posts", &[])? + 1;
             let row = json!({ "id": format!("n{number}"), "title": "numbered" });
             data.put("posts", &row.to_string()).await
+        }
+        "posts/half" if input["how"].as_str().is_some_and(|how| how.starts_with("text")) => {
+            assert_eq!(data.text("posts", "a", "body").await?, "");
+            data.set_text("posts", "a", "body", "written").await?;
+            let text = data.text("posts", "a", "body").await?;
+            assert_eq!(text, "written", "a mutation sees its own writes");
+            match input["how"].as_str() {
+                Some("text-fail") => Err(ActionError::Failed("half way".into())),
+                _ => Ok(json!(text).to_string()),
+            }
         }
         "posts/half" => {
             data.put("posts", r#"{"id":"half","title":"t"}"#).await?;
@@ -305,7 +320,7 @@ impl Server {
     pub async fn synced(&self, array: &str, entries: impl IntoIterator<Item = Value>) {
         let pushes = entries.into_iter().map(|entry| (array.to_owned(), entry)).collect();
         let room = self.rooms.open("blog").unwrap();
-        room.edit(move |_| (Edit { pushes, deletes: Vec::new() }, ())).await.unwrap();
+        room.edit(move |_| (Edit { pushes, ..Edit::default() }, ())).await.unwrap();
         if let Some(workspace) = self.workspaces.get("blog") {
             workspace.generation().catch_up().await;
         }

@@ -1,0 +1,136 @@
+//! Documents that are attached to rows: their text, read and written.
+//!
+//! A row names its document: the column that the table's definition says holds the id of a room
+//! (its guid), which syncs like any room. The text is the root text [`CONTENT`]. A row that names
+//! none yet has an empty text, and gets a guid with the first text that is written.
+//!
+//! **Writing** keeps what old and new text have in common at either end, so that the cursors and marks
+//! of those who are editing survive. It is done again when somebody edited meanwhile. The row's
+//! updated-at column is set before, in the workspace's document, by the same rules as any change of
+//! the row; so who may not change the row may not change its text. The two documents are separate:
+//! a crash between both leaves the row's time newer than its text, and nobody was told that it was
+//! saved.
+//!
+//! **Deleting** the row closes the room's sockets. What is in the room stays on disk, as with the
+//! original: another device may have kept the row, and its text must not be gone then.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{LazyLock, Weak};
+
+use bytes::Bytes;
+use host_sync::{NotText, Rooms, Text, Update};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::definition::{DocumentDefinition, Issue};
+use crate::logic::ActionError;
+use crate::workspace::Error;
+use crate::workspaces::Inner;
+
+/// The name of the root text, as clients of the original have it.
+const CONTENT: &str = "content";
+/// Bytes of the longest text that is written here; a novel has one million.
+pub(crate) const MAX_TEXT: usize = 8 * 1024 * 1024;
+/// How often a write is done again because somebody edits at the same time.
+const TRIES: usize = 16;
+/// Documents that are read at once. Each takes a core, and up to 100 MB when it is hostile.
+const READERS: usize = 2;
+
+/// The documents of a workspace's rows.
+#[derive(Clone)]
+pub(crate) struct Documents {
+    rooms: Rooms,
+    /// Whose rooms are not to be written into as if they were documents of rows.
+    workspaces: Weak<Inner>,
+}
+
+/// A text that is to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Writing {
+    pub text: String,
+    /// The tag of the text that it replaces, if it may replace no other.
+    pub replaces: Option<String>,
+}
+
+/// The guid that a row has in the column for it; none when it has none yet.
+pub(crate) fn guid(document: &DocumentDefinition, row: &Value) -> Option<String> {
+    let guid = row.get(&document.guid_column)?.as_str()?;
+    (!guid.is_empty()).then(|| guid.to_owned())
+}
+
+/// Names a version of a text.
+pub(crate) fn tag(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("\"t-{:x}\"", hasher.finish())
+}
+
+impl Documents {
+    pub fn new(rooms: Rooms, workspaces: Weak<Inner>) -> Self {
+        Self { rooms, workspaces }
+    }
+
+    /// What a document says; nothing when it was never written.
+    pub async fn read(&self, guid: &str) -> Result<String, Error> {
+        self.check(guid)?;
+        let room = self.rooms.open_existing(guid).await.map_err(|source| {
+            let room = guid.to_owned();
+            host_sync::RoomError::Storage { room, source }
+        })?;
+        let Some(room) = room else { return Ok(String::new()) };
+        let document = room.document().await?;
+        order(document.bytes, |text| Ok(text.content().to_owned())).await
+    }
+
+    /// Makes a document say something. Returns once that is durable.
+    pub async fn write(&self, guid: &str, writing: Writing) -> Result<(), Error> {
+        self.check(guid)?;
+        let room = self.rooms.open(guid)?;
+        for _ in 0..TRIES {
+            let document = room.document().await?;
+            let Writing { text: new, replaces } = writing.clone();
+            let edit = order(document.bytes, move |text| {
+                let stale = replaces.is_some_and(|replaces| replaces != tag(text.content()));
+                if stale { Ok(None) } else { text.replace(&new).map(Some) }
+            });
+            let edit = edit.await?.ok_or_else(|| Error::stale("the text"))?;
+            if room.edit_at(document.version, edit).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Sends those who are in a document's room away, because its row is gone.
+    pub fn close(&self, guid: &str) {
+        if self.check(guid).is_ok() {
+            self.rooms.disconnect(guid, 4004, "the row of this document was deleted");
+        }
+    }
+
+    fn check(&self, guid: &str) -> Result<(), Error> {
+        let workspaces = self.workspaces.upgrade();
+        if workspaces.is_some_and(|workspaces| workspaces.has(guid)) {
+            let message = format!("{guid:?} is the room of a workspace, not of a row's document");
+            return Err(ActionError::Invalid(vec![Issue::whole(message)]).into());
+        }
+        Ok(())
+    }
+}
+
+/// Puts a document's text in order, on a thread of its own, and takes something from it.
+async fn order<T: Send + 'static>(
+    document: Bytes,
+    take: impl FnOnce(&Text) -> Result<T, NotText> + Send + 'static,
+) -> Result<T, Error> {
+    static READING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(READERS));
+    // Only closing it could make it fail, and nobody does.
+    let _turn = READING.acquire().await;
+    let read = tokio::task::spawn_blocking(move || {
+        let document = Update::scan(document).map_err(|error| error.to_string())?;
+        let text = Text::read(&document, CONTENT).map_err(|error| error.to_string())?;
+        take(&text).map_err(|error| error.to_string())
+    });
+    let read = read.await.map_err(|error| ActionError::Failed(error.to_string()))?;
+    Ok(read.map_err(|message| ActionError::Invalid(vec![Issue::whole(message)]))?)
+}
