@@ -49,7 +49,11 @@ pub(crate) struct Hash([u8; 32]);
 
 impl Hash {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::new(Sha256::new_with_prefix(bytes))
+    }
+
+    pub(crate) fn new(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
     }
 }
 

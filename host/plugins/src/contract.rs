@@ -27,8 +27,16 @@ pub(crate) enum Version {
 const SPOKEN: &[(Version, &str)] = &[(Version::V0_1_0, "0.1.0")];
 
 /// What this host offers to plugins beside the contract, as prefixes of interface names.
-const WASI: &[&str] =
-    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const WASI: &[&str] = &[
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// Finds out for which version of the contract a component was built, without running any of it. The
 /// error says what is wrong with the file and what would mend it.
@@ -93,6 +101,7 @@ impl Linkers {
     pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
         let mut v0_1_0 = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut v0_1_0)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut v0_1_0)?;
         v0_1_0::add_to_linker(&mut v0_1_0)?;
         Ok(Self { v0_1_0 })
     }
@@ -113,7 +122,7 @@ impl Linkers {
             if !known && !matches!(item.ty, types::ComponentItem::Type(_)) {
                 return Err(format!(
                     "imports {name}, which this host does not provide; it provides tables, kv, log and \
-                     context of {PACKAGE}, and WASI 0.2 without files, network and environment"
+                     context of {PACKAGE}, and WASI 0.2 without files and sockets"
                 ));
             }
         }

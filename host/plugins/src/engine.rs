@@ -25,17 +25,22 @@ use wasmtime::{
 
 use crate::contract::Linkers;
 use crate::instance::State;
+use crate::scripts::Threads;
 
 /// How often the epoch advances. 5 ms: short enough that a request behind a spinning guest does not
 /// notice, long enough that the thread that counts costs nothing that can be measured.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 /// When a call counts as heavy. 50 ms: an ordinary action is over long before.
-const HEAVY_AFTER: Duration = Duration::from_millis(50);
+pub(crate) const HEAVY_AFTER: Duration = Duration::from_millis(50);
 
 /// Address space of one linear memory in the pool, and so the most that
 /// [`Limits::memory`](crate::Limits::memory) can grant: what the largest toolchains ask for.
 pub(crate) const MEMORY_MAX: usize = 256 << 20;
+
+/// Elements of one table in the pool, and so the most that
+/// [`Limits::table_elements`](crate::Limits::table_elements) can grant.
+pub(crate) const ELEMENTS_MAX: usize = 60_000;
 
 /// Compiles and runs components. Cheap to clone; one for each server.
 #[derive(Clone)]
@@ -48,7 +53,8 @@ struct Inner {
     linkers: Linkers,
     compatibility: String,
     pooling: bool,
-    heavy: Arc<AtomicUsize>,
+    heavy: HeavyCount,
+    threads: Threads,
 }
 
 /// How instances get their memory.
@@ -88,8 +94,11 @@ impl Engine {
         wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
         let linkers = Linkers::new(&wasmtime)?;
-        let heavy = Arc::new(AtomicUsize::new(0));
-        Ok(Self { inner: Arc::new(Inner { wasmtime, linkers, compatibility, pooling, heavy }) })
+        let heavy = HeavyCount::default();
+        let threads = Threads::default();
+        Ok(Self {
+            inner: Arc::new(Inner { wasmtime, linkers, compatibility, pooling, heavy, threads }),
+        })
     }
 
     /// Whether instances come from a pool.
@@ -108,6 +117,16 @@ impl Engine {
     /// Differs between engines that cannot run each other's compiled code.
     pub(crate) fn compatibility(&self) -> &str {
         &self.inner.compatibility
+    }
+
+    /// How many calls are heavy now.
+    pub(crate) fn heavy(&self) -> &HeavyCount {
+        &self.inner.heavy
+    }
+
+    /// Where scripts run.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.inner.threads
     }
 
     /// An empty store whose guest gives way at each tick and stops at its call's deadline.
@@ -142,17 +161,20 @@ impl Engine {
     }
 }
 
+/// How many calls are heavy, of all plugins.
+pub(crate) type HeavyCount = Arc<AtomicUsize>;
+
 /// Counts one heavy call for as long as it lives.
 pub(crate) struct Heavy(Arc<AtomicUsize>);
 
 impl Heavy {
-    fn enter(count: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn enter(count: &HeavyCount) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count.clone())
     }
 
     /// How long to rest after a tick of work, so that the heavy calls share half of the cores.
-    fn rest(&self) -> Duration {
+    pub(crate) fn rest(&self) -> Duration {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let share = (cores / 2).max(1);
         let heavy = self.0.load(Ordering::Relaxed);
@@ -190,6 +212,6 @@ fn pool() -> InstanceAllocationStrategy {
         .max_core_instance_size(1 << 20)
         .max_component_instance_size(4 << 20)
         .max_memory_size(MEMORY_MAX)
-        .table_elements(60_000);
+        .table_elements(ELEMENTS_MAX);
     InstanceAllocationStrategy::Pooling(pool)
 }

@@ -1,9 +1,10 @@
 //! The plugins folder: what lies in it is served, and what changes in it takes effect.
 //!
-//! One task owns the folder. It lists the files, compares with what it knows, and starts jobs: *load*
-//! (read, compile, ask for the definition), *mount* (parse every row with the new logic, then
-//! swap), *unmount*. A file has at most one job at a time; what happens to it meanwhile is seen by
-//! the next listing. Requests never wait for any of this: the old version serves until the new one
+//! A plugin is known by its main file, and is what that file and those beside it make together
+//! ([`crate::sources`]); where it says *file* below, any of them is meant. One task owns the folder. It lists
+//! the files, compares with what it knows, and starts jobs: *load* (read, compile, ask for the
+//! definition), *mount* (parse every row with the new logic, then swap), *unmount*. A plugin has at
+//! most one job at a time; what happens to it meanwhile is seen by the next listing. Requests never wait for any of this: the old version serves until the new one
 //! has taken over, and when the new one fails it goes on serving.
 //!
 //! **When is a file complete?** Writers do not say. A file that was just closed after writing or renamed
@@ -18,6 +19,10 @@
 //!
 //! **Who owns a workspace?** The first file that defines it. Another file that defines the same one
 //! gets an error that names both, and its chance when the first goes away.
+//!
+//! **What is tried again?** A file that cannot be loaded fails again in the same way until it changes. A
+//! mount may fail for a reason outside of it (a full disk, a busy machine), so that is tried again
+//! after a while, at longer and longer intervals.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -34,13 +39,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::Cache;
-use crate::component::{self, Hash, LoadError};
+use crate::component::{Hash, LoadError};
 use crate::engine::{Allocation, Engine};
 use crate::limits::Limits;
 use crate::mounts::Mounts;
 use crate::plugin::Plugin;
+use crate::sources::{self, Fingerprint, Sources};
 use crate::status::{PluginState, PluginStatus};
-use crate::watch::{self, Fingerprint, Watch};
+use crate::watch::Watch;
 
 /// How long a file must stand still. 50 ms: longer than the pause between two writes of a copy,
 /// shorter than a person notices.
@@ -56,6 +62,10 @@ const RESCAN: Duration = Duration::from_secs(2);
 
 /// How long hints are gathered. 5 ms: copying one file makes thousands.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// How soon a mount that failed is tried again, at first and at most. 1 s: what the machine was short
+/// of may be there again; 60 s: it parses all rows, and nobody is served by doing that all the time.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// How long jobs are waited for at the end. 5 s: a mount is over by then, a long compilation may go.
 const ENDING: Duration = Duration::from_secs(5);
@@ -156,7 +166,7 @@ impl Plugins {
             unreadable: false,
             starting: true,
         };
-        folder.load_all(watch::list(&dir).map_err(folder_error)?).await;
+        folder.load_all(sources::list(&dir).map_err(folder_error)?).await;
         let stop = CancellationToken::new();
         let task = tokio::spawn(folder.run(stop.clone()));
         Ok(Self {
@@ -207,6 +217,8 @@ struct Entry {
     error: Option<String>,
     /// The workspace that another file has to give up first.
     waits_for: Option<String>,
+    /// When a mount that failed is tried again, and how long after it failed that is.
+    retry: Option<(Instant, Duration)>,
 }
 
 struct Serving {
@@ -246,6 +258,8 @@ impl Entry {
             errors: counters.errors,
             last_error: counters.last_error,
             memory: counters.memory,
+            scripts: serving.map(|serving| serving.plugin.scripts().to_vec()).unwrap_or_default(),
+            grants: serving.map(|serving| serving.plugin.grants().clone()),
             error: self.error.clone(),
             stale: serving.is_some() && self.error.is_some(),
         }
@@ -357,7 +371,7 @@ impl Folder {
         self.watch.renew();
         self.complete.extend(self.watch.take_complete());
         let dir = self.source.dir.clone();
-        let listed = tokio::task::spawn_blocking(move || watch::list(&dir)).await;
+        let listed = tokio::task::spawn_blocking(move || sources::list(&dir)).await;
         let found = match listed.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -382,17 +396,24 @@ impl Folder {
                     continue;
                 }
                 if self.complete.remove(file) {
-                    start.push((file.clone(), *fingerprint, Look::Early));
-                } else if entry.taken == Some(*fingerprint) {
+                    start.push((file.clone(), fingerprint.clone(), Look::Early));
+                } else if entry.taken.as_ref() == Some(fingerprint) {
                     entry.settling = None;
+                    match entry.retry {
+                        Some((at, _)) if now >= at => {
+                            start.push((file.clone(), fingerprint.clone(), Look::Settled));
+                        }
+                        Some((at, _)) => next = next.min(at),
+                        None => {}
+                    }
                 } else {
-                    let since = match entry.settling {
-                        Some((settling, since)) if settling == *fingerprint => since,
+                    let since = match &entry.settling {
+                        Some((settling, since)) if settling == fingerprint => *since,
                         _ => now,
                     };
-                    entry.settling = Some((*fingerprint, since));
+                    entry.settling = Some((fingerprint.clone(), since));
                     if now.duration_since(since) >= SETTLE {
-                        start.push((file.clone(), *fingerprint, Look::Settled));
+                        start.push((file.clone(), fingerprint.clone(), Look::Settled));
                     } else {
                         next = next.min(since + SETTLE);
                     }
@@ -429,17 +450,21 @@ impl Folder {
         let served = {
             let mut entries = self.files.entries.lock();
             let entry = entries.entry(file.into()).or_default();
-            entry.taken = Some(fingerprint);
+            // A new version begins anew; the same one is patient for longer each time.
+            if entry.taken.as_ref() != Some(&fingerprint) {
+                entry.retry = None;
+            }
+            entry.taken = Some(fingerprint.clone());
             entry.settling = None;
             entry.waits_for = None;
             entry.busy = true;
-            entry.serving.as_ref().map(|serving| serving.hash)
+            entry.serving.as_ref().map(|serving| (serving.hash, serving.plugin.clone()))
         };
         let file = file.to_owned();
         let source = self.source.clone();
         let compiling = self.compiling.clone();
         self.jobs.spawn(async move {
-            let load = load(source, compiling, file.clone(), served);
+            let load = load(source, compiling, file.clone(), fingerprint, served);
             let load = AssertUnwindSafe(load).catch_unwind().await;
             let result = load.unwrap_or_else(|_| {
                 Err(LoadError::new(&file, "the host itself failed while it loaded it; see its log"))
@@ -465,6 +490,7 @@ impl Folder {
                 let entry = entries.entry(file).or_default();
                 entry.busy = false;
                 entry.error = None;
+                entry.retry = None;
                 return;
             }
             Err(_) if look == Look::Early => {
@@ -508,6 +534,15 @@ impl Folder {
         });
     }
 
+    /// Has a file tried again later.
+    fn retry(&mut self, file: &str) {
+        let mut entries = self.files.entries.lock();
+        let entry = entries.entry(file.into()).or_default();
+        let (first, longest) = RETRY;
+        let pause = entry.retry.map_or(first, |(_, pause)| (pause * 2).min(longest));
+        entry.retry = Some((Instant::now() + pause, pause));
+    }
+
     /// Leaves a file alone until the workspace that it defines is free.
     fn wait(&mut self, file: &str, workspace: String) {
         let mut entries = self.files.entries.lock();
@@ -542,6 +577,7 @@ impl Folder {
                     // Were it a rename, the old file's logic would be left behind.
                     self.unmount(workspace);
                 }
+                self.retry(&file);
                 return self.failed(&file, format!("its rows could not be taken over: {error}"));
             }
         };
@@ -562,6 +598,7 @@ impl Folder {
             let entry = entries.entry(file.clone()).or_default();
             entry.busy = false;
             entry.error = None;
+            entry.retry = None;
             entry.serving.replace(serving)
         };
         let what = if before.is_some() { "reloaded" } else { "loaded" };
@@ -636,47 +673,34 @@ impl Folder {
     }
 }
 
-/// Reads a file and makes a plugin of it. None when it is the version that is served already.
+/// Reads a plugin's files and makes a plugin of them. None when it is the version that is served
+/// already.
 async fn load(
     source: Source,
     compiling: Arc<Semaphore>,
     file: String,
-    served: Option<Hash>,
+    fingerprint: Fingerprint,
+    served: Option<(Hash, Arc<Plugin>)>,
 ) -> Result<Option<New>, LoadError> {
-    // The semaphore is never closed; were it, compiling would merely be unbounded.
-    let permit = compiling.acquire_owned().await.ok();
     let started = Instant::now();
     let Source { dir, engine, cache, limits } = source;
-    let path = dir.join(&file);
-    let blocking = {
-        let (engine, limits, file) = (engine.clone(), limits.clone(), file.clone());
-        move || {
-            let failed =
-                |error: io::Error| LoadError::new(&file, format!("cannot be read: {error}"));
-            let size = std::fs::metadata(&path).map_err(failed)?.len();
-            if size > limits.file_bytes {
-                let reason = format!("it has {size} bytes; {} is the most", limits.file_bytes);
-                return Err(LoadError::new(&file, reason));
-            }
-            let bytes = std::fs::read(&path).map_err(failed)?;
-            let hash = Hash::of(&bytes);
-            if served == Some(hash) {
-                return Ok(None);
-            }
-            let loaded = component::load(&engine, cache.as_deref(), &file, &bytes, hash)?;
-            Ok(Some((loaded, hash, bytes.len() as u64)))
-        }
+    let read = {
+        let (limits, file) = (limits.clone(), file.clone());
+        move || Sources::read(&dir, &file, &fingerprint, &limits)
     };
-    let loaded = tokio::task::spawn_blocking(blocking).await.unwrap_or_else(|_| {
-        Err(LoadError::new(&file, "the compiler failed on it; build it with another toolchain"))
-    })?;
-    // A slow `define` holds up nobody else.
-    drop(permit);
-    let Some((loaded, hash, size)) = loaded else {
-        return Ok(None);
+    let read = tokio::task::spawn_blocking(read).await;
+    let (sources, hash, size) = read
+        .unwrap_or_else(|_| Err("the host itself failed while it read it; see its log".into()))
+        .map_err(|reason| LoadError::new(&file, reason))?;
+    let before = match served {
+        Some((served, _)) if served == hash => return Ok(None),
+        Some((_, plugin)) => Some(plugin),
+        None => None,
     };
-    let from_cache = loaded.from_cache;
-    let plugin = Plugin::new(&engine, &file, loaded, limits).await?;
+    let plugin =
+        Plugin::load(&engine, cache, &compiling, &file, sources, &limits, before.as_deref())
+            .await?;
+    let from_cache = plugin.is_from_cache();
     Ok(Some(New { plugin: Arc::new(plugin), hash, size, from_cache, started }))
 }
 

@@ -14,11 +14,14 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use wasmtime::Store;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::contract::Guest;
 use crate::engine::Heavy;
+use crate::http::Outbound;
 use crate::limits::Limits;
 use crate::log::{Level, Log};
+use crate::manifest::Grants;
 use crate::wasi;
 
 /// A guest with its memory, between calls or in one.
@@ -59,11 +62,12 @@ impl Call {
         name: String,
         access: Access,
         data: Option<Arc<Transaction>>,
+        request: &str,
         deadline: Instant,
     ) -> Self {
         let (now, request_id) = match &data {
             Some(data) => (data.now(), data.request_id().into()),
-            None => (unix_ms(), "".into()),
+            None => (unix_ms(), request.into()),
         };
         let started = Instant::now();
         Self { name, access, data, now, request_id, started, deadline, heavy: None, host_calls: 0 }
@@ -71,6 +75,28 @@ impl Call {
 
     pub(crate) fn caller(&self) -> Option<&Caller> {
         self.data.as_ref().and_then(|data| data.caller())
+    }
+
+    /// The transaction, when this call may use it so. Counts the call's use of it, of which there
+    /// may be `limit`.
+    pub(crate) fn transaction(&mut self, access: Access, limit: usize) -> Answer<Arc<Transaction>> {
+        self.host_calls += 1;
+        if self.host_calls > limit {
+            return Err(wasmtime::Error::msg(format!(
+                "it called tables and kv more than {limit} times in one call"
+            )));
+        }
+        let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
+        match &self.data {
+            _ if self.access == Access::Nothing => {
+                denied("tables and kv can be used in actions and in check-change only")
+            }
+            _ if self.access < access => denied(
+                "check-change may read tables and kv, and not write them; write in the action",
+            ),
+            Some(data) => Ok(Ok(data.clone())),
+            None => denied("this call has no workspace to read from"),
+        }
     }
 }
 
@@ -81,6 +107,8 @@ pub(crate) struct State {
     limits: Arc<Limits>,
     call: Call,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
     resources: ResourceTable,
 }
 
@@ -89,12 +117,20 @@ pub(crate) struct State {
 type Answer<T> = wasmtime::Result<Result<T, ActionError>>;
 
 impl State {
-    pub(crate) fn new(limits: Arc<Limits>, log: Log, memory: Memory, call: Call) -> Self {
+    pub(crate) fn new(
+        limits: Arc<Limits>,
+        grants: &Grants,
+        outbound: Outbound,
+        log: Log,
+        memory: Memory,
+        call: Call,
+    ) -> Self {
         let log = Arc::new(Mutex::new(log));
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.resources);
-        let wasi = wasi::context(&log);
-        let mut state = Self { memory, log, limits, call, wasi, resources };
+        let wasi = wasi::context(&log, grants);
+        let mut state =
+            Self { memory, log, limits, call, wasi, http: WasiHttpCtx::new(), outbound, resources };
         state.begin_log();
         state
     }
@@ -135,18 +171,6 @@ impl State {
 
     pub(crate) fn log(&mut self, level: Level, message: &str) {
         self.log.lock().write(level, message);
-    }
-
-    pub(crate) fn random_u64(&mut self) -> u64 {
-        rand::rng().random()
-    }
-
-    /// 21 characters of 6 bits.
-    pub(crate) fn random_id(&mut self) -> String {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits: [u8; 21] = rand::rng().random();
-        bits.iter().map(|bits| char::from(ALPHABET[usize::from(bits & 63)])).collect()
     }
 
     pub(crate) fn table_get(&mut self, table: &str, id: &str) -> Answer<Option<String>> {
@@ -205,6 +229,27 @@ impl State {
         }
     }
 
+    pub(crate) async fn text(&mut self, table: &str, id: &str, document: &str) -> Answer<String> {
+        match self.data(Access::Read)? {
+            Ok(data) => Ok(data.text(table, id, document).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// The transaction knows how long a text may be.
+    pub(crate) async fn set_text(
+        &mut self,
+        table: &str,
+        id: &str,
+        document: &str,
+        text: &str,
+    ) -> Answer<()> {
+        match self.data(Access::Write)? {
+            Ok(data) => Ok(data.set_text(table, id, document, text).await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     fn with<T>(
         &mut self,
         access: Access,
@@ -214,40 +259,30 @@ impl State {
     }
 
     fn writable(&mut self, value: &str) -> Answer<Arc<Transaction>> {
-        let limit = self.limits.row_bytes;
-        if value.len() > limit {
-            let message = format!("is {} bytes of JSON; {limit} is the most", value.len());
-            return Ok(Err(ActionError::Invalid(vec![Issue::whole(message)])));
+        if let Err(error) = check_size(value, self.limits.row_bytes) {
+            return Ok(Err(error));
         }
         self.data(Access::Write)
     }
 
-    /// The transaction, when this call may use it so. Counts the host calls of this call.
     fn data(&mut self, access: Access) -> Answer<Arc<Transaction>> {
-        let limit = self.limits.host_calls;
-        self.call.host_calls += 1;
-        if self.call.host_calls > limit {
-            return Err(wasmtime::Error::msg(format!(
-                "it called tables and kv more than {limit} times in one call"
-            )));
-        }
-        let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
-        match &self.call.data {
-            _ if self.call.access == Access::Nothing => {
-                denied("tables and kv can be used in actions and in check-change only")
-            }
-            _ if self.call.access < access => denied(
-                "check-change may read tables and kv, and not write them; write in the action",
-            ),
-            Some(data) => Ok(Ok(data.clone())),
-            None => denied("this call has no workspace to read from"),
-        }
+        self.call.transaction(access, self.limits.host_calls)
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outbound,
+            table: &mut self.resources,
+            ctx: &mut self.http,
+        }
     }
 }
 
@@ -325,6 +360,27 @@ impl Drop for Memory {
     fn drop(&mut self) {
         self.of_plugin.fetch_sub(self.used, Ordering::Relaxed);
     }
+}
+
+/// Refuses a value that is too large to be written, before anything is done with it.
+pub(crate) fn check_size(value: &str, limit: usize) -> Result<(), ActionError> {
+    if value.len() <= limit {
+        return Ok(());
+    }
+    let message = format!("is {} bytes of JSON; {limit} is the most", value.len());
+    Err(ActionError::Invalid(vec![Issue::whole(message)]))
+}
+
+/// A new random id: 21 characters of 6 bits.
+pub(crate) fn random_id() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits: [u8; 21] = rand::rng().random();
+    bits.iter().map(|bits| char::from(ALPHABET[usize::from(bits & 63)])).collect()
+}
+
+/// 64 random bits.
+pub(crate) fn random_u64() -> u64 {
+    rand::rng().random()
 }
 
 fn unix_ms() -> u64 {

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-/// What one plugin may use. An operator can widen or narrow each for each plugin.
+use serde::Deserialize;
+
+use crate::engine::{ELEMENTS_MAX, MEMORY_MAX};
+
+/// What one plugin may use. A plugin's manifest can say otherwise of each, under its name with dashes:
+/// times as `"300ms"`, `"5s"` or `"2m"`, sizes in bytes or as `"64KiB"`, `"200MiB"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Wall clock of `run-action`, time in host calls included. Default 5 s: a person waits for it.
@@ -73,6 +78,35 @@ pub struct Limits {
     /// WASI resources (streams, pollables) alive in one instance. Default 1,000: stdio needs three.
     pub resources: usize,
 
+    /// Steps that a script takes in one call (an operator, a call, a turn of a loop). Default
+    /// 10,000,000: about a second of work.
+    pub script_steps: u64,
+    /// Calls of functions that a script nests. Default 32: a tree of rows is not deeper, and each
+    /// takes stack.
+    pub script_depth: usize,
+    /// What a script's values take together, in bytes. Default 64 MiB, half of what an instance may
+    /// have: a script that needs more is due to become a component.
+    pub script_memory: usize,
+    /// The strings of one value of a script, in bytes. Default 8 MiB, like a result.
+    pub script_string: usize,
+    /// Elements of one array or map of a script, with all that is nested in them. Default 200,000:
+    /// the largest page of rows with twenty members each.
+    pub script_items: usize,
+    /// Requests of one plugin on their way at once. Default 8: each holds a socket.
+    pub http_requests: usize,
+    /// Making a connection for a request. Default 5 s, as long as an action.
+    pub http_connect: Duration,
+    /// From sending a request to the end of its answer. Default 30 s; the time of the call that
+    /// sent it ends it earlier.
+    pub http_time: Duration,
+    /// What a request carries, in bytes. Default 8 MiB, like a result.
+    pub http_request_bytes: usize,
+    /// What an answer carries, in bytes. Default 8 MiB, for the same reason.
+    pub http_response_bytes: usize,
+
+    /// One file of a script, of a schema or of a manifest, in bytes. Default 256 KiB.
+    pub script_bytes: u64,
+
     /// A plugin's file in bytes. Default 64 MiB: three times the largest known toolchain's output.
     pub file_bytes: u64,
 }
@@ -107,7 +141,182 @@ impl Default for Limits {
             log_bytes: 8 * KIB,
             host_calls: 100_000,
             resources: 1_000,
+            script_steps: 10_000_000,
+            script_depth: 32,
+            script_memory: 64 * MIB,
+            script_string: 8 * MIB,
+            script_items: 200_000,
+            http_requests: 8,
+            http_connect: Duration::from_secs(5),
+            http_time: Duration::from_secs(30),
+            http_request_bytes: 8 * MIB,
+            http_response_bytes: 8 * MIB,
+            script_bytes: 256 * KIB as u64,
             file_bytes: 64 * MIB as u64,
         }
+    }
+}
+
+/// Makes the limits that a manifest may name, from their names and kinds.
+macro_rules! overrides {
+    ($($name:ident: $kind:ty,)*) => {
+        /// Limits as a manifest gives them; those that it does not name stay.
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub(crate) struct Overrides {
+            $($name: Option<$kind>,)*
+        }
+
+        impl Overrides {
+            /// The limits with these laid over them; the error names the one that cannot be granted.
+            pub(crate) fn apply(&self, limits: &Limits) -> Result<Limits, String> {
+                let mut limits = limits.clone();
+                $(if let Some(value) = &self.$name {
+                    limits.$name = value.get().map_err(|reason| {
+                        format!("{} {reason}", stringify!($name).replace('_', "-"))
+                    })?;
+                })*
+                limits.check()?;
+                Ok(limits)
+            }
+        }
+    };
+}
+
+overrides! {
+    action: Time,
+    check: Time,
+    parse: Time,
+    define: Time,
+    batch_rows: Count,
+    batch_bytes: Count,
+    memory: Count,
+    plugin_memory: Count,
+    table_elements: Count,
+    actions: Count,
+    checks: Count,
+    parses: Count,
+    waiting: Count,
+    warm: Count,
+    warm_memory: Count,
+    reuses: Number,
+    idle: Time,
+    row_bytes: Count,
+    result_bytes: Count,
+    transfer_bytes: Count,
+    issues: Count,
+    log_lines: Count,
+    log_bytes: Count,
+    host_calls: Count,
+    resources: Count,
+    script_steps: Number,
+    script_depth: Count,
+    script_memory: Count,
+    script_string: Count,
+    script_items: Count,
+    http_requests: Count,
+    http_connect: Time,
+    http_time: Time,
+    http_request_bytes: Count,
+    http_response_bytes: Count,
+}
+
+impl Limits {
+    /// Holds what the engine has set aside against what is asked for, and refuses what makes no sense.
+    fn check(&self) -> Result<(), String> {
+        let most = [
+            ("memory", self.memory, MEMORY_MAX),
+            ("table-elements", self.table_elements, ELEMENTS_MAX),
+            // Deeper than this, the stack of a thread does not hold.
+            ("script-depth", self.script_depth, 64),
+            // The contract allows no larger batch.
+            ("batch-rows", self.batch_rows, 256),
+        ];
+        let least = [
+            ("actions", self.actions),
+            ("checks", self.checks),
+            ("parses", self.parses),
+            ("batch-rows", self.batch_rows),
+        ];
+        for (name, value, most) in most {
+            if value > most {
+                return Err(format!("{name} is {value}; {most} is the most"));
+            }
+        }
+        match least.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} is 0; 1 is the least")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `"300ms"`, `"5s"`, `"2m"`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+struct Time(Duration);
+
+impl Time {
+    fn get(&self) -> Result<Duration, String> {
+        Ok(self.0)
+    }
+}
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
+        let parsed = units.iter().find_map(|(unit, ms)| {
+            let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            number.checked_mul(*ms).map(Duration::from_millis)
+        });
+        // An hour is no limit any more, and far from what a clock can add up.
+        let parsed = parsed.filter(|time| *time <= Duration::from_secs(3600));
+        parsed
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no time; write \"300ms\", \"5s\" or \"2m\""))
+    }
+}
+
+/// A number, or bytes with a unit.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct Number(u64);
+
+impl Number {
+    fn get(&self) -> Result<u64, String> {
+        Ok(self.0)
+    }
+}
+
+impl TryFrom<toml::Value> for Number {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let bad = || format!("{value} is no size; write a number, \"64KiB\" or \"200MiB\"");
+        match &value {
+            toml::Value::Integer(number) => u64::try_from(*number).map(Self).map_err(|_| bad()),
+            toml::Value::String(text) => {
+                let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
+                let parsed = units.iter().find_map(|(unit, bytes)| {
+                    let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+                    number.checked_mul(*bytes)
+                });
+                parsed.map(Self).ok_or_else(bad)
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// The same, as the machine counts memory.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(transparent)]
+struct Count(Number);
+
+impl Count {
+    fn get(&self) -> Result<usize, String> {
+        usize::try_from(self.0.0)
+            .map_err(|_| format!("is {}, more than this machine has", self.0.0))
     }
 }

@@ -1,4 +1,4 @@
-//! A plugin: the logic of one workspace, run by a component.
+//! A plugin: the logic of one workspace, run by a component, by scripts, or by both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,21 +9,40 @@ use host_workspace::{ActionError, Change, Definition, Fault, Issue, Logic, Parse
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::IgnoredAny;
+use tokio::sync::Semaphore;
 
-use crate::component::{self, Hash, LoadError, Loaded};
+use crate::cache::Cache;
+use crate::component::{self, Hash, LoadError};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::log::one_line;
-use crate::pool::{Kind, Pool, bounded};
+use crate::manifest::{Grants, Manifest};
+use crate::scripts::Scripts;
+use crate::sources::Sources;
+use crate::wasm::{Wasm, check};
 
 /// A loaded plugin, ready to be mounted.
 pub struct Plugin {
     file: Arc<str>,
     definition: Arc<Definition>,
-    pool: Pool,
+    /// Says what rows mean, where there is one; otherwise the scripts do.
+    component: Option<Component>,
+    scripts: Option<Scripts>,
+    grants: Arc<Grants>,
+    limits: Arc<Limits>,
     calls: AtomicU64,
     errors: AtomicU64,
     last_error: Mutex<Option<LastError>>,
+}
+
+/// A component, and what it was made of: a new version of the plugin that changes nothing of that
+/// goes on with it.
+#[derive(Clone)]
+struct Component {
+    wasm: Arc<Wasm>,
+    hash: Hash,
+    manifest: Manifest,
+    from_cache: bool,
 }
 
 /// The newest fault of a plugin.
@@ -50,65 +69,113 @@ pub struct Counters {
 }
 
 impl Plugin {
-    /// Asks a component twice, in two instances, what it defines; the answers must be equal and
-    /// hold against the rules of the contract.
-    pub(crate) async fn new(
+    /// Makes a plugin of its files. What of it is the same as in the version `before` is taken over.
+    pub(crate) async fn load(
         engine: &Engine,
+        cache: Option<Arc<Cache>>,
+        compiling: &Semaphore,
         file: &str,
-        loaded: Loaded,
-        limits: Arc<Limits>,
+        sources: Sources,
+        limits: &Arc<Limits>,
+        before: Option<&Self>,
     ) -> Result<Self, LoadError> {
         let file: Arc<str> = file.into();
-        let pool = Pool::new(engine.clone(), loaded.prepared, file.clone(), limits);
         let failed = |reason: String| LoadError::new(&*file, reason);
-        let first = define(&pool).await.map_err(failed)?;
-        if define(&pool).await.map_err(failed)? != first {
-            return Err(failed(
-                "define answered differently when it was asked again; it must always give the same \
-                 definition"
-                    .into(),
-            ));
-        }
-        // The schemas are compiled as they are checked, which takes time and is third-party code fed
-        // with foreign data: not on an async thread, and a panic in it is this plugin's error.
-        let checked = tokio::task::spawn_blocking(move || first.check()).await;
-        let definition = match checked {
-            Ok(Ok(definition)) => definition,
-            Ok(Err(error)) => return Err(failed(format!("the definition is not valid: {error}"))),
-            Err(_) => {
-                return Err(failed(
-                    "the definition could not be checked; a schema in it is at fault".into(),
-                ));
+        let manifest = Manifest::read(sources.manifest.as_ref()).map_err(failed)?;
+        let limits = manifest.apply(limits).map_err(failed)?;
+        let grants = Arc::new(manifest.grants.clone());
+        let mut sources = sources;
+        let component = match sources.component.take() {
+            None => None,
+            Some(bytes) => {
+                let hash = Hash::of(&bytes);
+                let same = before
+                    .and_then(|before| before.component.as_ref())
+                    .filter(|before| before.hash == hash && before.manifest == manifest);
+                match same {
+                    Some(same) => Some(same.clone()),
+                    None => {
+                        // The semaphore is never closed; were it, compiling would merely be unbounded.
+                        let permit = compiling.acquire().await.ok();
+                        let (with, name) = (engine.clone(), file.clone());
+                        let compile =
+                            move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
+                        let loaded =
+                            tokio::task::spawn_blocking(compile).await.unwrap_or_else(|_| {
+                                Err(failed(
+                                    "the compiler failed on it; build it with another toolchain"
+                                        .into(),
+                                ))
+                            })?;
+                        // A slow `define` holds up nobody else.
+                        drop(permit);
+                        let wasm = Wasm::new(
+                            engine,
+                            file.clone(),
+                            loaded.prepared,
+                            limits.clone(),
+                            grants.clone(),
+                        )
+                        .await
+                        .map_err(failed)?;
+                        let from_cache = loaded.from_cache;
+                        Some(Component { wasm: Arc::new(wasm), hash, manifest, from_cache })
+                    }
+                }
             }
+        };
+        let of_component = component.as_ref().map(|component| component.wasm.definition().clone());
+        let (scripts, definition) = if sources.has_scripts() {
+            let loaded =
+                Scripts::load(engine, &file, of_component, Arc::new(sources), limits.clone());
+            let (scripts, definition) = loaded.await?;
+            (Some(scripts), check(definition).await.map_err(failed)?)
+        } else {
+            (None, of_component.ok_or_else(|| failed("has neither component nor script".into()))?)
         };
         Ok(Self {
             file: file.clone(),
-            pool: pool.named(&definition.id),
             definition,
+            component,
+            scripts,
+            grants,
+            limits,
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             last_error: Mutex::default(),
         })
     }
 
-    /// Makes a plugin of the bytes of a file that is not in a folder: for tools that look at one.
+    /// Makes a plugin of the bytes of a component that is not in a folder: for tools that look at one.
     pub async fn from_bytes(
         engine: &Engine,
         file: &str,
         bytes: Vec<u8>,
         limits: Limits,
     ) -> Result<Self, LoadError> {
-        let (name, with) = (file.to_owned(), engine.clone());
-        let compile = move || component::load(&with, None, &name, &bytes, Hash::of(&bytes));
-        let loaded = tokio::task::spawn_blocking(compile)
-            .await
-            .unwrap_or_else(|_| Err(LoadError::new(file, "the compiler failed on it")))?;
-        Self::new(engine, file, loaded, Arc::new(limits)).await
+        let sources = Sources::component(file, bytes);
+        let (compiling, limits) = (Semaphore::new(1), Arc::new(limits));
+        Self::load(engine, None, &compiling, file, sources, &limits, None).await
     }
 
-    /// The plugin's file name.
+    /// The name of the plugin's main file.
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// What it may use beyond its own workspace.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The files of its scripts.
+    pub fn scripts(&self) -> &[String] {
+        self.scripts.as_ref().map(Scripts::files).unwrap_or_default()
+    }
+
+    /// Whether its component was compiled before.
+    pub(crate) fn is_from_cache(&self) -> bool {
+        self.component.as_ref().is_none_or(|component| component.from_cache)
     }
 
     /// What it has done so far.
@@ -117,13 +184,15 @@ impl Plugin {
             calls: self.calls.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             last_error: self.last_error.lock().clone(),
-            memory: self.pool.memory(),
+            memory: self.component.as_ref().map_or(0, |component| component.wasm.memory()),
         }
     }
 
     /// Drops instances that nobody used for long.
     pub(crate) fn trim(&self) {
-        self.pool.trim();
+        if let Some(component) = &self.component {
+            component.wasm.trim();
+        }
     }
 
     /// Runs an action; without a transaction it sees no data.
@@ -133,53 +202,50 @@ impl Plugin {
         input: String,
         data: Option<Arc<Transaction>>,
     ) -> Result<Result<String, ActionError>, Fault> {
-        let call = || format!("action {path}");
-        let mut turn = self.pool.turn(Kind::Action, call(), data).await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.run_action(store, path, input)).await;
-        let limits = self.pool.limits();
-        match turn.end(outcome)? {
-            Ok(result) if result.len() > limits.result_bytes => Err(self.breach(
-                call(),
-                format!(
-                    "the result has {} bytes; {} is the most",
-                    result.len(),
-                    limits.result_bytes
-                ),
-            )),
+        let breach = |reason| self.breach(format!("action {path}"), reason);
+        let script = self.scripts.as_ref().filter(|scripts| scripts.has_action(path));
+        let result = match (script, &self.component) {
+            (Some(scripts), _) => scripts.action(path, input, data).await?,
+            (None, Some(component)) => component.wasm.action(path, input, data).await?,
+            (None, None) => Err(ActionError::NotFound),
+        };
+        let limit = self.limits.result_bytes;
+        match result {
+            Ok(result) if result.len() > limit => {
+                Err(breach(format!("the result has {} bytes; {limit} is the most", result.len())))
+            }
             Ok(result) => match serde_json::from_str::<IgnoredAny>(&result) {
                 Ok(_) => Ok(Ok(result)),
-                Err(error) => Err(self.breach(call(), format!("the result is not JSON: {error}"))),
+                Err(error) => Err(breach(format!("the result is not JSON: {error}"))),
             },
             Err(ActionError::Invalid(issues)) => Ok(Err(ActionError::Invalid(self.issues(issues)))),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn parse_batch(&self, table: &str, rows: &[String]) -> Result<Vec<Parsed>, Fault> {
-        let call = || format!("parse-rows of {table}");
-        let mut turn = self.pool.turn(Kind::Parse, call(), None).await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.parse_rows(store, table, rows)).await;
-        let parsed = turn.end(outcome)?;
-        if parsed.len() != rows.len() {
-            return Err(self.breach(
-                call(),
-                format!(
-                    "it answered {} results for {} rows; one for each is due",
-                    parsed.len(),
-                    rows.len()
-                ),
-            ));
+    async fn parse_batch(
+        &self,
+        table: &str,
+        rows: Vec<String>,
+        request_id: &str,
+    ) -> Result<Vec<Parsed>, Fault> {
+        let due = rows.len();
+        let parsed = match (&self.component, &self.scripts) {
+            (Some(component), _) => component.wasm.parse_rows(table, &rows, request_id).await?,
+            (None, Some(scripts)) => scripts.parse_rows(table, rows, request_id).await?,
+            (None, None) => Vec::new(),
+        };
+        if parsed.len() != due {
+            let reason =
+                format!("it answered {} results for {due} rows; one for each is due", parsed.len());
+            return Err(self.breach(format!("parse-rows of {table}"), reason));
         }
         Ok(parsed.into_iter().map(|parsed| self.parsed(parsed)).collect())
     }
 
     /// Holds one parsed value to the contract.
     fn parsed(&self, parsed: Parsed) -> Parsed {
-        let limit = self.pool.limits().row_bytes;
+        let limit = self.limits.row_bytes;
         match parsed {
             Ok(value) if value.len() > limit => Err(vec![Issue::whole(format!(
                 "the plugin made {} bytes of JSON of it; {limit} is the most",
@@ -191,7 +257,7 @@ impl Plugin {
     }
 
     fn issues(&self, mut issues: Vec<Issue>) -> Vec<Issue> {
-        issues.truncate(self.pool.limits().issues);
+        issues.truncate(self.limits.issues);
         if issues.is_empty() {
             issues.push(Issue::whole("the plugin refused it and gave no reason"));
         }
@@ -221,34 +287,19 @@ impl Plugin {
     }
 }
 
-async fn define(pool: &Pool) -> Result<Definition, String> {
-    let asked = async {
-        let mut turn = pool.turn(Kind::Define, "define".into(), None).await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.define(store)).await;
-        turn.end(outcome)
-    };
-    match asked.await {
-        Ok(definition) => {
-            definition.map_err(|error| format!("the definition is not valid: {error}"))
-        }
-        Err(Fault::Trapped { call, reason, .. }) => Err(format!("{call} crashed: {reason}")),
-        Err(Fault::TimedOut { call, limit, .. }) => {
-            Err(format!("{call} took longer than {} ms", limit.as_millis()))
-        }
-        Err(fault) => Err(fault.to_string()),
-    }
-}
-
 #[async_trait]
 impl Logic for Plugin {
     fn definition(&self) -> &Arc<Definition> {
         &self.definition
     }
 
-    async fn parse_rows(&self, table: &str, rows: Vec<String>) -> Result<Vec<Parsed>, Fault> {
-        let limits = self.pool.limits();
+    async fn parse_rows(
+        &self,
+        table: &str,
+        rows: Vec<String>,
+        request_id: &str,
+    ) -> Result<Vec<Parsed>, Fault> {
+        let limits = &self.limits;
         let mut parsed = Vec::with_capacity(rows.len());
         let mut rows = rows.into_iter().peekable();
         while let Some(row) = rows.next() {
@@ -266,24 +317,22 @@ impl Logic for Plugin {
                 bytes += next.len();
                 batch.push(next);
             }
-            parsed.extend(self.counted(self.parse_batch(table, &batch).await)?);
+            parsed.extend(self.counted(self.parse_batch(table, batch, request_id).await)?);
         }
         Ok(parsed)
     }
 
-    async fn parse_kv(&self, key: &str, value: String) -> Result<Parsed, Fault> {
-        let limit = self.pool.limits().row_bytes;
+    async fn parse_kv(&self, key: &str, value: String, request_id: &str) -> Result<Parsed, Fault> {
+        let limit = self.limits.row_bytes;
         if value.len() > limit {
             return Ok(Err(too_large(&value, limit)));
         }
-        let asked = async {
-            let mut turn = self.pool.turn(Kind::Parse, format!("parse-kv of {key}"), None).await?;
-            let deadline = turn.deadline();
-            let (guest, store) = turn.parts();
-            let outcome = bounded(deadline, guest.parse_kv(store, key, value)).await;
-            turn.end(outcome)
+        let parsed = match (&self.component, &self.scripts) {
+            (Some(component), _) => component.wasm.parse_kv(key, value, request_id).await,
+            (None, Some(scripts)) => scripts.parse_kv(key, value, request_id).await,
+            (None, None) => Ok(Ok(value)),
         };
-        self.counted(asked.await).map(|parsed| self.parsed(parsed))
+        self.counted(parsed).map(|parsed| self.parsed(parsed))
     }
 
     async fn check_change(
@@ -291,15 +340,12 @@ impl Logic for Plugin {
         change: Change,
         data: Arc<Transaction>,
     ) -> Result<Result<(), Vec<Issue>>, Fault> {
-        let asked = async {
-            let call = format!("check-change of {}", change.table);
-            let mut turn = self.pool.turn(Kind::Check, call, Some(data)).await?;
-            let deadline = turn.deadline();
-            let (guest, store) = turn.parts();
-            let outcome = bounded(deadline, guest.check_change(store, change)).await;
-            turn.end(outcome)
+        let checked = match (&self.component, &self.scripts) {
+            (Some(component), _) => component.wasm.check_change(change, data).await,
+            (None, Some(scripts)) => scripts.check_change(change, data).await,
+            (None, None) => Ok(Ok(())),
         };
-        self.counted(asked.await).map(|checked| checked.map_err(|issues| self.issues(issues)))
+        self.counted(checked).map(|checked| checked.map_err(|issues| self.issues(issues)))
     }
 
     async fn run_action(

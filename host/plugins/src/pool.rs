@@ -26,15 +26,18 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use host_workspace::{Fault, Transaction};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::contract::{Guest, Prepared};
 use crate::engine::Engine;
+use crate::http::Outbound;
 use crate::instance::{Access, Call, Instance, Memory, State};
 use crate::limits::Limits;
 use crate::log::{Log, one_line};
+use crate::manifest::Grants;
+use crate::places::{Full, Places};
 
 /// The kinds of calls, each with places of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(crate) struct Pool {
     plugin: Arc<str>,
     workspace: Arc<str>,
     limits: Arc<Limits>,
+    grants: Arc<Grants>,
+    outbound: Outbound,
     actions: Places,
     checks: Places,
     parses: Places,
@@ -64,19 +69,16 @@ struct Idle {
     since: Instant,
 }
 
-struct Places {
-    free: Semaphore,
-    waiting: AtomicUsize,
-}
-
 impl Pool {
     pub(crate) fn new(
         engine: Engine,
         prepared: Prepared,
         plugin: Arc<str>,
         limits: Arc<Limits>,
+        grants: Arc<Grants>,
+        outbound: Outbound,
     ) -> Self {
-        let places = |count| Places { free: Semaphore::new(count), waiting: AtomicUsize::new(0) };
+        let places = |count| Places::new(count, limits.waiting);
         Self {
             engine,
             prepared,
@@ -86,6 +88,8 @@ impl Pool {
             checks: places(limits.checks),
             parses: places(limits.parses),
             limits,
+            grants,
+            outbound,
             idle: Mutex::default(),
             memory: Arc::default(),
         }
@@ -96,10 +100,6 @@ impl Pool {
         self.workspace = workspace.into();
         self.idle.get_mut().clear();
         self
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     /// Bytes of linear memory that all instances have now.
@@ -113,12 +113,14 @@ impl Pool {
         self.idle.lock().retain(|idle| idle.since.elapsed() < keep);
     }
 
-    /// Waits for a place and an instance. The call's time starts when it has its place.
+    /// Waits for a place and an instance. `request` names the request that the call is for, where it
+    /// has no transaction to say so. The call's time starts when it has its place.
     pub(crate) async fn turn(
         &self,
         kind: Kind,
         name: String,
         data: Option<Arc<Transaction>>,
+        request: &str,
     ) -> Result<Turn<'_>, Fault> {
         let (places, access, limit) = match kind {
             Kind::Define => (None, Access::Nothing, self.limits.define),
@@ -127,11 +129,15 @@ impl Pool {
             Kind::Action => (Some(&self.actions), Access::Write, self.limits.action),
         };
         let permit = match places {
-            Some(places) => Some(self.place(places, limit).await?),
+            Some(places) => {
+                let permit = places.enter(limit).await;
+                let plugin = self.plugin.to_string();
+                Some(permit.map_err(|Full(waiting)| Fault::Busy { plugin, waiting })?)
+            }
             None => None,
         };
         let deadline = Instant::now() + limit;
-        let call = Call::new(name, access, data, deadline);
+        let call = Call::new(name, access, data, request, deadline);
         // `define` is asked in fresh instances, so that two answers are two opinions.
         let warm = if kind == Kind::Define { None } else { self.idle.lock().pop() };
         let instance = match warm {
@@ -146,26 +152,6 @@ impl Pool {
         Ok(Turn { pool: self, instance, limit, _permit: permit })
     }
 
-    async fn place<'p>(
-        &'p self,
-        places: &'p Places,
-        patience: Duration,
-    ) -> Result<SemaphorePermit<'p>, Fault> {
-        if let Ok(permit) = places.free.try_acquire() {
-            return Ok(permit);
-        }
-        let waiting = Waiting::enter(&places.waiting);
-        let busy = || Fault::Busy { plugin: self.plugin.to_string(), waiting: waiting.before };
-        if waiting.before >= self.limits.waiting {
-            return Err(busy());
-        }
-        match tokio::time::timeout(patience, places.free.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed, so an error is the end of patience.
-            _ => Err(busy()),
-        }
-    }
-
     async fn instantiate(&self, call: Call, limit: Duration) -> Result<Instance, Fault> {
         let log = Log::new(
             self.plugin.clone(),
@@ -175,7 +161,8 @@ impl Pool {
         );
         let memory = Memory::new(&self.limits, self.memory.clone());
         let deadline = call.deadline;
-        let state = State::new(self.limits.clone(), log, memory, call);
+        let state =
+            State::new(self.limits.clone(), &self.grants, self.outbound.clone(), log, memory, call);
         let mut store = self.engine.store(state);
         store.set_hostcall_fuel(self.limits.transfer_bytes);
         match bounded(deadline, self.prepared.instantiate(&mut store)).await {
@@ -228,7 +215,7 @@ pub(crate) struct Turn<'p> {
     pool: &'p Pool,
     instance: Instance,
     limit: Duration,
-    _permit: Option<SemaphorePermit<'p>>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn<'_> {
@@ -282,24 +269,6 @@ pub(crate) async fn bounded<T>(
             Err(Ended::Failed(wasmtime::Error::msg("the host itself failed; see its log")))
         }
         Err(_) => Err(Ended::TimedOut),
-    }
-}
-
-/// Counts one waiting caller for as long as it lives.
-struct Waiting<'p> {
-    count: &'p AtomicUsize,
-    before: usize,
-}
-
-impl<'p> Waiting<'p> {
-    fn enter(count: &'p AtomicUsize) -> Self {
-        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

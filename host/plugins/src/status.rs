@@ -1,7 +1,8 @@
-//! What is known about each file in the plugins folder, for people and for consoles.
+//! What is known about each plugin in the folder, for people and for consoles.
 
 use serde::Serialize;
 
+use crate::manifest::Grants;
 use crate::plugin::LastError;
 
 /// The state of one file.
@@ -16,11 +17,11 @@ pub enum PluginState {
     Loading,
 }
 
-/// One file in the plugins folder.
+/// One plugin in the folder.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
-    /// The file's name.
+    /// The name of its main file: `blog.wasm`, `notes/workspace.rhai`.
     pub file: String,
     /// Whether it is served.
     pub state: PluginState,
@@ -28,7 +29,7 @@ pub struct PluginStatus {
     pub workspace: Option<String>,
     /// The plugin's own version; none where it has none.
     pub version: Option<String>,
-    /// SHA-256 of the version that is served, in hex.
+    /// SHA-256 of the version that is served, all of its files together, in hex.
     pub hash: Option<String>,
     /// Bytes of the version that is served.
     pub size: Option<u64>,
@@ -42,7 +43,7 @@ pub struct PluginStatus {
     pub rows: Option<usize>,
     /// How many of them it found invalid.
     pub invalid: Option<usize>,
-    /// Calls into the guest since it was loaded.
+    /// Calls into the guest and its scripts since it was loaded.
     pub calls: u64,
     /// How many of them ended with a fault.
     pub errors: u64,
@@ -50,6 +51,10 @@ pub struct PluginStatus {
     pub last_error: Option<LastError>,
     /// Linear memory of all of its instances, in bytes.
     pub memory: usize,
+    /// The files of its scripts.
+    pub scripts: Vec<String>,
+    /// What it may use beyond its own workspace.
+    pub grants: Option<Grants>,
     /// Why the newest version of the file could not be loaded.
     pub error: Option<String>,
     /// Whether the newest version failed and the one before keeps serving.

@@ -2,6 +2,8 @@
 
 mod folder;
 mod guest;
+mod http;
+mod scripts;
 mod served;
 
 use std::sync::Arc;
@@ -10,7 +12,10 @@ use std::time::{Duration, Instant};
 use host_workspace::{ActionError, Fault, Logic};
 
 use self::guest::Guest;
-use crate::{Allocation, Engine, Limits, LoadError, Plugin};
+use crate::{Allocation, Engine, Limits, LoadError, Metered, Plugin};
+
+#[global_allocator]
+static ALLOCATOR: Metered = Metered;
 
 fn engine() -> Engine {
     Engine::new(Allocation::OnDemand).unwrap()
@@ -250,7 +255,7 @@ async fn callers_beyond_the_places_wait_and_beyond_the_queue_are_busy() {
     // Two run, one waits (and gets a place or loses patience, they end together), three are refused.
     assert!(busy >= 3 && late >= 2, "{busy} busy, {late} late");
     // Parsing has places of its own.
-    assert!(plugin.parse_rows("notes", vec!["{}".into()]).await.is_ok());
+    assert!(plugin.parse_rows("notes", vec!["{}".into()], "").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,7 +285,7 @@ async fn quick_calls_pass_while_others_spin() {
 async fn rows_are_parsed_in_batches_and_in_order() {
     let plugin = load(Guest::default()).await;
     let rows: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
-    let parsed = plugin.parse_rows("notes", rows.clone()).await.unwrap();
+    let parsed = plugin.parse_rows("notes", rows.clone(), "").await.unwrap();
     let parsed: Vec<String> = parsed.into_iter().map(Result::unwrap).collect();
     assert_eq!(parsed, rows);
     assert_eq!(plugin.counters().calls, 4);
@@ -290,11 +295,11 @@ async fn rows_are_parsed_in_batches_and_in_order() {
 async fn a_row_that_crashes_the_guest_is_a_fault_and_one_without_a_reason_is_invalid() {
     let plugin = load(Guest::default()).await;
     let rows = |row: &str| vec!["{}".into(), row.into()];
-    let fault = plugin.parse_rows("notes", rows("!")).await.unwrap_err();
+    let fault = plugin.parse_rows("notes", rows("!"), "").await.unwrap_err();
     assert!(fault.to_string().contains("parse-rows of notes crashed"), "{fault}");
-    let fault = plugin.parse_rows("notes", rows("~")).await.unwrap_err();
+    let fault = plugin.parse_rows("notes", rows("~"), "").await.unwrap_err();
     assert!(fault.to_string().contains("parse-rows of notes took longer than 300 ms"), "{fault}");
-    let parsed = plugin.parse_rows("notes", rows("?")).await.unwrap();
+    let parsed = plugin.parse_rows("notes", rows("?"), "").await.unwrap();
     assert_eq!(parsed[0], Ok("{}".into()));
     assert!(parsed[1].as_ref().unwrap_err()[0].message.contains("gave no reason"));
     assert_eq!((plugin.counters().calls, plugin.counters().errors), (3, 2));
@@ -304,7 +309,7 @@ async fn a_row_that_crashes_the_guest_is_a_fault_and_one_without_a_reason_is_inv
 #[tokio::test]
 async fn fewer_results_than_rows_are_a_breach_of_the_contract() {
     let plugin = load(Guest::default()).await;
-    match plugin.parse_rows("notes", vec!["-".into()]).await {
+    match plugin.parse_rows("notes", vec!["-".into()], "").await {
         Err(Fault::Contract { reason, .. }) => {
             assert_eq!(reason, "it answered 0 results for 1 rows; one for each is due");
         }
@@ -315,7 +320,8 @@ async fn fewer_results_than_rows_are_a_breach_of_the_contract() {
 #[tokio::test]
 async fn a_row_beyond_the_limit_never_reaches_the_guest() {
     let plugin = load(Guest::default()).await;
-    let parsed = plugin.parse_rows("notes", vec!["x".repeat(2 << 20), "{}".into()]).await.unwrap();
+    let parsed =
+        plugin.parse_rows("notes", vec!["x".repeat(2 << 20), "{}".into()], "").await.unwrap();
     assert!(parsed[0].as_ref().unwrap_err()[0].message.contains("1048576 is the most"));
     assert_eq!(parsed[1], Ok("{}".into()));
 }

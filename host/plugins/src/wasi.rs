@@ -1,6 +1,7 @@
 //! The WASI that language runtimes need to start: harmless, and the same for all.
 //!
-//! No directory is open, no environment, no arguments, no network, no name lookup. Clocks tick in
+//! No directory is open, no arguments, no sockets, no name lookup; of the environment what the
+//! plugin was granted. Clocks tick in
 //! milliseconds, too coarse to time another tenant's work by. Random bytes are real. What is
 //! written to stdout and stderr becomes log lines of the plugin.
 
@@ -15,6 +16,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 
 use crate::log::{Log, Stdio};
+use crate::manifest::Grants;
 
 /// What a guest may write at once. One page of a pipe: more only costs memory.
 const WRITE_AT_ONCE: usize = 64 << 10;
@@ -22,9 +24,11 @@ const WRITE_AT_ONCE: usize = 64 << 10;
 /// Random bytes in one call. A guest seeds itself with 32; an unbounded count would be memory of ours.
 const RANDOM_AT_ONCE: u64 = 64 << 10;
 
-/// The context of one instance, whose output goes to `log`.
-pub(crate) fn context(log: &Arc<Mutex<Log>>) -> WasiCtx {
+/// The context of one instance, whose output goes to `log` and whose environment is what it was
+/// granted of the host's.
+pub(crate) fn context(log: &Arc<Mutex<Log>>, grants: &Grants) -> WasiCtx {
     WasiCtx::builder()
+        .envs(&grants.environment())
         .stdout(LogStream { log: log.clone(), stream: Stdio::Out })
         .stderr(LogStream { log: log.clone(), stream: Stdio::Err })
         .wall_clock(CoarseClock(Instant::now()))

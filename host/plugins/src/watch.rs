@@ -7,66 +7,16 @@
 //! closed after writing, or renamed into place, so that it is probably complete and need not be waited
 //! for.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::Metadata;
-use std::io;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Tells versions of a file apart without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
-    len: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
-}
-
-/// The plugins in the folder, by name. Follows links, takes regular files only.
-pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(dir)?.flatten() {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        if !is_plugin(&name) {
-            continue;
-        }
-        // A link to nowhere, or a file that went away since: not there.
-        let Ok(metadata) = std::fs::metadata(entry.path()) else {
-            continue;
-        };
-        if metadata.is_file() {
-            found.insert(name, fingerprint(&metadata));
-        }
-    }
-    Ok(found)
-}
-
-/// Editors and copying tools write beside the file first, under names that begin with a dot or a
-/// tilde, or end otherwise: `.blog.wasm.swp`, `blog.wasm~`, `blog.wasm.tmp`, `4913`.
-fn is_plugin(name: &str) -> bool {
-    name.ends_with(".wasm") && !name.starts_with(['.', '~', '#'])
-}
-
-fn fingerprint(metadata: &Metadata) -> Fingerprint {
-    Fingerprint { len: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
-}
-
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-fn inode(_metadata: &Metadata) -> u64 {
-    0
-}
+use crate::sources::{inode, plugins_of, within};
 
 /// Watches one folder.
 pub(crate) struct Watch {
@@ -98,7 +48,7 @@ impl Watch {
         self.signal.changed.notified().await;
     }
 
-    /// The files that were closed or renamed into place since the last call.
+    /// The plugins of which a file was closed or renamed into place since the last call.
     pub(crate) fn take_complete(&self) -> HashSet<String> {
         std::mem::take(&mut self.signal.complete.lock())
     }
@@ -125,23 +75,21 @@ impl Watch {
     }
 
     fn watcher(&self) -> notify::Result<RecommendedWatcher> {
-        let signal = self.signal.clone();
-        let mut watcher = notify::recommended_watcher(move |event| signal.take(event))?;
-        watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+        let (signal, dir) = (self.signal.clone(), self.dir.clone());
+        let mut watcher = notify::recommended_watcher(move |event| signal.take(&dir, event))?;
+        watcher.watch(&self.dir, RecursiveMode::Recursive)?;
         Ok(watcher)
     }
 }
 
 impl Signal {
-    fn take(&self, event: notify::Result<Event>) {
+    fn take(&self, dir: &Path, event: notify::Result<Event>) {
         if let Ok(event) = event {
             match event.kind {
                 EventKind::Access(AccessKind::Close(AccessMode::Write))
                 | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
-                    let file = event.paths.last().and_then(|path| path.file_name()?.to_str());
-                    if let Some(file) = file.filter(|file| is_plugin(file)) {
-                        self.complete.lock().insert(file.into());
-                    }
+                    let file = event.paths.last().and_then(|path| within(dir, path));
+                    self.complete.lock().extend(file.iter().flat_map(|file| plugins_of(file)));
                 }
                 // Our own reading of the files is no news.
                 EventKind::Access(_) => return,
@@ -149,26 +97,5 @@ impl Signal {
             }
         }
         self.changed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_plugin;
-
-    #[test]
-    fn temporary_files_of_editors_are_not_plugins() {
-        for name in [
-            ".blog.wasm",
-            "blog.wasm~",
-            "blog.wasm.tmp",
-            ".blog.wasm.swp",
-            "4913",
-            "#blog.wasm#",
-            "~blog.wasm",
-        ] {
-            assert!(!is_plugin(name), "{name}");
-        }
-        assert!(is_plugin("blog.wasm"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::instance::State;
+use crate::instance::{State, random_id, random_u64};
 use crate::log::Level;
 
 wasmtime::component::bindgen!({
@@ -17,6 +17,8 @@ wasmtime::component::bindgen!({
         "epicenter:workspace/tables.put": async | trappable,
         "epicenter:workspace/tables.update": async | trappable,
         "epicenter:workspace/tables.delete": async | trappable,
+        "epicenter:workspace/documents.get-text": async | trappable,
+        "epicenter:workspace/documents.set-text": async | trappable,
         "epicenter:workspace/kv.set": async | trappable,
         "epicenter:workspace/kv.delete": async | trappable,
         default: trappable,
@@ -24,7 +26,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-use epicenter::workspace::{context, kv, log, tables, types};
+use epicenter::workspace::{context, documents, kv, log, tables, types};
 use exports::epicenter::workspace::guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -213,6 +215,22 @@ impl kv::Host for State {
     }
 }
 
+impl documents::Host for State {
+    async fn get_text(&mut self, table: String, id: String, document: String) -> Answer<String> {
+        answer(self.text(&table, &id, &document).await)
+    }
+
+    async fn set_text(
+        &mut self,
+        table: String,
+        id: String,
+        document: String,
+        text: String,
+    ) -> Answer<()> {
+        answer(self.set_text(&table, &id, &document, &text).await)
+    }
+}
+
 impl log::Host for State {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         let level = match level {
@@ -236,11 +254,11 @@ impl context::Host for State {
     }
 
     fn random_id(&mut self) -> wasmtime::Result<String> {
-        Ok(self.random_id())
+        Ok(random_id())
     }
 
     fn random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random_u64())
+        Ok(random_u64())
     }
 
     fn request_id(&mut self) -> wasmtime::Result<String> {

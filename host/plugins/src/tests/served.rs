@@ -32,7 +32,7 @@ async fn serve(limits: Limits) -> (TempDir, Router) {
     (dir, workspaces.router())
 }
 
-async fn request(router: &Router, method: &str, uri: &str, body: &str) -> (u16, String) {
+pub(super) async fn request(router: &Router, method: &str, uri: &str, body: &str) -> (u16, String) {
     let request = Request::builder()
         .method(method)
         .uri(uri)

@@ -1,0 +1,242 @@
+//! The manifest of a plugin: what it may use beyond its own workspace, and how much.
+//!
+//! It stands beside the plugin, `blog.toml` beside `blog.wasm`, `notes/workspace.toml` in the folder
+//! `notes`, and is the operator's, not the author's. Without one nothing is granted and the limits are
+//! the host's. A plugin that imports what it was not granted is loaded all the same, and is denied it
+//! when it calls.
+//!
+//! ```toml
+//! env = ["WEATHER_KEY"]             # these of the host's environment, by name
+//! ai = true
+//!
+//! [http]                            # requests that it may send
+//! hosts = ["api.example.com", "*.example.org", "localhost:3000"]
+//! allow-private = true              # also to addresses that are not public
+//!
+//! [limits]                          # see limits.rs for all of them
+//! action = "30s"
+//! memory = "200MiB"
+//! ```
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{Limits, Overrides};
+use crate::sources::Text;
+
+/// What stands in a manifest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Manifest {
+    pub(crate) grants: Grants,
+    limits: Overrides,
+    path: String,
+}
+
+/// What a plugin may use beyond its own workspace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grants {
+    /// Names of environment variables of the host that it may read.
+    pub env: Vec<String>,
+    /// Whether it may ask language models.
+    pub ai: bool,
+    /// The requests that it may send; none without.
+    pub http: Option<HttpGrant>,
+}
+
+/// Which requests a plugin may send.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all(serialize = "camelCase", deserialize = "kebab-case"))]
+pub struct HttpGrant {
+    /// `api.example.com`, on the usual ports; `example.com:8443`; `*.example.com` for all names
+    /// below it; `*` for all.
+    pub hosts: Vec<HostPattern>,
+    /// Whether these names may lead to addresses that are not public: this machine, its network.
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
+/// Hosts that may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPattern {
+    /// In lower case; `*` or `*.` at the beginning stands for anything.
+    host: String,
+    /// Without one: 80 and 443.
+    port: Option<u16>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    env: Vec<String>,
+    ai: bool,
+    http: Option<HttpGrant>,
+    limits: Overrides,
+}
+
+impl Manifest {
+    /// Reads a manifest; without one, nothing is granted. The error names file, line and key.
+    pub(crate) fn read(text: Option<&Text>) -> Result<Self, String> {
+        let Some(Text { path, text }) = text else { return Ok(Self::default()) };
+        let File { env, ai, http, limits } =
+            toml::from_str(text).map_err(|error| mistake(path, text, &error))?;
+        Ok(Self { grants: Grants { env, ai, http }, limits, path: path.clone() })
+    }
+
+    /// The host's limits, as far as the manifest does not say otherwise.
+    pub(crate) fn apply(&self, limits: &Arc<Limits>) -> Result<Arc<Limits>, String> {
+        if self.limits == Overrides::default() {
+            return Ok(limits.clone());
+        }
+        let limits = self.limits.apply(limits);
+        limits.map(Arc::new).map_err(|reason| format!("{}: {reason}", self.path))
+    }
+}
+
+/// `blog.toml:3: memroy: unknown field …`
+fn mistake(path: &str, text: &str, error: &toml::de::Error) -> String {
+    let reason = error.message().replace('\n', " ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return format!("{path}: {reason}");
+    };
+    let line = before.matches('\n').count() + 1;
+    let key = text.lines().nth(line - 1).and_then(|text| text.split_once('='));
+    match key.map(|(key, _)| key.trim()) {
+        Some(key) if !key.is_empty() => format!("{path}:{line}: {key}: {reason}"),
+        _ => format!("{path}:{line}: {reason}"),
+    }
+}
+
+impl Grants {
+    /// The granted variables that the host has.
+    pub(crate) fn environment(&self) -> Vec<(&str, String)> {
+        let names = self.env.iter();
+        names.filter_map(|name| Some((name.as_str(), std::env::var(name).ok()?))).collect()
+    }
+}
+
+impl HttpGrant {
+    /// Whether a host may be asked on a port.
+    pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
+        self.hosts.iter().any(|pattern| pattern.allows(host, port))
+    }
+}
+
+impl HostPattern {
+    fn allows(&self, host: &str, port: u16) -> bool {
+        let host = host.to_ascii_lowercase();
+        let named = match self.host.strip_prefix('*') {
+            Some("") => true,
+            // Something has to stand before the dot.
+            Some(end) => host.strip_suffix(end).is_some_and(|start| !start.is_empty()),
+            None => host == self.host,
+        };
+        named && self.port.map_or(port == 80 || port == 443, |allowed| allowed == port)
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = |why: &str| {
+            Err(format!(
+                "{text:?} is no host: {why}; write api.example.com, *.example.com, example.com:8443"
+            ))
+        };
+        if text.contains("://") || text.contains('/') {
+            return bad("leave out scheme and path");
+        }
+        // An IPv6 address has colons of its own, and so stands in brackets.
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => match port.parse() {
+                Ok(port) => (host, Some(port)),
+                Err(_) => return bad("its port is no number"),
+            },
+            _ => (text.as_str(), None),
+        };
+        let name = host.strip_prefix('*').unwrap_or(host);
+        if host.is_empty()
+            || name.contains('*')
+            || (host.len() > 1 && host.starts_with('*') && !name.starts_with('.'))
+        {
+            return bad("a star stands for whole labels at the beginning");
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        match pattern.port {
+            Some(port) => format!("{}:{port}", pattern.host),
+            None => pattern.host,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Manifest, String> {
+        Manifest::read(Some(&Text { path: "a.toml".into(), text: text.into() }))
+    }
+
+    #[test]
+    fn a_manifest_grants_what_it_names_and_nothing_else() {
+        let manifest = read(
+            "env = [\"KEY\"]\nai = true\n[http]\nhosts = [\"a.example\", \"*.b.example:8443\"]\n\
+             [limits]\naction = \"30s\"\nmemory = \"200MiB\"\nactions = 2",
+        );
+        let manifest = manifest.unwrap();
+        let grants = &manifest.grants;
+        assert!(grants.ai && grants.env == ["KEY"]);
+        let http = grants.http.as_ref().unwrap();
+        let cases = [
+            ("a.example", 443, true),
+            ("A.example", 80, true),
+            ("a.example", 8080, false),
+            ("x.a.example", 443, false),
+            ("x.b.example", 8443, true),
+            ("b.example", 8443, false),
+            ("xb.example", 8443, false),
+            ("x.b.example", 443, false),
+        ];
+        for (host, port, allowed) in cases {
+            assert_eq!(http.allows(host, port), allowed, "{host}:{port}");
+        }
+        let limits = manifest.apply(&Arc::default()).unwrap();
+        assert_eq!(
+            (limits.action, limits.memory, limits.actions),
+            (Duration::from_secs(30), 200 << 20, 2)
+        );
+        assert_eq!(limits.parse, Limits::default().parse);
+        assert_eq!(read("").unwrap().grants, Grants::default());
+        assert_eq!(Manifest::read(None).unwrap().grants, Grants::default());
+    }
+
+    #[test]
+    fn a_mistake_has_its_file_line_and_key() {
+        let cases = [
+            ("\nhtpp = 1", "a.toml:2: htpp: unknown field `htpp`"),
+            ("ai = \"yes\"", "a.toml:1: ai: invalid type: string \"yes\", expected a boolean"),
+            ("[limits]\nmemroy = 1", "a.toml:2: memroy: unknown field `memroy`"),
+            ("[limits]\naction = \"soon\"", "a.toml:2: action: \"soon\" is no time"),
+            ("[limits]\nmemory = \"lots\"", "a.toml:2: memory: \"lots\" is no size"),
+            ("[limits]\nmemory = \"1GiB\"", "a.toml: memory is 1073741824; 268435456 is the most"),
+            ("[http]\nhosts = [\"http://x\"]", "a.toml:2: hosts: \"http://x\" is no host"),
+            ("[http]\nallow-private = true", "a.toml:1: missing field `hosts`"),
+            ("a = [", "a.toml:1: a: "),
+        ];
+        for (text, expected) in cases {
+            let error =
+                read(text).and_then(|manifest| manifest.apply(&Arc::default())).unwrap_err();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a script can use beside the language: `tables`, `kv`, `log` and `context`, the same as the
+//! contract's interfaces, and the four errors that an action can end with.
+//!
+//! Queries have the shape that they have in URLs:
+//! `#{ filter: #{ views: #{ gte: 10 }, published: true }, sort: "-views", limit: 20 }`.
+
+use host_workspace::transaction::{Filter, Operator, Order, Query};
+use host_workspace::{ActionError, Issue};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, Position};
+use serde_json::{Value, json};
+
+use super::call;
+use super::value::{read, to_json, to_script};
+use crate::instance::{Access, random_id, random_u64};
+use crate::log::Level;
+
+type Answer<T = Dynamic> = Result<T, Box<EvalAltResult>>;
+
+/// Gives scripts all of it.
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_static_module("tables", tables().into());
+    engine.register_static_module("kv", kv().into());
+    engine.register_static_module("log", log().into());
+    engine.register_static_module("context", context().into());
+    engine.register_fn("not_found", || error(ActionError::NotFound));
+    engine.register_fn("denied", |text: &str| error(ActionError::Denied(text.into())));
+    engine.register_fn("failed", |text: &str| error(ActionError::Failed(text.into())));
+    engine
+        .register_fn("invalid", |text: &str| error(ActionError::Invalid(vec![Issue::whole(text)])));
+    engine.register_fn("invalid", |field: &str, text: &str| {
+        error(ActionError::Invalid(vec![Issue::at(field, text)]))
+    });
+    engine.register_fn("invalid", |issues: Array| -> Answer {
+        let issues = issues.into_iter().map(issue).collect::<Result<_, _>>()?;
+        Ok(error(ActionError::Invalid(issues)))
+    });
+    engine.on_print(|text| write(Level::Info, text));
+    engine.on_debug(|text, _, position| write(Level::Debug, &format!("{text} ({position})")));
+}
+
+fn tables() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("get", |table: &str, id: &str| -> Answer {
+        let row = call::transaction(Access::Read)?.get(table, id).map_err(thrown)?;
+        row.map_or(Ok(Dynamic::UNIT), |row| read_one(&row))
+    });
+    module.set_native_fn("list", |table: &str| rows(table, Map::new()));
+    module.set_native_fn("list", |table: &str, query: Map| rows(table, query));
+    module.set_native_fn("page", |table: &str, query: Map| -> Answer {
+        let page =
+            call::transaction(Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
+        let mut answer = Map::new();
+        answer.insert("rows".into(), read_rows(&page.rows)?);
+        answer.insert("next".into(), page.next.map_or(Dynamic::UNIT, Dynamic::from));
+        Ok(answer.into())
+    });
+    module.set_native_fn("count", |table: &str| count(table, Map::new()));
+    module.set_native_fn("count", |table: &str, filter: Map| count(table, filter));
+    module.set_native_fn("put", |table: &str, row: Map| -> Answer {
+        let row = json_of(row.into())?.to_string();
+        call::check_written(&row)?;
+        let transaction = call::transaction(Access::Write)?;
+        read_one(&call::park(transaction.put(table, &row))?)
+    });
+    module.set_native_fn("update", |table: &str, id: &str, fields: Map| -> Answer {
+        let fields = json_of(fields.into())?.to_string();
+        call::check_written(&fields)?;
+        let transaction = call::transaction(Access::Write)?;
+        read_one(&call::park(transaction.update(table, id, &fields))?)
+    });
+    module.set_native_fn("delete", |table: &str, id: &str| -> Answer<bool> {
+        let transaction = call::transaction(Access::Write)?;
+        call::park(transaction.delete(table, id))
+    });
+    module
+}
+
+fn kv() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("get", |key: &str| -> Answer {
+        let value = call::transaction(Access::Read)?.kv_get(key).map_err(thrown)?;
+        value.map_or(Ok(Dynamic::UNIT), |value| read_one(&value))
+    });
+    module.set_native_fn("set", |key: &str, value: Dynamic| -> Answer<()> {
+        let value = json_of(value)?.to_string();
+        call::check_written(&value)?;
+        let transaction = call::transaction(Access::Write)?;
+        call::park(transaction.kv_set(key, &value))
+    });
+    module.set_native_fn("delete", |key: &str| -> Answer<bool> {
+        let transaction = call::transaction(Access::Write)?;
+        call::park(transaction.kv_delete(key))
+    });
+    module
+}
+
+fn log() -> Module {
+    let mut module = Module::new();
+    let levels = [
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warn", Level::Warn),
+        ("error", Level::Error),
+    ];
+    for (name, level) in levels {
+        module.set_native_fn(name, move |text: Dynamic| -> Answer<()> {
+            let text = text.to_string();
+            call::with(|call| call.log.write(level, &text))
+        });
+    }
+    module
+}
+
+fn context() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("caller", || -> Answer {
+        let caller = call::with(|call| call.call.caller().cloned())?;
+        Ok(caller.map_or(Dynamic::UNIT, |caller| to_script(json!(caller))))
+    });
+    module.set_native_fn("now", || -> Answer<INT> {
+        call::with(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
+    });
+    module.set_native_fn("random_id", || -> Answer<String> { Ok(random_id()) });
+    // From 0 to below the limit. The bias is one in 2^64 of the limit.
+    module.set_native_fn("random", |limit: INT| -> Answer<INT> {
+        let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        let limit = limit.ok_or_else(|| misuse("random needs a limit of at least 1"))?;
+        Ok(INT::try_from(random_u64() % limit).unwrap_or(INT::MAX))
+    });
+    module.set_native_fn("request_id", || -> Answer<String> {
+        call::with(|call| call.call.request_id.to_string())
+    });
+    module
+}
+
+fn rows(table: &str, query: Map) -> Answer {
+    let page = call::transaction(Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
+    read_rows(&page.rows)
+}
+
+fn read_rows(rows: &[String]) -> Answer {
+    let rows = rows.iter().map(|row| read_one(row)).collect::<Result<Array, _>>()?;
+    Ok(rows.into())
+}
+
+fn read_one(text: &str) -> Answer {
+    read(text).map_err(misuse)
+}
+
+fn count(table: &str, filter: Map) -> Answer<INT> {
+    let filters = filters_of(json_of(filter.into())?)?;
+    let count = call::transaction(Access::Read)?.count(table, &filters).map_err(thrown)?;
+    Ok(INT::try_from(count).unwrap_or(INT::MAX))
+}
+
+fn write(level: Level, text: &str) {
+    // Outside of a call nobody is there to read it.
+    let _ = call::with(|call| call.log.write(level, text));
+}
+
+fn json_of(value: Dynamic) -> Answer<Value> {
+    to_json(value).map_err(|reason| thrown(ActionError::Invalid(vec![Issue::whole(reason)])))
+}
+
+fn query_of(query: Map) -> Answer<Query> {
+    let mut made = Query::default();
+    let Value::Object(members) = json_of(query.into())? else { return Ok(made) };
+    for (name, value) in members {
+        match (&*name, value) {
+            ("filter", value) => made.filters = filters_of(value)?,
+            ("sort", Value::String(text)) => {
+                made.sort = text.split(',').filter(|key| !key.is_empty()).map(order_of).collect();
+            }
+            ("limit", Value::Number(limit)) => {
+                let limit = limit.as_u64().and_then(|limit| u32::try_from(limit).ok());
+                made.limit = Some(limit.ok_or_else(|| misuse("limit must be a number of rows"))?);
+            }
+            ("cursor", Value::String(cursor)) => made.cursor = Some(cursor),
+            ("cursor" | "sort" | "limit", Value::Null) => {}
+            (other, value) => {
+                return Err(misuse(format!(
+                    "a query may have filter, sort, limit and cursor; {other:?}: {value} is none"
+                )));
+            }
+        }
+    }
+    Ok(made)
+}
+
+fn order_of(key: &str) -> Order {
+    let key = key.trim();
+    match key.strip_prefix('-') {
+        Some(field) => Order { field: field.into(), descending: true },
+        None => Order { field: key.into(), descending: false },
+    }
+}
+
+/// `#{ views: #{ gte: 10 }, published: true }`: a bare value must be equal.
+fn filters_of(filter: Value) -> Answer<Vec<Filter>> {
+    let Value::Object(fields) = filter else {
+        return Err(misuse("a filter must be a map of fields"));
+    };
+    let mut filters = Vec::new();
+    for (field, condition) in fields {
+        let Value::Object(condition) = condition else {
+            filters.push(Filter { field, operator: Operator::Eq, value: condition });
+            continue;
+        };
+        for (name, value) in condition {
+            let found = Operator::NAMED.iter().find(|(known, _)| *known == name);
+            let Some((_, operator)) = found else {
+                let known: Vec<_> = Operator::NAMED.iter().map(|(known, _)| *known).collect();
+                return Err(misuse(format!(
+                    "{name:?} compares nothing; filters know {}",
+                    known.join(", ")
+                )));
+            };
+            filters.push(Filter { field: field.clone(), operator: *operator, value });
+        }
+    }
+    Ok(filters)
+}
+
+/// An error as a script sees it, to throw it or after it caught it.
+fn error(error: ActionError) -> Dynamic {
+    let (name, issues) = match &error {
+        ActionError::NotFound => ("not-found", Vec::new()),
+        ActionError::Invalid(issues) => ("invalid", issues.clone()),
+        ActionError::Denied(_) => ("denied", Vec::new()),
+        ActionError::Failed(_) => ("failed", Vec::new()),
+    };
+    to_script(json!({ "error": name, "message": error.to_string(), "issues": issues }))
+}
+
+/// The host's answer to a script that asked for what is not possible.
+pub(super) fn thrown(refused: ActionError) -> Box<EvalAltResult> {
+    EvalAltResult::ErrorRuntime(error(refused), Position::NONE).into()
+}
+
+/// An error of the script itself: it asked in a way that makes no sense. It can be caught like any
+/// other, and ends the call with the place where it happened.
+fn misuse(reason: impl Into<String>) -> Box<EvalAltResult> {
+    let error = to_script(json!({ "error": MISUSE, "message": reason.into() }));
+    EvalAltResult::ErrorRuntime(error, Position::NONE).into()
+}
+
+const MISUSE: &str = "misuse";
+
+/// What is wrong, if that is what was thrown.
+pub(super) fn misuse_of(value: &Dynamic) -> Option<String> {
+    let map = value.as_map_ref().ok()?;
+    let is = map.get("error")?.as_immutable_string_ref().is_ok_and(|name| name.as_str() == MISUSE);
+    is.then(|| map.get("message").map(Dynamic::to_string).unwrap_or_default())
+}
+
+/// What an action ends with when a script throws a value and nobody catches it.
+pub(super) fn error_of(value: Dynamic) -> ActionError {
+    let json = match to_json(value) {
+        Ok(json) => json,
+        Err(reason) => return ActionError::Failed(format!("it threw what {reason}")),
+    };
+    let message = || match &json["message"] {
+        Value::String(message) => message.clone(),
+        other => other.to_string(),
+    };
+    match json["error"].as_str() {
+        Some("not-found") => ActionError::NotFound,
+        Some("denied") => ActionError::Denied(message()),
+        Some("failed") => ActionError::Failed(message()),
+        Some("invalid") => ActionError::Invalid(issues_of(&json["issues"])),
+        _ => ActionError::Failed(match json {
+            Value::String(text) => text,
+            other => other.to_string(),
+        }),
+    }
+}
+
+/// The issues in a script's list of them; one that says so when there are none.
+fn issues_of(list: &Value) -> Vec<Issue> {
+    let issues: Vec<Issue> = list.as_array().into_iter().flatten().map(issue_of).collect();
+    if issues.is_empty() {
+        vec![Issue::whole("the script refused it and gave no reason")]
+    } else {
+        issues
+    }
+}
+
+fn issue_of(value: &Value) -> Issue {
+    let Some(message) = value["message"].as_str() else {
+        return Issue::whole(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    };
+    let segment = |segment: &Value| match segment {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let path = match &value["path"] {
+        Value::Array(path) => path.iter().map(segment).collect(),
+        Value::Null => Vec::new(),
+        one => vec![segment(one)],
+    };
+    Issue { path, message: message.into() }
+}
+
+fn issue(value: Dynamic) -> Answer<Issue> {
+    Ok(issue_of(&json_of(value)?))
+}
+
+/// What a hook that validates says of a value: nothing or true, a text, an issue or a list of them.
+pub(super) fn verdict(value: Dynamic) -> Result<Vec<Issue>, String> {
+    match to_json(value)? {
+        Value::Null | Value::Bool(true) => Ok(Vec::new()),
+        Value::Bool(false) => Ok(vec![Issue::whole("is not valid")]),
+        Value::Array(list) => Ok(list.iter().map(issue_of).collect()),
+        Value::Object(error) if error.get("error").is_some_and(|name| name == "invalid") => {
+            Ok(issues_of(&Value::Object(error)["issues"]))
+        }
+        one => Ok(vec![issue_of(&one)]),
+    }
+}

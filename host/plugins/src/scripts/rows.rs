@@ -1,0 +1,283 @@
+//! A workspace without a component: a folder with `workspace.rhai`, and JSON Schemas that say which
+//! rows are valid.
+//!
+//! `tables/notes.json` is the schema of the table `notes`; where its rows have had several shapes,
+//! `tables/notes/1.json`, `2.json` and so on, oldest first. `workspace.rhai` may have functions for
+//! what schemas cannot say; all are optional:
+//!
+//! - `validate(table, row)` of a row that its schema allows: gives nothing, or what is wrong;
+//! - `migrate(table, row, version)` makes a row of `version + 1` of one of `version`;
+//! - `check(change)` is asked before a change, with `table`, `operation`, `id`, `old`, `new`, `caller`.
+//!
+//! A row of a table with several versions carries `_v`; one without is of the newest version whose
+//! schema allows it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use host_workspace::definition::{AwarenessField, KvDefinition, TableDefinition};
+use host_workspace::schema::Schema;
+use host_workspace::{ActionError, Change, Definition, Issue, Operation, Parsed};
+use rhai::{Dynamic, Engine, FuncArgs, Scope};
+use serde_json::{Value, json};
+
+use super::api::verdict;
+use super::header::{self, Mistake, WorkspaceSettings};
+use super::value::{to_json, to_script};
+use super::{Broke, Program, Script, compile};
+use crate::sources::{Sources, Text};
+
+/// The member that names the version which wrote a row.
+const VERSION: &str = "_v";
+
+pub(super) struct Rows {
+    pub(super) script: Arc<Script>,
+    tables: HashMap<String, Vec<Schema>>,
+    kv: HashMap<String, Schema>,
+    validates: bool,
+    migrates: bool,
+}
+
+impl Rows {
+    /// Compiles a folder; gives the workspace's definition without its actions.
+    pub(super) fn compile(
+        engine: &Engine,
+        sources: &Sources,
+    ) -> Result<(Definition, Self), String> {
+        let Some(text) = &sources.workspace else {
+            return Err("has no workspace.rhai".into());
+        };
+        let script = compile(engine, text, &Scope::new())?;
+        let settings = header::head(&text.text).settings::<WorkspaceSettings>();
+        let settings = settings
+            .map_err(|Mistake { line, reason }| format!("{}:{line}: {reason}", text.path))?
+            .unwrap_or_default();
+        let has = |name: &str, parameters: usize| {
+            script
+                .ast
+                .iter_functions()
+                .any(|function| function.name == name && function.params.len() == parameters)
+        };
+        let mut tables = HashMap::new();
+        let mut defined = Vec::new();
+        for (name, versions) in &sources.tables {
+            let versions = versions_of(name, versions)?;
+            let compiled = versions.iter().map(|(_, schema)| Schema::compile(schema));
+            let compiled = compiled.zip(&versions).map(|(compiled, (text, _))| {
+                compiled.map_err(|error| format!("{}: not a JSON Schema: {error}", text.path))
+            });
+            tables.insert(name.clone(), compiled.collect::<Result<Vec<_>, _>>()?);
+            defined.push(TableDefinition {
+                name: name.clone(),
+                versions: versions.into_iter().map(|(_, schema)| schema).collect(),
+                documents: Vec::new(),
+                checks_changes: has("check", 1),
+            });
+        }
+        let mut kv = HashMap::new();
+        for (key, schema) in &settings.kv {
+            let compiled = Schema::compile(schema);
+            let compiled = compiled
+                .map_err(|error| format!("{}: kv.{key}: not a JSON Schema: {error}", text.path))?;
+            kv.insert(key.clone(), compiled);
+        }
+        let migrates = has("migrate", 3);
+        if let Some(table) = defined.iter().find(|table| table.versions.len() > 1 && !migrates) {
+            return Err(format!(
+                "{}: the table {} has {} versions, so there must be a function \
+                 migrate(table, row, version)",
+                text.path,
+                table.name,
+                table.versions.len()
+            ));
+        }
+        let definition = Definition {
+            id: settings.id.unwrap_or_else(|| sources.stem.clone()),
+            title: settings.title,
+            version: settings.version,
+            tables: defined,
+            kv: settings
+                .kv
+                .into_iter()
+                .map(|(key, schema)| KvDefinition { key, versions: vec![schema] })
+                .collect(),
+            awareness: settings
+                .awareness
+                .into_iter()
+                .map(|(name, schema)| AwarenessField { name, schema })
+                .collect(),
+            actions: Vec::new(),
+        };
+        Ok((definition, Self { validates: has("validate", 2), migrates, script, tables, kv }))
+    }
+
+    /// Calls one of the workspace's functions.
+    fn call(
+        &self,
+        engine: &Engine,
+        name: &str,
+        arguments: impl FuncArgs,
+    ) -> Result<Result<Dynamic, ActionError>, Broke> {
+        let done = engine.call_fn(&mut Scope::new(), &self.script.ast, name, arguments);
+        self.script.ended(engine, done)
+    }
+
+    fn parse(&self, engine: &Engine, table: &str, text: &str) -> Result<Parsed, Broke> {
+        let whole = |message: String| Ok(Err(vec![Issue::whole(message)]));
+        let Some(versions) = self.tables.get(table) else {
+            return whole(format!("the workspace has no table {table}"));
+        };
+        let mut row: Value = match serde_json::from_str(text) {
+            Ok(row) => row,
+            Err(error) => return whole(format!("must be JSON: {error}")),
+        };
+        if !row.is_object() {
+            return whole("must be an object".into());
+        }
+        let current = versions.len();
+        if current > 1 && self.migrates {
+            let mut version = match version_of(&mut row, versions) {
+                Ok(version) => version,
+                Err(issue) => return Ok(Err(vec![issue])),
+            };
+            while version < current {
+                let schema = versions.get(version - 1);
+                let issues = schema.map(|schema| schema.issues(&row)).unwrap_or_default();
+                if !issues.is_empty() {
+                    return Ok(Err(issues));
+                }
+                let number = i64::try_from(version).unwrap_or(i64::MAX);
+                let arguments = (table.to_owned(), to_script(row), number);
+                row = match self.call(engine, "migrate", arguments)? {
+                    Ok(migrated) => match to_json(migrated) {
+                        Ok(row) => row,
+                        Err(reason) => return whole(format!("what migrate made of it {reason}")),
+                    },
+                    Err(error) => return Ok(Err(refused(error))),
+                };
+                version += 1;
+            }
+        }
+        let issues = versions.last().map(|schema| schema.issues(&row)).unwrap_or_default();
+        if !issues.is_empty() {
+            return Ok(Err(issues));
+        }
+        if self.validates {
+            let arguments = (table.to_owned(), to_script(row.clone()));
+            let issues = match self.call(engine, "validate", arguments)? {
+                Ok(value) => {
+                    verdict(value).map_err(|reason| format!("what validate says {reason}"))?
+                }
+                Err(error) => refused(error),
+            };
+            if !issues.is_empty() {
+                return Ok(Err(issues));
+            }
+        }
+        if current > 1
+            && let Some(members) = row.as_object_mut()
+        {
+            members.insert(VERSION.into(), current.into());
+        }
+        Ok(Ok(row.to_string()))
+    }
+}
+
+impl Program {
+    pub(super) fn parse_row(&self, table: &str, row: &str) -> Result<Parsed, Broke> {
+        match &self.rows {
+            Some(rows) => rows.parse(&self.engine, table, row),
+            None => Err("it has no tables of its own".into()),
+        }
+    }
+
+    pub(super) fn parse_kv(&self, key: &str, value: String) -> Parsed {
+        let schema = self.rows.as_ref().and_then(|rows| rows.kv.get(key));
+        let Some(schema) = schema else {
+            return Err(vec![Issue::whole(format!("the workspace has no key {key}"))]);
+        };
+        match serde_json::from_str(&value) {
+            Ok(json) => match schema.issues(&json) {
+                issues if issues.is_empty() => Ok(value),
+                issues => Err(issues),
+            },
+            Err(error) => Err(vec![Issue::whole(format!("must be JSON: {error}"))]),
+        }
+    }
+
+    pub(super) fn check(&self, change: &Change) -> Result<Result<(), Vec<Issue>>, Broke> {
+        let Some(rows) = &self.rows else { return Ok(Ok(())) };
+        let row = |text: &Option<String>| -> Value {
+            text.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        };
+        let asked = to_script(json!({
+            "table": change.table,
+            "operation": match change.operation {
+                Operation::Create => "create",
+                Operation::Update => "update",
+                Operation::Delete => "delete",
+            },
+            "id": change.id,
+            "old": row(&change.old),
+            "new": row(&change.new),
+            "caller": change.caller,
+        }));
+        let issues = match rows.call(&self.engine, "check", (asked,))? {
+            Ok(value) => verdict(value).map_err(|reason| format!("what check says {reason}"))?,
+            Err(error) => refused(error),
+        };
+        if issues.is_empty() { Ok(Ok(())) } else { Ok(Err(issues)) }
+    }
+}
+
+/// What a hook threw, as issues.
+fn refused(error: ActionError) -> Vec<Issue> {
+    match error {
+        ActionError::Invalid(issues) => issues,
+        other => vec![Issue::whole(other.to_string())],
+    }
+}
+
+/// Which version wrote a row, counted from 1; takes `_v` out of it.
+fn version_of(row: &mut Value, versions: &[Schema]) -> Result<usize, Issue> {
+    let newest = versions.len();
+    let named = row.as_object_mut().and_then(|members| members.remove(VERSION));
+    let Some(named) = named else {
+        let fits = versions.iter().rposition(|schema| schema.allows(row));
+        return Ok(fits.map_or(newest, |at| at + 1));
+    };
+    match named.as_u64().and_then(|version| usize::try_from(version).ok()) {
+        Some(version) if (1..=newest).contains(&version) => Ok(version),
+        Some(version) if version > newest => Err(Issue::at(
+            VERSION,
+            format!(
+                "was written by version {version}, but the workspace knows versions up to {newest}"
+            ),
+        )),
+        _ => Err(Issue::at(
+            VERSION,
+            format!("must be a whole number from 1 to {newest}, not {named}"),
+        )),
+    }
+}
+
+/// The schemas of a table, oldest first, each with its file.
+fn versions_of<'s>(
+    table: &str,
+    versions: &'s BTreeMap<usize, Text>,
+) -> Result<Vec<(&'s Text, Value)>, String> {
+    let mut schemas = Vec::new();
+    for (expected, (version, text)) in (1..).zip(versions) {
+        if *version != expected {
+            return Err(format!(
+                "{}: version {expected} of the table {table} is missing; number its versions from 1",
+                text.path
+            ));
+        }
+        let schema = serde_json::from_str(&text.text).map_err(|error| {
+            format!("{}:{}:{}: not JSON: {error}", text.path, error.line(), error.column())
+        })?;
+        schemas.push((text, schema));
+    }
+    Ok(schemas)
+}

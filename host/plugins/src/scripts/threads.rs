@@ -1,0 +1,99 @@
+//! The threads that scripts run on.
+//!
+//! The interpreter runs a script on the thread that calls it, from the first step to the last, and
+//! parks that thread while the host works for it. So a script never runs on a thread that serves
+//! others. The stack is large because a tree of expressions is walked by recursion; pages that
+//! nobody touches cost nothing. How many there are at once is bounded by the places of the plugins
+//! ([`Limits::actions`](crate::Limits::actions) and its siblings) and, for all plugins together, by
+//! [`AT_ONCE`] for each kind of call: kinds are ranked as in [`crate::pool`], so nobody waits in a circle.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::places::Places;
+use crate::pool::Kind;
+
+/// Scripts of one kind (actions, checks, parsing) at once, of all plugins. 64: four plugins that use
+/// all of their places.
+const AT_ONCE: usize = 64;
+
+/// Callers that wait for a thread, of each kind. 4,000: what four plugins may let wait.
+const WAITING: usize = 4_000;
+
+/// Threads that are kept for the next script. 8: an ordinary load needs no more.
+const KEPT: usize = 8;
+
+/// How long an idle thread is kept. 10 s: making one takes 50 µs.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Bytes of a thread's stack. 32 MiB: the deepest script that the limits allow, in an unoptimised
+/// build, takes a third of it.
+const STACK: usize = 32 << 20;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct Threads {
+    idle: Arc<Mutex<Vec<SyncSender<Job>>>>,
+    actions: Places,
+    checks: Places,
+    parses: Places,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        let places = || Places::new(AT_ONCE, WAITING);
+        Self { idle: Arc::default(), actions: places(), checks: places(), parses: places() }
+    }
+}
+
+impl Threads {
+    /// The server's places for a kind of call.
+    pub(super) fn places(&self, kind: Kind) -> &Places {
+        match kind {
+            Kind::Action => &self.actions,
+            Kind::Check => &self.checks,
+            Kind::Parse | Kind::Define => &self.parses,
+        }
+    }
+
+    /// Runs a job on an idle thread, or on a new one.
+    pub(super) fn run(&self, job: Job) -> io::Result<()> {
+        let mut job = job;
+        loop {
+            let idle = self.idle.lock().pop();
+            let Some(thread) = idle else { break };
+            match thread.send(job) {
+                Ok(()) => return Ok(()),
+                // It ended a moment ago.
+                Err(unsent) => job = unsent.0,
+            }
+        }
+        let idle = Arc::downgrade(&self.idle);
+        let work = move || {
+            let mut job = job;
+            loop {
+                job();
+                let Some(idle) = idle.upgrade() else { return };
+                let (sender, jobs) = sync_channel(1);
+                {
+                    let mut idle = idle.lock();
+                    if idle.len() >= KEPT {
+                        return;
+                    }
+                    idle.push(sender);
+                }
+                drop(idle);
+                match jobs.recv_timeout(IDLE) {
+                    Ok(next) => job = next,
+                    // Whoever finds its sender in the list sees that it is gone.
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        std::thread::Builder::new().name("script".into()).stack_size(STACK).spawn(work).map(drop)
+    }
+}

@@ -1,0 +1,356 @@
+//! Which files make a plugin, and what they hold.
+//!
+//! A plugin is named by its main file: `blog.wasm`, or `notes/workspace.rhai`. What belongs to it
+//! stands beside it:
+//!
+//! | | beside `blog.wasm` | beside `notes/workspace.rhai` |
+//! |---|---|---|
+//! | grants and limits | `blog.toml` | `notes/workspace.toml` |
+//! | actions, a file each | `blog/actions/**.rhai` | `notes/actions/**.rhai` |
+//! | actions, a function each | `blog.actions.rhai` | `notes/workspace.rhai` itself |
+//! | schemas | the component has them | `notes/tables/*.json`, `notes/tables/*/*.json` |
+//!
+//! A change to any of them is a new version of the whole plugin.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io;
+use std::path::{Component, Path};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::component::Hash;
+use crate::limits::Limits;
+
+/// Files of one plugin; more are an accident.
+const FILES: usize = 1_000;
+
+/// Folders within `actions`, as many as an action's path may have segments.
+const DEPTH: usize = 8;
+
+const WASM: &str = ".wasm";
+const WORKSPACE: &str = "/workspace.rhai";
+
+/// Tells versions of a plugin apart without reading them: what is known of each of its files, by
+/// path within the folder.
+pub(crate) type Fingerprint = BTreeMap<String, Stamp>;
+
+/// Tells versions of a file apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+/// A text file.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// Within the plugins folder, with `/`.
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+/// What makes one plugin.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// `blog` of `blog.wasm`, `notes` of `notes/workspace.rhai`.
+    pub(crate) stem: String,
+    pub(crate) component: Option<Vec<u8>>,
+    pub(crate) manifest: Option<Text>,
+    /// `workspace.rhai`.
+    pub(crate) workspace: Option<Text>,
+    /// `blog.actions.rhai`.
+    pub(crate) functions: Option<Text>,
+    /// By the action's path.
+    pub(crate) actions: BTreeMap<String, Text>,
+    /// Schemas by table and version.
+    pub(crate) tables: BTreeMap<String, BTreeMap<usize, Text>>,
+}
+
+/// The plugins in a folder, by name. Follows links, takes regular files only.
+pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
+    let mut plugins: BTreeMap<String, Fingerprint> = BTreeMap::new();
+    let mut beside = BTreeMap::new();
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if is_temporary(&name) {
+            continue;
+        }
+        // A link to nowhere, or a file that went away since: not there.
+        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        if metadata.is_dir() {
+            folders.push(name);
+        } else if metadata.is_file() {
+            if name.ends_with(WASM) {
+                plugins.insert(name.clone(), BTreeMap::from([(name, stamp(&metadata))]));
+            } else if name.ends_with(".toml") || name.ends_with(".rhai") {
+                beside.insert(name, stamp(&metadata));
+            }
+        }
+    }
+    for folder in folders {
+        let wasm = format!("{folder}{WASM}");
+        let main = format!("{folder}{WORKSPACE}");
+        let name = match std::fs::metadata(dir.join(&main)) {
+            Ok(metadata) if metadata.is_file() => main,
+            _ if plugins.contains_key(&wasm) => wasm,
+            _ => continue,
+        };
+        let files = plugins.entry(name).or_default();
+        for part in ["workspace.rhai", "workspace.toml", "actions", "tables"] {
+            walk(dir, &format!("{folder}/{part}"), DEPTH, files);
+        }
+    }
+    for (name, stamp) in beside {
+        for plugin in plugins_of(&name) {
+            if let Some(files) = plugins.get_mut(&plugin) {
+                files.insert(name.clone(), stamp);
+            }
+        }
+    }
+    Ok(plugins)
+}
+
+/// Adds a file, or what is in a folder. Takes one file more than are allowed, so that it shows.
+fn walk(dir: &Path, path: &str, depth: usize, files: &mut Fingerprint) {
+    let Ok(metadata) = std::fs::metadata(dir.join(path)) else { return };
+    if metadata.is_file() {
+        if files.len() <= FILES
+            && (path.ends_with(".rhai") || path.ends_with(".json") || path.ends_with(".toml"))
+        {
+            files.insert(path.to_owned(), stamp(&metadata));
+        }
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(dir.join(path)) else { return };
+    for entry in entries.flatten() {
+        if let Ok(name) = entry.file_name().into_string()
+            && !is_temporary(&name)
+            && depth > 0
+        {
+            walk(dir, &format!("{path}/{name}"), depth - 1, files);
+        }
+    }
+}
+
+/// The plugins that a file, by its path within the folder, may belong to.
+pub(crate) fn plugins_of(path: &str) -> Vec<String> {
+    if path.split('/').any(is_temporary) {
+        return Vec::new();
+    }
+    match path.split_once('/') {
+        Some((folder, _)) => vec![format!("{folder}{WORKSPACE}"), format!("{folder}{WASM}")],
+        None => {
+            let stems = [
+                path.strip_suffix(WASM),
+                path.strip_suffix(".toml"),
+                path.strip_suffix(".actions.rhai"),
+            ];
+            stems.into_iter().flatten().map(|stem| format!("{stem}{WASM}")).collect()
+        }
+    }
+}
+
+/// A path within the folder as plugins are named by; none when it is not one.
+pub(crate) fn within(dir: &Path, path: &Path) -> Option<String> {
+    let mut segments = Vec::new();
+    for component in path.strip_prefix(dir).ok()?.components() {
+        match component {
+            Component::Normal(segment) => segments.push(segment.to_str()?),
+            _ => return None,
+        }
+    }
+    Some(segments.join("/"))
+}
+
+/// Editors and copying tools write beside the file first, under names that begin with a dot or a
+/// tilde, or end otherwise: `.blog.wasm.swp`, `blog.wasm~`, `blog.wasm.tmp`, `4913`.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(['.', '~', '#']) || name.ends_with(['~', '#'])
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp { len: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
+}
+
+#[cfg(unix)]
+pub(crate) fn inode(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn inode(_metadata: &Metadata) -> u64 {
+    0
+}
+
+impl Sources {
+    /// Reads a plugin's files. The error names the file at fault.
+    pub(crate) fn read(
+        dir: &Path,
+        plugin: &str,
+        files: &Fingerprint,
+        limits: &Limits,
+    ) -> Result<(Self, Hash, u64), String> {
+        if files.len() > FILES {
+            return Err(format!("it has more than {FILES} files"));
+        }
+        let stem = plugin.strip_suffix(WASM).or(plugin.strip_suffix(WORKSPACE)).unwrap_or(plugin);
+        let mut sources = Self { stem: stem.to_owned(), ..Self::default() };
+        let mut hasher = Sha256::new();
+        let mut size = 0;
+        for path in files.keys() {
+            let is_component = path.ends_with(WASM);
+            let limit = if is_component { limits.file_bytes } else { limits.script_bytes };
+            let bytes = read(&dir.join(path), path, limit)?;
+            size += bytes.len() as u64;
+            if files.len() > 1 {
+                hasher.update((path.len() as u64).to_le_bytes());
+                hasher.update(path);
+                hasher.update((bytes.len() as u64).to_le_bytes());
+            }
+            hasher.update(&bytes);
+            if is_component {
+                sources.component = Some(bytes);
+                continue;
+            }
+            let text = String::from_utf8(bytes).map_err(|_| format!("{path}: not UTF-8 text"))?;
+            sources.place(Text { path: path.clone(), text })?;
+        }
+        Ok((sources, Hash::new(hasher), size))
+    }
+
+    /// A component alone.
+    pub(crate) fn component(stem: &str, bytes: Vec<u8>) -> Self {
+        Self { stem: stem.to_owned(), component: Some(bytes), ..Self::default() }
+    }
+
+    /// Whether there is anything to interpret.
+    pub(crate) fn has_scripts(&self) -> bool {
+        self.workspace.is_some() || self.functions.is_some() || !self.actions.is_empty()
+    }
+
+    fn place(&mut self, text: Text) -> Result<(), String> {
+        let path = text.path.clone();
+        if path.ends_with(".toml") {
+            if !path.contains("/actions/") && !path.contains("/tables/") {
+                self.manifest = Some(text);
+            }
+            return Ok(());
+        }
+        let Some((_, inner)) = path.split_once('/') else {
+            self.functions = Some(text);
+            return Ok(());
+        };
+        if inner == "workspace.rhai" {
+            self.workspace = Some(text);
+        } else if let Some(action) = inner.strip_prefix("actions/") {
+            if let Some(action) = action.strip_suffix(".rhai") {
+                self.actions.insert(action.to_owned(), text);
+            }
+        } else if let Some(table) =
+            inner.strip_prefix("tables/").and_then(|t| t.strip_suffix(".json"))
+        {
+            let (table, version) = match table.split_once('/') {
+                None => (table, 1),
+                Some((table, version)) => {
+                    let version = version.parse().map_err(|_| {
+                        format!("{path}: name it by its version, 1.json, 2.json and so on")
+                    })?;
+                    (table, version)
+                }
+            };
+            let versions = self.tables.entry(table.to_owned()).or_default();
+            if let Some(other) = versions.insert(version, text) {
+                return Err(format!(
+                    "{path}: is version {version} of the table {table}, and so is {}",
+                    other.path
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+    let failed = |error: io::Error| format!("{name} cannot be read: {error}");
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > limit {
+        return Err(format!("{name} has {size} bytes; {limit} is the most"));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_of_editors_are_not_plugins() {
+        for name in [
+            ".blog.wasm",
+            "blog.wasm~",
+            "blog.wasm.tmp",
+            ".blog.wasm.swp",
+            "4913",
+            "#blog.wasm#",
+            "~blog.wasm",
+        ] {
+            assert_eq!(plugins_of(name), Vec::<String>::new(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_belongs_to_the_plugin_that_it_stands_beside() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("blog.wasm", &["blog.wasm"]),
+            ("blog.toml", &["blog.wasm"]),
+            ("blog.actions.rhai", &["blog.wasm"]),
+            ("blog/actions/posts/top.rhai", &["blog/workspace.rhai", "blog.wasm"]),
+            ("notes/tables/.notes.json.swp", &[]),
+            ("readme.md", &[]),
+        ];
+        for (path, plugins) in cases {
+            assert_eq!(plugins_of(path), plugins, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_read_into_its_parts() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = [
+            "blog.wasm",
+            "blog.toml",
+            "blog.actions.rhai",
+            "blog/actions/posts/top.rhai",
+            "notes/workspace.rhai",
+            "notes/workspace.toml",
+            "notes/tables/notes.json",
+            "notes/tables/tags/1.json",
+            "notes/tables/tags/2.json",
+            "notes/other.txt",
+            "alone/actions/x.rhai",
+            "lost.toml",
+        ];
+        for file in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        let found = list(dir.path()).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["blog.wasm", "notes/workspace.rhai"]);
+        assert_eq!(found["blog.wasm"].len(), 4);
+        let read = |plugin: &str| {
+            Sources::read(dir.path(), plugin, &found[plugin], &Limits::default()).unwrap()
+        };
+        let (blog, hash, _) = read("blog.wasm");
+        assert_eq!(blog.actions.keys().collect::<Vec<_>>(), ["posts/top"]);
+        assert!(blog.component.is_some() && blog.manifest.is_some() && blog.functions.is_some());
+        let (notes, other, size) = read("notes/workspace.rhai");
+        assert_eq!((notes.stem.as_str(), size), ("notes", 5));
+        assert_eq!(notes.tables["tags"].len(), 2);
+        assert!(hash != other);
+    }
+}
