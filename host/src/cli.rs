@@ -7,13 +7,35 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 use host_sync::Limits;
 
+use crate::commands::Command;
 use crate::{HubConfig, LocalConfig};
+
+pub mod access;
+pub mod ai;
+pub mod auth;
+
+use access::AccessArgs;
+use ai::AiArgs;
+use auth::AuthArgs;
 
 /// Hosts workspaces that ship as WASM components: tables as REST, documents as rooms that sync in
 /// real time, actions as endpoints.
+///
+/// Without a command it starts a server.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    /// Something else than a server.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What the server is started with.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What a server is started with.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
     /// Which server to start: `local` serves the workspaces in the plugins folder, `hub` relays
     /// rooms between devices.
     #[arg(long, value_enum, default_value_t = Mode::Hub)]
@@ -34,9 +56,18 @@ pub struct Cli {
     /// the server itself serves always may.
     #[arg(long = "allow-origin", value_name = "ORIGIN", default_value = "tauri://localhost")]
     pub allowed_origins: Vec<String>,
+    /// Who may use the server.
+    #[command(flatten, next_help_heading = "Who may use the server")]
+    pub access: AccessArgs,
+    /// Accounts.
+    #[command(flatten, next_help_heading = "Accounts of a hub")]
+    pub auth: AuthArgs,
     /// Bounds on rooms.
     #[command(flatten, next_help_heading = "Limits of rooms")]
     pub rooms: RoomArgs,
+    /// AI providers, and bounds on their use.
+    #[command(flatten, next_help_heading = "AI of a hub")]
+    pub ai: AiArgs,
 }
 
 /// Which server to start.
@@ -99,7 +130,7 @@ impl RoomArgs {
     }
 }
 
-impl Cli {
+impl ServeArgs {
     /// What the command line asks of a local server.
     pub fn local(&self) -> LocalConfig {
         LocalConfig {
@@ -107,18 +138,25 @@ impl Cli {
             plugins: self.plugins.clone(),
             data_dir: self.data_dir.clone(),
             allowed_origins: self.allowed_origins.clone(),
+            access: self.access.config(),
             rooms: self.rooms.limits(),
         }
     }
 
     /// What the command line asks of a hub.
-    pub fn hub(&self) -> HubConfig {
-        HubConfig {
+    pub fn hub(&self) -> anyhow::Result<HubConfig> {
+        let mut accounts = self.auth.options(&self.data_dir)?;
+        // One list: a page that may use the server may sign people in, and the other way around.
+        accounts.trusted_origins.extend(self.allowed_origins.iter().cloned());
+        Ok(HubConfig {
             address: self.address(),
             data_dir: self.data_dir.clone(),
-            allowed_origins: self.allowed_origins.clone(),
+            allowed_origins: accounts.trusted_origins.clone(),
+            access: self.access.config(),
             rooms: self.rooms.limits(),
-        }
+            accounts,
+            ai: self.ai.config(),
+        })
     }
 
     fn address(&self) -> SocketAddr {

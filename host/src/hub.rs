@@ -1,15 +1,27 @@
-//! The coordination server between devices: a relay of rooms.
+//! The coordination server between devices: a relay of rooms, accounts, and AI.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
+use host_ai::proxy::{self, ProxyConfig};
+use host_ai::{Ai, AiConfig};
+use host_auth::{Accounts, Verifier};
+use host_sync::{Authorizer, Rooms};
 use serde_json::{Value, json};
 
+use crate::accounts::AccountsOptions;
+use crate::callers::{Sessions, signed_in};
+use crate::data_folder::DataFolder;
+use crate::hosts::Hosts;
 use crate::origins::Origins;
-use crate::serve::{DataFolder, Running, StartError};
+use crate::people::People;
+use crate::rooms::{OpenRooms, SharedToken};
+use crate::serve::{Running, StartError};
+use crate::session::{AccessConfig, Auth};
 
 /// What a hub is started with.
 #[derive(Debug, Clone)]
@@ -20,8 +32,14 @@ pub struct HubConfig {
     pub data_dir: PathBuf,
     /// Origins of web pages that may use the server.
     pub allowed_origins: Vec<String>,
+    /// Who may use the server.
+    pub access: AccessConfig,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
+    /// Accounts.
+    pub accounts: AccountsOptions,
+    /// Who can be asked, and how much.
+    pub ai: AiConfig,
 }
 
 /// A hub that is running.
@@ -33,19 +51,78 @@ pub struct HubServer {
 }
 
 impl HubServer {
-    /// Opens the storage, and only then listens.
+    /// Opens the storage, and only then listens. A provider of TLS must have been installed for
+    /// the process.
     pub async fn start(config: HubConfig) -> Result<Self, StartError> {
-        let origins = Origins::new(&config.allowed_origins)?;
+        let auth = config.auth();
+        let origins = Origins::new(&config.allowed_origins, config.hosts(auth))?;
         let data = DataFolder::open(&config.data_dir)?;
+        let accounts = config.accounts.open(data.path(), config.address).await?;
         let rooms = data.rooms(config.rooms.clone())?;
-        let routes = Router::new().route("/", get(discovery)).merge(host_sync::router(
-            "/rooms",
-            rooms.clone(),
-            Arc::new(host_sync::Open),
-        ));
+        let ai = Ai::open(&config.ai, data.path())?;
+        let verifier: Option<Arc<dyn Verifier>> =
+            (auth == Auth::Required).then(|| Arc::new(accounts.clone()) as _);
+        let proxy = ProxyConfig {
+            providers: ai.providers.clone(),
+            callers: verifier.clone().map(|verifier| Arc::new(Sessions(verifier)) as _),
+            limits: config.ai.limits.clone(),
+        };
+        let mut chat = ai.router();
+        if let Some(verifier) = verifier {
+            chat = chat.layer(from_fn_with_state(verifier, signed_in));
+        }
+        let routes = Router::new()
+            .route("/", get(discovery))
+            .merge(accounts.router())
+            .merge(chat)
+            .merge(proxy::router("/proxy", proxy))
+            .merge(room_routes(&config, &data, &rooms, Arc::new(accounts))?);
         let running = Running::start(config.address, routes, origins, rooms, None, data).await?;
+        let running = running.with_ai(ai);
         Ok(Self { running, config })
     }
+}
+
+impl HubConfig {
+    /// Whether sessions are wanted. Without being told, only where nobody but the users of this
+    /// machine reaches the hub, they are not: a URL of its own says that others do, through a proxy.
+    pub(crate) fn auth(&self) -> Auth {
+        let default = if self.is_public() { Auth::Required } else { Auth::Open };
+        self.access.auth.unwrap_or(default)
+    }
+
+    pub(crate) fn is_public(&self) -> bool {
+        !self.address.ip().is_loopback() || self.accounts.base_url.is_some()
+    }
+
+    fn hosts(&self, auth: Auth) -> Hosts {
+        let own = self.accounts.base_url.as_ref().and_then(|url| url.host_str());
+        let names = self.access.allowed_hosts.iter().map(String::as_str).chain(own);
+        match auth {
+            Auth::Open => Hosts::only(names),
+            Auth::Required => Hosts::any(),
+        }
+    }
+}
+
+/// The rooms: for whom they are is said by `--sync-token` and `--auth`.
+fn room_routes(
+    config: &HubConfig,
+    data: &DataFolder,
+    rooms: &Rooms,
+    accounts: Arc<Accounts>,
+) -> Result<Router, StartError> {
+    let authorizer: Arc<dyn Authorizer> = match (&config.access.sync_token, config.auth()) {
+        (Some(token), _) => Arc::new(SharedToken(token.clone())),
+        (None, Auth::Open) => Arc::new(OpenRooms),
+        (None, Auth::Required) => {
+            let people = People::open(data.path(), rooms, accounts.clone(), accounts)
+                .map_err(StartError::People)?;
+            let routes = people.router();
+            return Ok(routes.merge(host_sync::router("/rooms", rooms.clone(), Arc::new(people))));
+        }
+    };
+    Ok(host_sync::router("/rooms", rooms.clone(), authorizer))
 }
 
 async fn discovery() -> Json<Value> {

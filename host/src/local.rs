@@ -7,12 +7,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use host_auth::{HubSessions, Verifier};
 use host_plugins::{Plugins, PluginsConfig};
 use host_workspace::Workspaces;
 use serde_json::{Value, json};
 
+use crate::admitted::Admitted;
+use crate::data_folder::DataFolder;
+use crate::hosts::Hosts;
 use crate::origins::Origins;
-use crate::serve::{DataFolder, Running, StartError};
+use crate::rooms::{OpenRooms, Sessions, SharedToken};
+use crate::serve::{Running, StartError};
+use crate::session::{self, AccessConfig, Auth};
 
 /// What a local server is started with.
 #[derive(Debug, Clone)]
@@ -25,6 +31,8 @@ pub struct LocalConfig {
     pub data_dir: PathBuf,
     /// Origins of web pages that may use the server.
     pub allowed_origins: Vec<String>,
+    /// Who may use the server.
+    pub access: AccessConfig,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
 }
@@ -51,7 +59,12 @@ impl LocalServer {
     /// Opens the storage, loads the plugins, and only then listens: whoever gets an answer gets
     /// it from a server that is complete.
     pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
-        let origins = Origins::new(&config.allowed_origins)?;
+        let auth = wanted(&config)?;
+        let hosts = match auth {
+            Auth::Open => Hosts::only(config.access.allowed_hosts.iter().map(String::as_str)),
+            Auth::Required => Hosts::any(),
+        };
+        let origins = Origins::new(&config.allowed_origins, hosts)?;
         let data = DataFolder::open(&config.data_dir)?;
         let rooms = data.rooms(config.rooms.clone())?;
         let workspaces = Workspaces::new(rooms.clone());
@@ -59,17 +72,43 @@ impl LocalServer {
         let plugins =
             Plugins::open(PluginsConfig::new(&config.plugins, cache), workspaces.clone()).await?;
         let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone() };
-        let routes = Router::new()
-            .route("/", get(discovery))
+        let root = Router::new().route("/", get(discovery)).with_state(context.clone());
+        let rest = Router::new()
             .route("/plugins", get(status))
             .with_state(context)
-            .nest("/workspaces", workspaces.router())
-            .merge(workspaces.openapi_router())
-            .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
+            .nest_service("/workspaces", workspaces.router())
+            .merge(workspaces.openapi_router());
+        let room_routes = |authorizer| host_sync::router("/rooms", rooms.clone(), authorizer);
+        let access = &config.access;
+        let routes = match (&access.hub_url, &access.sync_token) {
+            (Some(hub), _) => {
+                let verifier: Arc<dyn Verifier> = Arc::new(HubSessions::new(hub.clone())?);
+                let admitted = Admitted::new(&rooms, verifier.clone(), None);
+                let sessions = Sessions { verifier: verifier.clone(), admitted };
+                root.merge(session::required(rest, verifier)).merge(room_routes(Arc::new(sessions)))
+            }
+            (None, Some(token)) => {
+                root.merge(rest).merge(room_routes(Arc::new(SharedToken(token.clone()))))
+            }
+            (None, None) => root.merge(rest).merge(room_routes(Arc::new(OpenRooms))),
+        };
         let running =
             Running::start(config.address, routes, origins, rooms, Some(plugins.clone()), data)
                 .await?;
         Ok(Self { running, plugins, workspaces, config })
+    }
+}
+
+/// Whether sessions are wanted: those of the hub, if one is named. To let everybody in from other
+/// machines is nothing to happen by itself.
+fn wanted(config: &LocalConfig) -> Result<Auth, StartError> {
+    let AccessConfig { auth, hub_url, .. } = &config.access;
+    match (hub_url, auth) {
+        (Some(_), _) => Ok(Auth::Required),
+        (None, Some(Auth::Required)) => Err(StartError::NoHub),
+        (None, Some(Auth::Open)) => Ok(Auth::Open),
+        (None, None) if config.address.ip().is_loopback() => Ok(Auth::Open),
+        (None, None) => Err(StartError::Unprotected { address: config.address }),
     }
 }
 

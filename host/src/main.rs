@@ -4,66 +4,110 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use host::cli::{Cli, Mode};
-use host::{HubServer, LocalServer, summary};
+use host::{HubServer, LocalServer, commands, summary};
+
+/// Counts what each thread holds, so that scripts can be held to their memory.
+#[global_allocator]
+static ALLOCATOR: host_plugins::Metered = host_plugins::Metered;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What a command has to say is its result.
+    let quiet = if cli.command.is_some() { "warn" } else { "info" };
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into()),
         )
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing has chosen a provider of TLS before the first line of the program");
     // Each socket takes a file descriptor, and the usual soft limit is for programs with few.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads our output has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("{}error:{} {error:#}", summary::BAD, summary::PLAIN);
-            ExitCode::FAILURE
+            for detail in commands::details(&error) {
+                anstream::eprintln!("{detail}");
+            }
+            if error.is::<commands::Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 async fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Some(command) = cli.command {
+        return command.run().await;
+    }
     let started = std::time::Instant::now();
-    let running = match cli.mode {
+    let serve = cli.serve;
+    let (running, mut signals) = match serve.mode {
         Mode::Local => {
-            let server = LocalServer::start(cli.local()).await?;
+            let server = LocalServer::start(serve.local()).await?;
+            let signals = Signals::new()?;
             summary::local(&server, started.elapsed());
-            server.running
+            (server.running, signals)
         }
         Mode::Hub => {
-            let server = HubServer::start(cli.hub()).await?;
+            let server = HubServer::start(serve.hub()?).await?;
+            let signals = Signals::new()?;
             summary::hub(&server, started.elapsed());
-            server.running
+            (server.running, signals)
         }
     };
-    signal().await?;
+    signals.next().await;
     tracing::info!("stopping; once more to stop at once");
     tokio::select! {
         () = running.stop() => Ok(()),
-        second = signal() => {
-            second?;
+        () = signals.next() => {
             anyhow::bail!("stopped before everything was closed; what was acknowledged is saved")
         }
     }
 }
 
-/// Waits for Ctrl-C, or for the signal by which service managers stop a program.
-async fn signal() -> std::io::Result<()> {
+/// Ctrl-C, and the signal by which service managers stop a program. They are ours from the moment
+/// that this exists, which is before a server says that it is ready: before that they just end the
+/// program.
+struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result,
-            _ = terminate.recv() => Ok(()),
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let interrupt = signal(SignalKind::interrupt())?;
+            Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
         }
+        #[cfg(windows)]
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(windows)]
+        self.interrupt.recv().await;
+    }
 }

@@ -8,22 +8,24 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use axum::response::Response;
+use host_auth::Token;
+use host_auth::verifier::Place;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::hosts::Hosts;
 use crate::serve::StartError;
+use crate::session::error;
 
-/// The origins that are allowed.
+/// The origins that are allowed, at the names that the server answers to.
 #[derive(Clone)]
-pub(crate) struct Origins(Arc<HashSet<HeaderValue>>);
+pub(crate) struct Origins(Arc<HashSet<HeaderValue>>, Hosts);
 
 impl Origins {
-    pub fn new(origins: &[String]) -> Result<Self, StartError> {
+    pub fn new(origins: &[String], hosts: Hosts) -> Result<Self, StartError> {
         let parse = |origin: &String| {
             let wrong = || StartError::Origin(origin.clone());
             let (scheme, rest) = origin.split_once("://").ok_or_else(wrong)?;
@@ -32,7 +34,7 @@ impl Origins {
             }
             HeaderValue::from_str(origin).map_err(|_| wrong())
         };
-        Ok(Self(Arc::new(origins.iter().map(parse).collect::<Result<_, _>>()?)))
+        Ok(Self(Arc::new(origins.iter().map(parse).collect::<Result<_, _>>()?), hosts))
     }
 
     /// The headers by which browsers learn of it.
@@ -41,14 +43,19 @@ impl Origins {
         CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.0.contains(origin)))
             .allow_credentials(true)
-            .allow_headers([
-                header::CONTENT_TYPE,
-                header::AUTHORIZATION,
-                header::IF_MATCH,
-                header::IF_NONE_MATCH,
-                HeaderName::from_static("last-event-id"),
+            // SDKs of AI providers send a dozen of their own. The origin is what is checked.
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers([
+                header::ETAG,
+                header::RETRY_AFTER,
+                // Better Auth's clients that keep no cookies find their token in it.
+                HeaderName::from_static("set-auth-token"),
+                // By these SDKs continue uploads, and name requests in their errors.
+                HeaderName::from_static("x-goog-upload-url"),
+                HeaderName::from_static("x-goog-upload-status"),
+                HeaderName::from_static("x-request-id"),
+                HeaderName::from_static("request-id"),
             ])
-            .expose_headers([header::ETAG])
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
     }
 
@@ -71,19 +78,51 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let headers = request.headers();
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let harmless = reads && !headers.contains_key(header::UPGRADE);
-    if let Some(origin) = headers.get(header::ORIGIN)
-        && !harmless
-        && !origins.allows(origin, headers.get(header::HOST))
-    {
-        let origin = String::from_utf8_lossy(origin.as_bytes());
-        let message = format!(
-            "pages from {origin} may not use this server; start it with --allow-origin {origin}"
-        );
-        let body = Json(json!({ "error": { "message": message } }));
-        return (StatusCode::FORBIDDEN, body).into_response();
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let host = headers.get(header::HOST);
+    if let Err(name) = origins.1.check(host) {
+        let message =
+            format!("this server is not called {name:?}; if it is, start it with --allow-host");
+        return error(StatusCode::MISDIRECTED_REQUEST, message);
     }
-    next.run(request).await
+    let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let harmless = reads && !headers.contains_key(header::UPGRADE);
+    // Accounts check origins themselves, as Better Auth does: a bearer is from nobody's page.
+    let harmless = harmless || parts.uri.path().starts_with("/auth/");
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !harmless && !origins.allows(origin, host) => {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            let message = format!(
+                "pages from {origin} may not use this server; start it with --allow-origin {origin}"
+            );
+            error(StatusCode::FORBIDDEN, message)
+        }
+        // A browser sends a cookie by itself, and says for which page whenever it matters.
+        None if !harmless && Token::of(&parts).is_some_and(|t| t.place == Place::Cookie) => {
+            let message = "a session cookie counts only together with an Origin; programs send \
+                           their token as a bearer";
+            error(StatusCode::FORBIDDEN, message)
+        }
+        _ => next.run(Request::from_parts(parts, body)).await,
+    }
+}
+
+/// Headers that keep browsers from making more of an answer than it is: from guessing its type,
+/// from showing it within another page, from handing it to pages of other origins that load it as
+/// an image or a script, and from telling its URL, which may carry a token, to others.
+pub(crate) async fn guard(request: Request, next: Next) -> Response {
+    const GUARDS: [(HeaderName, &str); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in GUARDS {
+        // A route may know better.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }

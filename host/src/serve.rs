@@ -1,27 +1,41 @@
-//! What both servers share: the data folder, the listener, and the order of starting and stopping.
+//! What both servers share: the listener, and the order of starting and stopping.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
+use host_ai::Ai;
 use host_plugins::Plugins;
-use host_sync::{Hooks, Limits, Rooms, Sqlite, StorageError};
+use host_sync::{Rooms, StorageError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
+use crate::data_folder::DataFolder;
 use crate::origins::Origins;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a connection may take to send the head of a request, and may stay silent between two.
+/// Browsers keep idle connections for minutes, but open a new one without asking.
+const HEAD: Duration = Duration::from_secs(60);
+/// Bytes of the head of a request; of that, cookies and tokens take a few KiB.
+const HEAD_BYTES: usize = 64 * 1024;
+/// How long a body may pause. What it takes as a whole depends on its size.
+const BODY: Duration = Duration::from_secs(30);
+/// Before the next try when no connection can be accepted: no file descriptor is free, say.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +56,8 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// Another server uses the data folder.
-    #[error("another server uses the data folder {}; stop it, or choose another with --data-dir", folder.display())]
+    /// Another process uses the data folder: a server, or a command.
+    #[error("another process uses the data folder {}; stop it, or choose another with --data-dir", folder.display())]
     InUse {
         /// The folder.
         folder: PathBuf,
@@ -54,62 +68,51 @@ pub enum StartError {
     /// The plugins cannot be loaded at all.
     #[error(transparent)]
     Plugins(#[from] host_plugins::OpenError),
+    /// The database of accounts cannot be opened.
+    #[error("the database of accounts: {0}; choose another with --auth-database")]
+    AuthDatabase(#[from] host_auth::database::DatabaseError),
+    /// Nothing can be signed.
+    #[error(transparent)]
+    Secret(#[from] host_auth::SecretError),
+    /// Accounts cannot be configured so.
+    #[error(transparent)]
+    Accounts(#[from] host_auth::ConfigError),
+    /// Mails cannot be sent.
+    #[error("mails cannot be sent: {0}")]
+    Mails(String),
+    /// There is no AI as it is configured.
+    #[error(transparent)]
+    Ai(#[from] host_ai::OpenError),
+    /// What is kept of people's rooms cannot be opened.
+    #[error("the rooms of accounts: {0:#}")]
+    People(anyhow::Error),
+    /// The URL of the hub is none.
+    #[error(transparent)]
+    Hub(#[from] host_auth::HubError),
+    /// Nobody said that everybody may use it.
+    #[error(
+        "{address} can be reached from other machines: say whose sessions a local server wants with --hub-url, or that anybody may use it with --auth open"
+    )]
+    Unprotected {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// There are no sessions to want.
+    #[error("a local server knows sessions from its hub only: say which with --hub-url")]
+    NoHub,
     /// An origin is none.
     #[error("{0:?} is not an origin; write it like https://example.com")]
     Origin(String),
 }
 
-/// The data folder, held against other servers while this exists.
-pub(crate) struct DataFolder {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl DataFolder {
-    pub fn open(path: &Path) -> Result<Self, StartError> {
-        let failed = |source| StartError::Data { folder: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::create(path.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                Err(StartError::InUse { folder: path.to_owned() })
-            }
-            Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
-        }
-    }
-
-    /// The rooms that are kept in it.
-    pub fn rooms(&self, limits: Limits) -> Result<Rooms, StartError> {
-        let storage = Sqlite::open(&self.path.join("rooms.db"))?;
-        Ok(Rooms::new(Arc::new(storage), limits, Arc::new(LogRooms)))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// Log lines for rooms that come and go.
-struct LogRooms;
-
-impl Hooks for LogRooms {
-    fn created(&self, room: &str) {
-        tracing::debug!(room, "room opened");
-    }
-
-    fn evicted(&self, room: &str) {
-        tracing::debug!(room, "room evicted");
-    }
-}
-
 /// A server that is running. Dropping it does not stop it: call [`Running::stop`].
 pub struct Running {
     address: SocketAddr,
-    stop: tokio::sync::oneshot::Sender<()>,
-    server: JoinHandle<()>,
+    stopping: CancellationToken,
+    connections: TaskTracker,
     rooms: Rooms,
     plugins: Option<Plugins>,
+    ai: Option<Ai>,
     _data: DataFolder,
 }
 
@@ -126,24 +129,28 @@ impl Running {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        // A frame is a whole message: it should leave at once.
-        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+        data.announce(address)
+            .map_err(|source| StartError::Data { folder: data.path().to_owned(), source })?;
         let app = routes
             .fallback(nothing_here)
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(RequestBodyTimeoutLayer::new(BODY))
             .layer(origins.cors())
             .layer(axum::middleware::from_fn_with_state(origins, crate::origins::check))
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = tokio::spawn(async move {
-            let serve = axum::serve(listener, app).with_graceful_shutdown(async {
-                let _ = stopped.await;
-            });
-            if let Err(error) = serve.await {
-                tracing::error!(%error, "the listener failed");
-            }
-        });
-        Ok(Self { address, stop, server, rooms, plugins, _data: data })
+            .layer(axum::middleware::from_fn(crate::origins::guard));
+        let (stopping, connections) = (CancellationToken::new(), TaskTracker::new());
+        connections.spawn(accept(listener, app, stopping.clone(), connections.clone()));
+        Ok(Self { address, stopping, connections, rooms, plugins, ai: None, _data: data })
+    }
+
+    /// The same, with AI that is closed when it stops.
+    pub(crate) fn with_ai(self, ai: Ai) -> Self {
+        Self { ai: Some(ai), ..self }
+    }
+
+    /// Its AI, if it has any.
+    pub(crate) fn ai(&self) -> Option<&Ai> {
+        self.ai.as_ref()
     }
 
     /// Where it listens.
@@ -153,15 +160,61 @@ impl Running {
 
     /// Stops: no new connections, sockets closed with 1001, rooms saved, plugins ended.
     pub async fn stop(self) {
-        let _ = self.stop.send(());
+        self.stopping.cancel();
+        self.connections.close();
         self.rooms.shutdown().await;
-        let abort = self.server.abort_handle();
-        if tokio::time::timeout(DRAIN, self.server).await.is_err() {
-            abort.abort();
+        if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+            tracing::warn!("requests that take longer than {DRAIN:?} are cut off");
         }
         if let Some(plugins) = self.plugins {
             plugins.shutdown().await;
         }
+        if let Some(ai) = self.ai {
+            ai.close().await;
+        }
+    }
+}
+
+/// Accepts connections until the server stops. Those that are under way then finish their request.
+async fn accept(
+    listener: TcpListener,
+    app: Router,
+    stopping: CancellationToken,
+    connections: TaskTracker,
+) {
+    let mut http = Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // It may be about the one connection, or about all that come.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        // A frame is a whole message: it should leave at once.
+        let _ = socket.set_nodelay(true);
+        let (app, http, stopping) = (app.clone(), http.clone(), stopping.clone());
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |mut request: Request<_>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                app.clone().call(request)
+            });
+            let mut connection =
+                std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
+            tokio::select! {
+                _ = &mut connection => return,
+                () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            // A peer that breaks off is nothing to be said.
+            let _ = connection.await;
+        });
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anstream::println;
 use anstyle::{AnsiColor, Reset, Style};
+use host_auth::SignUp;
 use host_plugins::PluginStatus;
 use host_workspace::Definition;
 use host_workspace::definition::ActionKind;
 
-use crate::{HubServer, LocalServer};
+use crate::{Auth, HubServer, LocalServer};
 
 /// What stands out.
 pub const STRONG: Style = Style::new().bold();
@@ -53,6 +54,16 @@ pub fn local(server: &LocalServer, took: Duration) {
         folder(&server.config.plugins)
     );
     println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    let access = &server.config.access;
+    match &access.hub_url {
+        Some(hub) => println!(
+            "  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are wanted{PLAIN}"
+        ),
+        None if !address.ip().is_loopback() => {
+            everybody(&format!("anyone who reaches {address} can read and write everything"));
+        }
+        None => {}
+    }
     ready(took);
 }
 
@@ -60,14 +71,40 @@ pub fn local(server: &LocalServer, took: Duration) {
 pub fn hub(server: &HubServer, took: Duration) {
     let address = server.running.address();
     title("Epicenter Hub", &format!("http://{address}"));
-    println!("  {DIM}rooms{PLAIN}    {LINK}ws://{address}/rooms/{{room}}{PLAIN}");
-    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
-    if !address.ip().is_loopback() {
+    let (auth, shared) = (server.config.auth(), server.config.access.sync_token.is_some());
+    let whose = match auth {
+        _ if shared => "for whoever has the shared token",
+        Auth::Open => "for everybody",
+        Auth::Required => "each account has its own",
+    };
+    let room = format!("ws://{address}/rooms/{{room}}");
+    println!("  {DIM}rooms{PLAIN}    {LINK}{room}{PLAIN}  {DIM}{whose}{PLAIN}");
+    let sign_up = match server.config.accounts.sign_up {
+        SignUp::Open => "anybody may sign up",
+        SignUp::Invite => "who is invited may sign up: host users invite",
+        SignUp::Closed => "nobody may sign up: host users add",
+    };
+    println!("  {DIM}accounts{PLAIN} {LINK}http://{address}/auth{PLAIN}  {DIM}{sign_up}{PLAIN}");
+    if let Some(ai) = server.running.ai() {
+        let ready = ai.providers.iter().filter(|provider| provider.is_ready());
+        let names: Vec<_> = ready.map(|provider| provider.name()).collect();
+        let names =
+            if names.is_empty() { "with the caller's key".into() } else { names.join(", ") };
         println!(
-            "\n  {BAD}!{PLAIN} {STRONG}anyone who reaches {address} can read and write every room{PLAIN}"
+            "  {DIM}ai{PLAIN}       {LINK}http://{address}/ai/chat{PLAIN}  {DIM}{names}{PLAIN}"
         );
     }
+    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    if auth == Auth::Open && server.config.is_public() {
+        let what = if shared { "use AI and the proxy" } else { "read and write every room" };
+        everybody(&format!("anyone who reaches {address} can {what}"));
+    }
     ready(took);
+}
+
+/// Says that no session is wanted where others than the users of this machine may come.
+fn everybody(what: &str) {
+    println!("\n  {BAD}!{PLAIN} {STRONG}{what}: --auth open{PLAIN}");
 }
 
 fn title(name: &str, base: &str) {

@@ -1,0 +1,226 @@
+//! The options of accounts.
+
+use std::env::VarError;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use host_auth::{DatabasePlace, SignUp, VerifyEmail};
+
+use crate::accounts::{AccountsOptions, Smtp};
+
+/// Where accounts are kept; for the server and for the commands about accounts.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// Database of accounts: the path of an SQLite file or a `postgres://` URL, as Better Auth
+    /// makes them. Without, it is `auth.db` in the data folder. A URL with a password belongs into
+    /// the environment, because everybody on the machine can read command lines.
+    #[arg(long, value_name = "PATH|URL", env = "AUTH_DATABASE", hide_env_values = true)]
+    pub auth_database: Option<Private>,
+}
+
+impl DatabaseArgs {
+    /// What the command line says, or the file in the data folder.
+    pub fn place(&self, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
+        place(self.auth_database.as_ref(), data_dir)
+    }
+}
+
+/// Where the commands about accounts find them. These may stand before and after what is to be done.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Folder of the server whose accounts these are.
+    #[arg(long, value_name = "DIR", default_value = "data", global = true)]
+    pub data_dir: PathBuf,
+    /// Database of accounts, if the server has it elsewhere, as the server is told.
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "AUTH_DATABASE",
+        hide_env_values = true,
+        global = true
+    )]
+    pub auth_database: Option<Private>,
+}
+
+impl PlaceArgs {
+    /// What the command line says, or the file in the data folder.
+    pub fn place(&self) -> anyhow::Result<DatabasePlace> {
+        place(self.auth_database.as_ref(), &self.data_dir)
+    }
+}
+
+fn place(given: Option<&Private>, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
+    let Some(place) = given else { return Ok(DatabasePlace::File(data_dir.join("auth.db"))) };
+    place.check("--auth-database")?;
+    Ok(DatabasePlace::from(place.0.as_str()))
+}
+
+/// Who has an account on a hub, and how they sign in. What signs sessions is made at the first start
+/// and kept in `auth.secret` in the data folder, unless BETTER_AUTH_SECRET says it.
+#[derive(Debug, Args)]
+pub struct AuthArgs {
+    /// Where accounts are kept.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// URL of the hub, as browsers and mails know it. With https, its cookies are for https alone.
+    #[arg(long, value_name = "URL", env = "BETTER_AUTH_URL")]
+    pub base_url: Option<String>,
+    /// Origins of web pages that may use this server and sign people in, separated by commas; like
+    /// --allow-origin.
+    #[arg(
+        long,
+        value_name = "ORIGINS",
+        env = "BETTER_AUTH_TRUSTED_ORIGINS",
+        value_delimiter = ','
+    )]
+    pub trusted_origins: Vec<String>,
+    /// Address of a proxy in front of the hub, whose X-Forwarded-For is believed; give it again for
+    /// more of them.
+    #[arg(long = "trusted-proxy", value_name = "ADDRESS")]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether sign-ins and the like are limited, to three in ten seconds from one address. The
+    /// default is on, and off when only this machine reaches the hub.
+    #[arg(long, value_enum)]
+    pub rate_limit: Option<Switch>,
+    /// Who may make an account: anybody, whoever has an invitation (`host users invite`), or nobody
+    /// (`host users add`).
+    #[arg(long, value_enum, default_value_t = SignUpArg::Open)]
+    pub sign_up: SignUpArg,
+    /// Whether who signs up gets a mail to verify the address, and has to.
+    #[arg(long, value_enum, default_value_t = VerifyEmailArg::Off)]
+    pub verify_email: VerifyEmailArg,
+    /// Lets people set a new password by a link in a mail.
+    #[arg(long)]
+    pub password_reset: bool,
+    /// Lets people change their e-mail address.
+    #[arg(long)]
+    pub change_email: bool,
+    /// Lets people delete their account.
+    #[arg(long)]
+    pub delete_user: bool,
+    /// Mail server, like `smtps://user:password@mail.example.com`. Without, links are shown in the
+    /// log, for development. With a password it belongs into the environment.
+    #[arg(long, value_name = "URL", env = "SMTP_URL", hide_env_values = true)]
+    pub smtp_url: Option<Private>,
+    /// Sender of mails, like `Hub <hub@example.com>`.
+    #[arg(long, value_name = "SENDER", env = "MAIL_FROM", requires = "smtp_url")]
+    pub mail_from: Option<String>,
+}
+
+/// What signs sessions, if the environment says. There is no flag for it, because everybody on the
+/// machine can read those.
+fn secret() -> anyhow::Result<Option<Private>> {
+    match std::env::var("BETTER_AUTH_SECRET") {
+        Ok(secret) => Ok(Some(Private(secret))),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => anyhow::bail!("BETTER_AUTH_SECRET is not text"),
+    }
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SignUpArg {
+    /// Anybody.
+    Open,
+    /// Whoever has an invitation.
+    Invite,
+    /// Nobody.
+    Closed,
+}
+
+/// What is done about e-mail addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyEmailArg {
+    /// Nothing.
+    Off,
+    /// A mail is sent.
+    Send,
+    /// And has to be answered.
+    Require,
+}
+
+/// Something that is not shown.
+#[derive(Clone)]
+pub struct Private(pub String);
+
+impl Private {
+    /// Refuses a password on the command line.
+    fn check(&self, flag: &str) -> anyhow::Result<()> {
+        let authority = self.0.split_once("://").map(|(_, rest)| rest.split('/').next());
+        let login = authority.flatten().and_then(|authority| authority.rsplit_once('@'));
+        let password = login.is_some_and(|(login, _)| login.contains(':'));
+        let shown =
+            |argument: std::ffi::OsString| argument.to_string_lossy().contains(self.0.as_str());
+        anyhow::ensure!(
+            !password || !std::env::args_os().any(shown),
+            "the password in {flag} can be read by everybody on this machine; put it into the \
+             environment, as `host --help` says"
+        );
+        Ok(())
+    }
+}
+
+impl FromStr for Private {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl AuthArgs {
+    /// What the command line asks of accounts.
+    pub fn options(&self, data_dir: &Path) -> anyhow::Result<AccountsOptions> {
+        let url = |text: &String| {
+            text.parse().map_err(|error| anyhow::anyhow!("--base-url {text:?} is no URL: {error}"))
+        };
+        let smtp = self.smtp_url.as_ref().map(|url| {
+            url.check("--smtp-url")?;
+            let from = self.mail_from.clone();
+            let from = from.ok_or_else(|| {
+                anyhow::anyhow!("--smtp-url needs --mail-from, the sender of mails")
+            })?;
+            anyhow::Ok(Smtp { url: url.clone(), from })
+        });
+        Ok(AccountsOptions {
+            database: Some(self.database.place(data_dir)?),
+            secret: secret()?,
+            base_url: self.base_url.as_ref().map(url).transpose()?,
+            trusted_origins: self.trusted_origins.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            rate_limit: self.rate_limit.map(|switch| switch == Switch::On),
+            sign_up: match self.sign_up {
+                SignUpArg::Open => SignUp::Open,
+                SignUpArg::Invite => SignUp::Invite,
+                SignUpArg::Closed => SignUp::Closed,
+            },
+            verify_email: match self.verify_email {
+                VerifyEmailArg::Off => VerifyEmail::Off,
+                VerifyEmailArg::Send => VerifyEmail::Send,
+                VerifyEmailArg::Require => VerifyEmail::Require,
+            },
+            password_reset: self.password_reset,
+            change_email: self.change_email,
+            delete_user: self.delete_user,
+            smtp: smtp.transpose()?,
+        })
+    }
+}

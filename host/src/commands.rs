@@ -1,0 +1,84 @@
+//! What the binary does besides serving: one file for each command.
+//!
+//! The commands for data speak to a server, or open its data folder when none runs (`api`). What
+//! they take (`input`) and print (`output`) is JSON. They end with 0, with 1 when something failed,
+//! and with 2 when the command line is wrong.
+
+mod api;
+mod call;
+mod input;
+mod kv;
+mod opencode;
+mod output;
+mod plugin;
+mod rows;
+mod sessions;
+mod tables;
+mod transfer;
+mod users;
+
+use clap::Subcommand;
+
+/// A command other than serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists the tables with their fields and how many rows they have.
+    Tables(tables::Args),
+    /// Reads and writes the rows of a table.
+    Rows(rows::Args),
+    /// Reads and writes key-values.
+    Kv(kv::Args),
+    /// Runs an action: a query or a mutation.
+    Call(call::Args),
+    /// Writes a table as JSON lines, or a room's whole document as one Yjs update (.yjs).
+    Export(transfer::Export),
+    /// Reads what `export` writes: rows are created or replaced, a document is merged.
+    Import(transfer::Import),
+    /// Says what a plugin defines, or why it cannot be served, without serving it.
+    Check(plugin::Check),
+    /// Runs a scenario against a plugin: requests, and what is expected of their answers.
+    Test(plugin::Test),
+    /// The accounts of a hub.
+    Users(users::UsersArgs),
+    /// Who is signed in to a hub.
+    Sessions(sessions::SessionsArgs),
+    /// Prints the configuration by which opencode uses the providers of a hub.
+    OpencodeConfig(opencode::OpencodeArgs),
+}
+
+impl Command {
+    /// Does what was asked for.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Tables(args) => tables::run(args).await,
+            Self::Rows(args) => rows::run(args).await,
+            Self::Kv(args) => kv::run(args).await,
+            Self::Call(args) => call::run(args).await,
+            Self::Export(args) => transfer::export(args).await,
+            Self::Import(args) => transfer::import(args).await,
+            Self::Check(args) => plugin::check(args).await,
+            Self::Test(args) => plugin::test(args).await,
+            Self::Users(users) => users.run().await,
+            Self::Sessions(sessions) => sessions.run().await,
+            Self::OpencodeConfig(args) => args.run(),
+        }
+    }
+}
+
+/// The command line is wrong, which only came out once the command ran. Ends with 2, as what clap
+/// finds does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+impl Usage {
+    fn error(message: impl Into<String>) -> anyhow::Error {
+        Self(message.into()).into()
+    }
+}
+
+/// What an error has to say beyond its message, one a line.
+pub fn details(error: &anyhow::Error) -> Vec<String> {
+    let refused = error.downcast_ref::<api::Refused>();
+    refused.into_iter().flat_map(api::Refused::details).collect()
+}

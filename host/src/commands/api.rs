@@ -1,0 +1,470 @@
+//! What the commands for data speak to: a server, or a data folder that no server uses.
+//!
+//! Both are asked in the same words, those of REST. A folder is opened in this process, with the
+//! plugins, and its routes are called without a socket; so a command behaves alike in either case,
+//! and only one process ever has the folder open. Which it is:
+//!
+//! 1. `--url` names a server.
+//! 2. The data folder is there and nobody has it locked: it is opened here, for as long as the
+//!    command takes.
+//! 3. It is locked: its server has announced where it listens. A process that has not, a server
+//!    that is still starting or another command, is waited for.
+//! 4. There is no data folder: the server at the usual address.
+//!
+//! In a folder everybody may do everything: who can read its files needs no token.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use host_plugins::{Plugins, PluginsConfig};
+use host_sync::{Limits, Rooms};
+use host_workspace::Workspaces;
+use http_body_util::BodyExt;
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::Usage;
+use super::output::Format;
+use crate::data_folder::DataFolder;
+use crate::serve::StartError;
+
+/// Where a server listens when nobody said otherwise.
+const USUAL_SERVER: &str = "http://localhost:3913";
+/// Holds the session token for servers that want one.
+const TOKEN: &str = "HOST_TOKEN";
+/// How long a locked folder is waited for: a server compiles its plugins before it listens.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is tried meanwhile.
+const RETRY: Duration = Duration::from_millis(50);
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a server may be silent in the midst of an answer. An action may take seconds; a minute
+/// is a server that is lost.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Which data a command is about.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Target {
+    /// Address of a running server. Without it: the server that uses the data folder or, when none
+    /// does, the folder itself. The environment's HOST_TOKEN is sent as the session's token.
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<Url>,
+    /// The data folder of the server, running or not.
+    #[arg(long, global = true, value_name = "DIR", default_value = "data")]
+    data_dir: PathBuf,
+    /// The plugins folder, for when no server runs.
+    #[arg(long, global = true, value_name = "DIR", default_value = "plugins")]
+    plugins: PathBuf,
+    /// The workspace; not needed where there is only one.
+    #[arg(long, global = true, value_name = "ID")]
+    workspace: Option<String>,
+    /// How to print: `json` is indented on a terminal and compact elsewhere, `jsonl` is one line for
+    /// each row.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Json)]
+    pub format: Format,
+}
+
+impl Target {
+    /// Does something with the data, and leaves it closed behind, however it went.
+    pub async fn with<T>(&self, work: impl AsyncFnOnce(&Api) -> Result<T>) -> Result<T> {
+        let api = self.open().await?;
+        let result = work(&api).await;
+        api.close().await;
+        result
+    }
+
+    async fn open(&self) -> Result<Api> {
+        if let Some(url) = &self.url {
+            return Api::server(url.clone(), self.workspace.clone());
+        }
+        let usual = Url::parse(USUAL_SERVER)?;
+        if !self.data_dir.is_dir() {
+            if answers(&usual).await {
+                return Api::server(usual, self.workspace.clone());
+            }
+            let folder = self.data_dir.display();
+            bail!(
+                "there is no data folder {folder}, and no server at {USUAL_SERVER}; say where the \
+                 data is with --data-dir or --url"
+            );
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match DataFolder::open(&self.data_dir) {
+                Ok(data) => {
+                    let folder = Folder::open(data, &self.plugins).await?;
+                    for (file, error) in folder.failures() {
+                        anstream::eprintln!("{file} was not loaded: {error}");
+                    }
+                    return Ok(Api {
+                        workspace: self.workspace.clone(),
+                        ..Api::of_folder(folder)?
+                    });
+                }
+                Err(StartError::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let announced = DataFolder::announced(&self.data_dir);
+            if let Some(url) = announced.and_then(|url| Url::parse(&url).ok())
+                // A server that was just killed may still be announced.
+                && answers(&url).await
+            {
+                return Api::server(url, self.workspace.clone());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the data folder {} is in use by a process that is no server; try again when \
+                     it has ended",
+                    self.data_dir.display()
+                );
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Whether somebody listens there.
+async fn answers(url: &Url) -> bool {
+    let Ok(addresses) = url.socket_addrs(|| None) else { return false };
+    let connect = tokio::net::TcpStream::connect(addresses.as_slice());
+    matches!(tokio::time::timeout(CONNECT, connect).await, Ok(Ok(_)))
+}
+
+/// The routes of a server, or of an opened folder.
+pub struct Api {
+    base: Url,
+    workspace: Option<String>,
+    backend: Backend,
+}
+
+enum Backend {
+    Server(reqwest::Client),
+    Folder(Folder),
+}
+
+/// What is sent with a request.
+pub enum Sent {
+    /// Nothing.
+    Nothing,
+    /// JSON text.
+    Json(String),
+    /// A Yjs update.
+    Update(Vec<u8>),
+}
+
+/// A request that was refused, as the server says it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What went wrong.
+    pub message: String,
+    /// What is wrong with which part of what was sent.
+    pub issues: Vec<Issue>,
+}
+
+/// One thing that is wrong with a value, and where in it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Issue {
+    /// From the outermost member inwards.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::fmt::Display for Issue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.path.as_slice() {
+            [] => f.write_str(&self.message),
+            path => write!(f, "{}: {}", path.join("."), self.message),
+        }
+    }
+}
+
+impl Refused {
+    fn of(status: StatusCode, body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Answer {
+            error: Error,
+        }
+        #[derive(Deserialize)]
+        struct Error {
+            message: String,
+            #[serde(default)]
+            issues: Vec<Issue>,
+        }
+        let (mut message, issues) = match serde_json::from_slice(body) {
+            Ok(Answer { error }) => (error.message, error.issues),
+            Err(_) => (format!("the server answers {status}"), Vec::new()),
+        };
+        if status == StatusCode::UNAUTHORIZED {
+            message += &format!(" (the environment's {TOKEN} is sent as the session's token)");
+        }
+        Self { status, message, issues }
+    }
+
+    /// The issues, one a line, where the message has no room for all of them.
+    pub fn details(&self) -> impl Iterator<Item = String> {
+        let issues = if self.issues.len() > 1 { self.issues.as_slice() } else { &[] };
+        issues.iter().map(|issue| format!("  {issue}"))
+    }
+}
+
+impl Api {
+    fn server(base: Url, workspace: Option<String>) -> Result<Self> {
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(Usage::error(format!("--url {base}: write it like {USUAL_SERVER}")));
+        }
+        let mut client = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // A token goes where it was meant to go, and nowhere else.
+            .redirect(reqwest::redirect::Policy::none());
+        let local = base.host_str().is_some_and(|host| {
+            let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        });
+        if local {
+            client = client.no_proxy();
+        }
+        if let Ok(token) = std::env::var(TOKEN) {
+            let value = format!("Bearer {token}").parse();
+            let mut value: reqwest::header::HeaderValue =
+                value.map_err(|_| Usage::error(format!("{TOKEN} is not a token")))?;
+            value.set_sensitive(true);
+            client = client
+                .default_headers([(reqwest::header::AUTHORIZATION, value)].into_iter().collect());
+        }
+        Ok(Self { base, workspace, backend: Backend::Server(client.build()?) })
+    }
+
+    /// The routes of an opened folder.
+    pub fn of_folder(folder: Folder) -> Result<Self> {
+        // Never resolved; a URL has to have a host.
+        let base = Url::parse("http://folder")?;
+        Ok(Self { base, workspace: None, backend: Backend::Folder(folder) })
+    }
+
+    /// Ends what was opened for it.
+    pub async fn close(self) {
+        if let Backend::Folder(folder) = self.backend {
+            folder.close().await;
+        }
+    }
+
+    /// A route as it is written in a URL, with its query string.
+    pub fn below(&self, route: &str) -> Result<Url> {
+        self.base.join(route).with_context(|| format!("{route:?} is no route"))
+    }
+
+    /// A route by its segments, which may hold any text.
+    pub fn route(&self, segments: &[&str]) -> Result<Url> {
+        if let Some(dots) = segments.iter().find(|segment| matches!(**segment, "." | ".." | "")) {
+            bail!("{dots:?} cannot be named in a URL");
+        }
+        let mut url = self.base.clone();
+        let mut path =
+            url.path_segments_mut().map_err(|()| anyhow!("{} has no path", self.base))?;
+        path.pop_if_empty().extend(segments);
+        drop(path);
+        Ok(url)
+    }
+
+    /// One request. What the server refuses is a [`Refused`].
+    pub async fn send(&self, method: Method, url: Url, sent: Sent) -> Result<Bytes> {
+        let (status, body) = self.exchange(method, url, sent).await?;
+        if status.is_success() { Ok(body) } else { Err(Refused::of(status, &body).into()) }
+    }
+
+    /// One request, whatever the answer.
+    pub async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        sent: Sent,
+    ) -> Result<(StatusCode, Bytes)> {
+        let (kind, body) = match sent {
+            Sent::Nothing => (None, Vec::new()),
+            Sent::Json(text) => (Some("application/json"), text.into_bytes()),
+            Sent::Update(bytes) => (Some("application/octet-stream"), bytes),
+        };
+        match &self.backend {
+            Backend::Server(client) => {
+                let mut request = client.request(method, url);
+                if let Some(kind) = kind {
+                    request = request.header("content-type", kind).body(body);
+                }
+                let failed = || format!("the server at {}", self.base);
+                let answer = request.send().await.with_context(failed)?;
+                Ok((answer.status(), answer.bytes().await.with_context(failed)?))
+            }
+            Backend::Folder(folder) => {
+                let mut request = axum::http::Request::builder().method(method).uri(url.as_str());
+                if let Some(kind) = kind {
+                    request = request.header("content-type", kind);
+                }
+                let request = request.body(Body::from(body))?;
+                let answer = folder.routes.clone().oneshot(request).await?;
+                Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
+            }
+        }
+    }
+
+    /// The `data` of an answer to a request.
+    pub async fn data<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        sent: Sent,
+    ) -> Result<T> {
+        #[derive(Deserialize)]
+        struct Answer<T> {
+            data: T,
+        }
+        let body = self.send(method, url, sent).await?;
+        let answer: Answer<T> = serde_json::from_slice(&body)
+            .with_context(|| format!("{} does not answer as a server of workspaces", self.base))?;
+        Ok(answer.data)
+    }
+
+    /// The descriptors of all workspaces.
+    pub async fn workspaces(&self) -> Result<Vec<Workspace>> {
+        let url = self.route(&["workspaces"])?;
+        let all: Result<Vec<Workspace>> = self.data(Method::GET, url, Sent::Nothing).await;
+        let all = all.map_err(|error| match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.status == StatusCode::NOT_FOUND => {
+                anyhow!("the server at {} has no workspaces; a hub has rooms alone", self.base)
+            }
+            _ => error,
+        })?;
+        let wanted = |workspace: &Workspace| {
+            self.workspace.as_ref().is_none_or(|wanted| *wanted == workspace.id)
+        };
+        if !all.iter().any(wanted)
+            && let Some(id) = &self.workspace
+        {
+            let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
+            bail!("there is no workspace {id:?}; there are: {}", listed(&names));
+        }
+        Ok(all.into_iter().filter(wanted).collect())
+    }
+
+    /// The descriptor of the workspace that was chosen, or of the only one.
+    pub async fn workspace(&self) -> Result<Workspace> {
+        let mut all = self.workspaces().await?;
+        match all.len() {
+            1 => Ok(all.remove(0)),
+            0 => {
+                bail!("there are no workspaces: no plugin is loaded (--plugins names their folder)")
+            }
+            count => {
+                let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
+                Err(Usage::error(format!(
+                    "there are {count} workspaces ({}): choose one with --workspace",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// What a workspace consists of, as `GET /workspaces` describes it.
+#[derive(Debug, Deserialize)]
+pub struct Workspace {
+    /// Its name in URLs.
+    pub id: String,
+    /// Tables by name.
+    pub tables: serde_json::Map<String, Value>,
+    /// Key-values by key.
+    pub kv: serde_json::Map<String, Value>,
+    /// What it can be asked to do.
+    pub actions: Vec<Action>,
+}
+
+/// An action of a workspace.
+#[derive(Debug, Deserialize)]
+pub struct Action {
+    /// The segments of its path.
+    pub path: Vec<String>,
+    /// `query` or `mutation`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// JSON Schema of what it takes; none when it takes nothing.
+    #[serde(default)]
+    pub input: Value,
+}
+
+impl Workspace {
+    /// The JSON Schema of a table's rows.
+    pub fn table(&self, name: &str) -> Result<&Value> {
+        let table = self.tables.get(name).with_context(|| {
+            let names: Vec<_> = self.tables.keys().map(String::as_str).collect();
+            format!("workspace {} has no table {name:?}; it has: {}", self.id, listed(&names))
+        })?;
+        Ok(&table["schema"])
+    }
+}
+
+/// Names for a message.
+pub fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// A data folder that is open in this process.
+pub struct Folder {
+    routes: Router,
+    rooms: Rooms,
+    workspaces: Workspaces,
+    plugins: Option<Plugins>,
+    _data: DataFolder,
+}
+
+impl Folder {
+    /// Opens the data, and mounts the plugins where there are any.
+    pub(crate) async fn open(data: DataFolder, plugins: &Path) -> Result<Self> {
+        let limits = Limits::default();
+        // No client needs to be kept from sending large updates here.
+        let limits = Limits { frame_bytes: limits.document_bytes, ..limits };
+        let rooms = data.rooms(limits)?;
+        let workspaces = Workspaces::new(rooms.clone());
+        let routes = Router::new()
+            .nest_service("/workspaces", workspaces.router())
+            .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
+        let plugins = match plugins.is_dir() {
+            // The folder of a hub has rooms without plugins.
+            false => None,
+            true => {
+                let config = PluginsConfig::new(plugins, data.path().join("cache"));
+                Some(Plugins::open(config, workspaces.clone()).await?)
+            }
+        };
+        Ok(Self { routes, rooms, workspaces, plugins, _data: data })
+    }
+
+    /// What the plugins serve.
+    pub fn workspaces(&self) -> &Workspaces {
+        &self.workspaces
+    }
+
+    /// The files that were not loaded, and why.
+    pub fn failures(&self) -> Vec<(String, String)> {
+        let plugins = self.plugins.iter().flat_map(|plugins| plugins.status());
+        plugins.filter_map(|plugin| Some((plugin.file, plugin.error?))).collect()
+    }
+
+    /// Saves everything, and lets go of the folder.
+    pub async fn close(self) {
+        if let Some(plugins) = self.plugins {
+            plugins.shutdown().await;
+        }
+        self.rooms.shutdown().await;
+    }
+}

@@ -1,0 +1,319 @@
+//! `host rows`: the rows of a table.
+
+use anyhow::Result;
+use clap::Subcommand;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Usage;
+use super::api::{Api, Sent, Target};
+use super::input::{self, Given};
+use super::output::Output;
+
+/// Rows that are asked for at once. They are in memory, here and as text at the server; a thousand
+/// are a request for each 20 ms or so.
+const PAGE: u64 = 1000;
+
+/// `host rows`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the rows, or those that the options select.
+    List {
+        /// The table.
+        table: String,
+        #[command(flatten)]
+        filters: Filters,
+        /// Fields to sort by, most significant first; `-` before one is highest first.
+        #[arg(long, value_name = "FIELDS", allow_hyphen_values = true)]
+        sort: Option<String>,
+        /// At most so many rows.
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u64>,
+        /// Where the list before said that it goes on.
+        #[arg(long)]
+        cursor: Option<String>,
+        /// The fields of each row that are wanted.
+        #[arg(long, value_name = "FIELDS")]
+        fields: Option<String>,
+        /// The rows that are not valid, with their issues, in place of the others.
+        #[arg(long)]
+        invalid: bool,
+    },
+    /// Says how many rows there are.
+    Count {
+        /// The table.
+        table: String,
+        #[command(flatten)]
+        filters: Filters,
+        /// The rows that are not valid, in place of the others.
+        #[arg(long)]
+        invalid: bool,
+    },
+    /// Reads one row.
+    Get {
+        /// The table.
+        table: String,
+        /// The row's id.
+        id: String,
+    },
+    /// Creates a row, or replaces the one with its id.
+    #[command(
+        override_usage = "host rows set [OPTIONS] <TABLE> [JSON|@FILE|-] [--FIELD VALUE]...",
+        after_help = "An array of rows is written all or none. A row without an id gets one. \
+            Behind the table's name every flag is a field; options stand before it."
+    )]
+    Set {
+        /// The table; then the row, as JSON, from a file or standard input, or as flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_names = ["TABLE", "ROW"])]
+        arguments: Vec<String>,
+    },
+    /// Sets fields of a row; the others stay.
+    #[command(
+        override_usage = "host rows update [OPTIONS] <TABLE> <ID> [JSON|@FILE|-] [--FIELD VALUE]...",
+        after_help = "Behind the table's name every flag is a field; options stand before it."
+    )]
+    Update {
+        /// The table and the row's id; then the fields, as JSON, from a file or standard input, or
+        /// as flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_names = ["TABLE", "ID", "FIELDS"])]
+        arguments: Vec<String>,
+    },
+    /// Deletes a row, or those that a filter selects.
+    Delete {
+        /// The table.
+        table: String,
+        /// The row's id.
+        #[arg(required_unless_present = "filters", conflicts_with = "filters")]
+        id: Option<String>,
+        #[command(flatten)]
+        filters: Filters,
+    },
+}
+
+/// Conditions on rows.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Filters {
+    /// A condition: `views=3`, or with an operator `views[gte]=3`; there are eq, ne, gt, gte, lt,
+    /// lte, in, contains, prefix and exists. Of several, all must hold.
+    #[arg(long = "filter", value_name = "FIELD[OP]=VALUE", value_parser = condition)]
+    filters: Vec<(String, String)>,
+}
+
+/// A condition as the parameter that REST has for it.
+fn condition(text: &str) -> Result<(String, String), String> {
+    let wrong = || "write it like views=3 or views[gte]=3".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let name = match name.split_once('[') {
+        Some((field, operator)) if operator.ends_with(']') && !field.is_empty() => {
+            format!("filter[{field}][{operator}")
+        }
+        None if !name.is_empty() && !name.contains(']') => format!("filter[{name}]"),
+        _ => return Err(wrong()),
+    };
+    Ok((name, value.to_owned()))
+}
+
+pub(super) async fn run(args: Args) -> Result<()> {
+    let output = || Output::stdout(args.target.format);
+    let target = &args.target;
+    match args.command {
+        Command::List { table, filters, sort, limit, cursor, fields, invalid } => {
+            let mut parameters = filters.filters;
+            parameters.extend(sort.map(|sort| ("sort".into(), sort)));
+            parameters.extend(fields.map(|fields| ("fields".into(), fields)));
+            let selection = Selection { parameters, invalid };
+            target
+                .with(async |api| list(api, &table, selection, limit, cursor, output()).await)
+                .await
+        }
+        Command::Count { table, filters, invalid } => {
+            let selection = Selection { parameters: filters.filters, invalid };
+            let count =
+                async |api: &Api| selection.count(api, table_of(api, &table).await?.0).await;
+            Ok(output().print(target.with(count).await?)?)
+        }
+        Command::Get { table, id } => {
+            let row = async |api: &Api| {
+                let (_, url) = row_of(api, &table, &id).await?;
+                api.data::<Box<RawValue>>(Method::GET, url, Sent::Nothing).await
+            };
+            Ok(output().value(&target.with(row).await?)?)
+        }
+        Command::Set { arguments } => {
+            let mut given = Given::read(arguments)?;
+            let table =
+                given.word().ok_or_else(|| Usage::error("which table? host rows set TABLE"))?;
+            pipe(&mut given);
+            let set = async |api: &Api| {
+                let (url, schema) = table_of(api, &table).await?;
+                let row = given.value(&format!("table {table}"), &schema)?;
+                let row = row.ok_or_else(|| Usage::error("no row is given"))?;
+                api.data::<Box<RawValue>>(Method::POST, url, Sent::Json(row.to_string())).await
+            };
+            Ok(output().value(&target.with(set).await?)?)
+        }
+        Command::Update { arguments } => {
+            let mut given = Given::read(arguments)?;
+            let (Some(table), Some(id)) = (given.word(), given.word()) else {
+                return Err(Usage::error("which row? host rows update TABLE ID"));
+            };
+            pipe(&mut given);
+            let update = async |api: &Api| {
+                let (schema, url) = row_of(api, &table, &id).await?;
+                let fields = given.value(&format!("table {table}"), &schema)?;
+                let fields = fields.ok_or_else(|| Usage::error("no fields are given"))?;
+                api.data::<Box<RawValue>>(Method::PUT, url, Sent::Json(fields.to_string())).await
+            };
+            Ok(output().value(&target.with(update).await?)?)
+        }
+        Command::Delete { table, id, filters } => {
+            let delete = async |api: &Api| {
+                let url = match &id {
+                    Some(id) => row_of(api, &table, id).await?.1,
+                    None => {
+                        let mut url = table_of(api, &table).await?.0;
+                        url.query_pairs_mut().extend_pairs(&filters.filters);
+                        url
+                    }
+                };
+                api.data::<Box<RawValue>>(Method::DELETE, url, Sent::Nothing).await
+            };
+            Ok(output().value(&target.with(delete).await?)?)
+        }
+    }
+}
+
+/// A table's route and the schema of its rows.
+pub async fn table_of(api: &Api, table: &str) -> Result<(Url, Value)> {
+    let workspace = api.workspace().await?;
+    let schema = workspace.table(table)?.clone();
+    Ok((api.route(&["workspaces", &workspace.id, "tables", table])?, schema))
+}
+
+async fn row_of(api: &Api, table: &str, id: &str) -> Result<(Value, Url)> {
+    let workspace = api.workspace().await?;
+    let schema = workspace.table(table)?.clone();
+    Ok((schema, api.route(&["workspaces", &workspace.id, "tables", table, id])?))
+}
+
+/// What is written comes from standard input when nothing else says what it is.
+fn pipe(given: &mut Given) {
+    if given.words.is_empty() && given.fields.is_empty() && input::is_piped() {
+        given.words.push("-".to_owned());
+    }
+}
+
+/// Which rows of a table.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// As REST takes them.
+    parameters: Vec<(String, String)>,
+    invalid: bool,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Box<RawValue>>,
+    next: Option<String>,
+}
+
+impl Selection {
+    /// All that are valid, or all that are not.
+    pub fn of(invalid: bool) -> Self {
+        Self { parameters: Vec::new(), invalid }
+    }
+
+    /// How many they are.
+    pub async fn count(&self, api: &Api, mut url: Url) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Counted {
+            count: u64,
+        }
+        url.query_pairs_mut()
+            .append_pair("limit", "0")
+            .append_pair("count", "true")
+            .append_pair("invalid", if self.invalid { "true" } else { "false" })
+            .extend_pairs(&self.parameters);
+        let answer = api.send(Method::GET, url, Sent::Nothing).await?;
+        Ok(serde_json::from_slice::<Counted>(&answer)?.count)
+    }
+
+    /// Hands over the rows one by one, at most `limit` of them; gives the cursor of those that are
+    /// left.
+    pub async fn each(
+        &self,
+        api: &Api,
+        url: &Url,
+        limit: Option<u64>,
+        mut cursor: Option<String>,
+        mut row: impl FnMut(Box<RawValue>) -> Result<()>,
+    ) -> Result<Option<String>> {
+        let mut left = limit.unwrap_or(u64::MAX);
+        loop {
+            let mut url = url.clone();
+            url.query_pairs_mut()
+                .append_pair("limit", &left.min(PAGE).to_string())
+                .append_pair("invalid", if self.invalid { "true" } else { "false" })
+                .extend_pairs(&self.parameters)
+                .extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
+            let answer = api.send(Method::GET, url, Sent::Nothing).await?;
+            let page: Page = serde_json::from_slice(&answer)?;
+            left = left.saturating_sub(page.data.len() as u64);
+            let none = page.data.is_empty();
+            page.data.into_iter().try_for_each(&mut row)?;
+            match page.next {
+                Some(next) if left > 0 && !none => cursor = Some(next),
+                next => return Ok(next),
+            }
+        }
+    }
+}
+
+async fn list(
+    api: &Api,
+    table: &str,
+    selection: Selection,
+    limit: Option<u64>,
+    cursor: Option<String>,
+    mut output: Output<impl std::io::Write>,
+) -> Result<()> {
+    let (url, _) = table_of(api, table).await?;
+    let next = selection.each(api, &url, limit, cursor, |row| Ok(output.member(&row)?)).await?;
+    output.end()?;
+    if let Some(next) = next {
+        // Behind the rows and beside them: what reads the rows gets nothing else.
+        anstream::eprintln!("there are more: --cursor {next}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_those_of_rest() {
+        let good = [
+            ("views=3", ("filter[views]", "3")),
+            ("views[gte]=3", ("filter[views][gte]", "3")),
+            ("title=a=b", ("filter[title]", "a=b")),
+            ("title=", ("filter[title]", "")),
+        ];
+        for (text, (name, value)) in good {
+            assert_eq!(condition(text), Ok((name.to_owned(), value.to_owned())), "{text}");
+        }
+        for text in ["", "views", "=3", "[gte]=3", "views[gte=3", "views]=3"] {
+            assert!(condition(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! `host export` and `host import`: a table as JSON lines, one row each, or a room's whole document as
+//! one Yjs update.
+//!
+//! A table goes through in pieces, so its size does not matter. An import writes batches, each all
+//! or none, in the order of the lines; it ends at the first batch that is refused, and says which
+//! lines are at fault and which are in. Doing it again is no harm: rows are replaced by their ids.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Usage;
+use super::api::{Api, Issue, Refused, Sent, Target};
+use super::output::{Output, Progress};
+use super::rows::{Selection, table_of};
+
+/// Rows of one batch. The plugin parses them within its time limit.
+const BATCH_ROWS: usize = 1000;
+/// Bytes of one batch: a request has at most 8 MiB, and one more line still fits.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one line; a row has at most 1 MiB.
+const LINE_BYTES: u64 = 1024 * 1024;
+/// Bytes of a document that is read; no server keeps larger ones.
+const DOCUMENT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// `host export`
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    #[command(flatten)]
+    target: Target,
+    /// The table, or the room.
+    name: String,
+    /// Where to write; standard output when it is missing or `-`.
+    file: Option<PathBuf>,
+    /// It is a room. A file that ends in .yjs says so, too.
+    #[arg(long)]
+    room: bool,
+}
+
+/// `host import`
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    #[command(flatten)]
+    target: Target,
+    /// The table, or the room.
+    name: String,
+    /// What to read; standard input when it is missing or `-`.
+    file: Option<PathBuf>,
+    /// It is a room. A file that ends in .yjs says so, too.
+    #[arg(long)]
+    room: bool,
+}
+
+fn is_room(room: bool, file: Option<&Path>) -> bool {
+    room || file.is_some_and(|file| file.extension().is_some_and(|extension| extension == "yjs"))
+}
+
+pub(super) async fn export(args: Export) -> Result<()> {
+    let file = args.file.filter(|file| *file != Path::new("-"));
+    let room = is_room(args.room, file.as_deref());
+    if room && file.is_none() && io::stdout().is_terminal() {
+        return Err(Usage::error("a document is not for a terminal; name a file to write it to"));
+    }
+    let export = async |api: &Api| {
+        let mut sink = Sink::open(file.as_deref())?;
+        let count = match room {
+            true => export_room(api, &args.name, &mut sink).await?,
+            false => export_table(api, &args.name, &mut sink).await?,
+        };
+        sink.finish()?;
+        Ok(count)
+    };
+    let count = args.target.with(export).await?;
+    if file.is_some() {
+        let unit = if room { "bytes" } else { "rows" };
+        Output::stdout(args.target.format).print(json!({ unit: count }))?;
+    }
+    Ok(())
+}
+
+async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
+    let (url, _) = table_of(api, table).await?;
+    let mut progress = Progress::new("exported");
+    let mut count = 0;
+    let write = |row: Box<RawValue>| {
+        count += 1;
+        progress.rows(count);
+        sink.write(row.get().as_bytes())?;
+        sink.write(b"\n")
+    };
+    Selection::of(false).each(api, &url, None, None, write).await?;
+    drop(progress);
+    let invalid = Selection::of(true).count(api, url).await?;
+    if invalid > 0 {
+        anstream::eprintln!(
+            "{invalid} rows are not valid and left out: `host rows list {table} --invalid` shows \
+             them, and an export of the room has everything"
+        );
+    }
+    Ok(count as u64)
+}
+
+async fn export_room(api: &Api, room: &str, sink: &mut Sink) -> Result<u64> {
+    let document = api.send(Method::GET, api.route(&["rooms", room])?, Sent::Nothing).await?;
+    sink.write(&document)?;
+    Ok(document.len() as u64)
+}
+
+/// Where an export goes. A file appears under its name when it is complete.
+enum Sink {
+    Stdout(BufWriter<io::StdoutLock<'static>>),
+    File { to: BufWriter<File>, partial: PathBuf, path: PathBuf },
+}
+
+impl Sink {
+    fn open(file: Option<&Path>) -> Result<Self> {
+        let Some(path) = file else {
+            return Ok(Self::Stdout(BufWriter::new(io::stdout().lock())));
+        };
+        let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
+        ensure!(!path.is_dir(), "{} is a folder", path.display());
+        let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+        let to = File::create(&partial)
+            .with_context(|| format!("cannot write {}", partial.display()))?;
+        Ok(Self::File { to: BufWriter::new(to), partial, path: path.to_owned() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Stdout(to) => Ok(to.write_all(bytes)?),
+            Self::File { to, partial, .. } => {
+                to.write_all(bytes).with_context(|| format!("cannot write {}", partial.display()))
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Stdout(to) => Ok(to.flush()?),
+            Self::File { to, partial, path } => {
+                let done = to.flush().and_then(|()| to.get_ref().sync_all());
+                let done = done.and_then(|()| std::fs::rename(&*partial, &*path));
+                done.with_context(|| format!("cannot write {}", path.display()))
+            }
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Self::File { partial, .. } = self {
+            // It is there only when the export was broken off.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
+}
+
+pub(super) async fn import(args: Import) -> Result<()> {
+    let file = args.file.filter(|file| *file != Path::new("-"));
+    let room = is_room(args.room, file.as_deref());
+    let name = file.as_ref().map_or("standard input".into(), |file| file.display().to_string());
+    let source: Box<dyn Read> = match &file {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?),
+    };
+    let import = async |api: &Api| match room {
+        true => import_room(api, &args.name, source, &name).await,
+        false => import_table(api, &args.name, BufReader::new(source), &name).await,
+    };
+    let count = args.target.with(import).await?;
+    let unit = if room { "bytes" } else { "rows" };
+    Ok(Output::stdout(args.target.format).print(json!({ unit: count }))?)
+}
+
+async fn import_room(api: &Api, room: &str, source: impl Read, name: &str) -> Result<u64> {
+    let mut update = Vec::new();
+    let read = source.take(DOCUMENT_BYTES + 1).read_to_end(&mut update);
+    read.with_context(|| format!("cannot read {name}"))?;
+    let size = update.len() as u64;
+    ensure!(size <= DOCUMENT_BYTES, "{name} is larger than {DOCUMENT_BYTES} bytes");
+    let url = api.route(&["rooms", room])?;
+    api.send(Method::POST, url, Sent::Update(update)).await.map_err(|error| {
+        match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.status == 413 => error.context(
+                "the server takes no update of this size; give it a larger --max-frame-bytes, or \
+                 stop it and import into its data folder",
+            ),
+            _ => error,
+        }
+    })?;
+    Ok(size)
+}
+
+async fn import_table(api: &Api, table: &str, mut source: impl BufRead, name: &str) -> Result<u64> {
+    let (url, _) = table_of(api, table).await?;
+    let mut progress = Progress::new("imported");
+    let mut batch = Batch::default();
+    let (mut done, mut number) = (0, 0);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        number += 1;
+        let read = source.by_ref().take(LINE_BYTES + 2).read_until(b'\n', &mut line);
+        read.with_context(|| format!("cannot read {name}"))?;
+        let end = line.is_empty();
+        let mut row = None;
+        if !end {
+            match Row::read(&line, number) {
+                Ok(read) => row = read,
+                Err(error) => {
+                    // What is fine up to here goes in, so that the message is true.
+                    done += batch.write(api, &url, name, done).await?;
+                    bail!("{name}, line {number}: {error}; {}", so_far(done));
+                }
+            }
+        }
+        if end || row.as_ref().is_some_and(|row| !batch.has_room(row)) {
+            done += batch.write(api, &url, name, done).await?;
+            progress.rows(done);
+        }
+        if end {
+            return Ok(done as u64);
+        }
+        if let Some(row) = row {
+            batch.push(row);
+        }
+    }
+}
+
+fn so_far(rows: usize) -> String {
+    match rows {
+        0 => "nothing was imported".to_owned(),
+        1 => "the row before is imported, and nothing from there on".to_owned(),
+        rows => format!("the {rows} rows before are imported, and nothing from there on"),
+    }
+}
+
+/// One line of a file.
+struct Row {
+    text: Box<RawValue>,
+    id: Option<String>,
+    line: usize,
+}
+
+impl Row {
+    /// None for an empty line.
+    fn read(line: &[u8], number: usize) -> Result<Option<Self>, String> {
+        #[derive(Deserialize)]
+        struct Fields {
+            id: Option<serde_json::Value>,
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(line).trim_ascii();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if text.len() as u64 > LINE_BYTES {
+            return Err(format!("is longer than {LINE_BYTES} bytes, which no row is"));
+        }
+        let not_json = |error: serde_json::Error| format!("is not JSON: {error}");
+        let text: Box<RawValue> = serde_json::from_slice(text).map_err(not_json)?;
+        if !text.get().starts_with('{') {
+            return Err("is no JSON object, as a row is".to_owned());
+        }
+        let fields: Fields = serde_json::from_str(text.get()).map_err(not_json)?;
+        let id = fields.id.and_then(|id| Some(id.as_str()?.to_owned()));
+        Ok(Some(Self { text, id, line: number }))
+    }
+}
+
+/// Rows that are written together.
+#[derive(Default)]
+struct Batch {
+    body: String,
+    /// The line of each row.
+    lines: Vec<usize>,
+    ids: HashSet<String>,
+}
+
+impl Batch {
+    /// Whether a row may be written with these: a row that comes again goes into the next batch,
+    /// where it replaces the first.
+    fn has_room(&self, row: &Row) -> bool {
+        self.lines.len() < BATCH_ROWS
+            && self.body.len() + row.text.get().len() < BATCH_BYTES
+            && row.id.as_ref().is_none_or(|id| !self.ids.contains(id))
+    }
+
+    fn push(&mut self, row: Row) {
+        self.body.push(if self.body.is_empty() { '[' } else { ',' });
+        self.body.push_str(row.text.get());
+        self.lines.push(row.line);
+        self.ids.extend(row.id);
+    }
+
+    /// Writes the rows and is empty then; gives their number. `done` rows were written before.
+    async fn write(&mut self, api: &Api, url: &Url, name: &str, done: usize) -> Result<usize> {
+        let batch = std::mem::take(self);
+        if batch.lines.is_empty() {
+            return Ok(0);
+        }
+        let written = api.send(Method::POST, url.clone(), Sent::Json(batch.body + "]")).await;
+        let Err(error) = written else { return Ok(batch.lines.len()) };
+        let so_far = so_far(done);
+        match error.downcast::<Refused>() {
+            Ok(refused) if !refused.issues.is_empty() => {
+                let issues = refused.issues.iter().map(|issue| at_line(issue, &batch.lines));
+                bail!(
+                    "{name}: rows are refused; {so_far}\n  {}",
+                    issues.collect::<Vec<_>>().join("\n  ")
+                )
+            }
+            Ok(refused) => Err(anyhow::Error::from(refused).context(format!("{name}: {so_far}"))),
+            Err(error) => Err(error.context(format!("{name}: {so_far}"))),
+        }
+    }
+}
+
+/// An issue whose path begins with a row's place in the batch, for those who see the lines.
+fn at_line(issue: &Issue, lines: &[usize]) -> String {
+    let place = issue.path.first().and_then(|place| lines.get(place.parse::<usize>().ok()?));
+    let Some(line) = place else { return issue.to_string() };
+    let inner = Issue { path: issue.path[1..].to_vec(), message: issue.message.clone() };
+    format!("line {line}: {inner}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_an_object_or_empty() {
+        for empty in ["", "\n", "  \r\n"] {
+            assert!(matches!(Row::read(empty.as_bytes(), 1), Ok(None)), "{empty:?}");
+        }
+        let row = Row::read(b" {\"id\":\"a\",\"n\":1.0}\r\n", 7).expect("a row").expect("a row");
+        assert_eq!(
+            (row.text.get(), row.id.as_deref(), row.line),
+            ("{\"id\":\"a\",\"n\":1.0}", Some("a"), 7)
+        );
+        let long = format!("{{\"t\":\"{}\"}}", "x".repeat(LINE_BYTES as usize));
+        for wrong in ["[]", "1", "null", "{", "{}{}", long.as_str()] {
+            assert!(Row::read(wrong.as_bytes(), 1).is_err(), "{:.20}", wrong);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_has_each_id_once() {
+        let row = |id: &str| {
+            Row::read(format!("{{\"id\":\"{id}\"}}").as_bytes(), 1).expect("a row").expect("a row")
+        };
+        let mut batch = Batch::default();
+        batch.push(row("a"));
+        assert!(batch.has_room(&row("b")) && !batch.has_room(&row("a")));
+        for n in 1..BATCH_ROWS {
+            batch.push(row(&n.to_string()));
+        }
+        assert!(!batch.has_room(&row("b")));
+        let full = Batch { body: " ".repeat(BATCH_BYTES), ..Batch::default() };
+        assert!(!full.has_room(&row("b")));
+    }
+}

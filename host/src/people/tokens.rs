@@ -1,0 +1,160 @@
+//! Room tokens: short-lived, for one room, made to stand in a URL.
+//!
+//! Browsers cannot give a WebSocket a header, so its token stands in `?token=`, where proxies log
+//! it. A session's token opens everything for days; a room token opens one room for minutes. It is
+//! `room.CLAIM.SIGNATURE`: what it says as JSON, and an HMAC-SHA256 of that, both in base64url. It
+//! gives no more than the session that asked for it has, and ends with it.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::members::Level;
+
+/// What tells a room token from the token of a session, which has no dot in its first 32 characters.
+const PREFIX: &str = "room.";
+/// Bytes of a token. Its longest part is the room's id, of which there are at most 512 bytes, and
+/// JSON takes at most six for each of them.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// What a room token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who asked for it, by the account's id.
+    pub account: String,
+    /// The id of the session by which it was asked for.
+    pub session: String,
+    /// Whose room it is.
+    pub owner: String,
+    /// The room's id.
+    pub room: String,
+    /// What may be done there.
+    pub access: Level,
+    /// When it ends, in seconds since 1970.
+    pub expires: u64,
+}
+
+impl Claim {
+    /// When it ends.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.expires))
+    }
+}
+
+/// Makes room tokens and reads them.
+#[derive(Clone)]
+pub struct RoomTokens {
+    key: Hmac<Sha256>,
+}
+
+impl RoomTokens {
+    /// With the key that lies in a file, which is made when it is not there.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(path) {
+            Ok(mut file) => {
+                file.write_all(&rand::random::<[u8; 32]>())?;
+                file.sync_all()?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let key = std::fs::read(path)?;
+        if key.len() < 32 {
+            let message = "is too short for a key; remove it, and a new one is made";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+        }
+        Ok(Self { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") })
+    }
+
+    /// Whether a token looks like one of a room. Nothing is said of whether it is good.
+    pub fn is_one(token: &str) -> bool {
+        token.starts_with(PREFIX)
+    }
+
+    /// The token that says this.
+    pub fn sign(&self, claim: &Claim) -> String {
+        let claim = serde_json::to_vec(claim).expect("a claim is strings and numbers");
+        let mut token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(claim));
+        let mac = self.key.clone().chain_update(&token).finalize().into_bytes();
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(mac, &mut token);
+        token
+    }
+
+    /// What a token says, if this server signed it and it has not ended.
+    pub fn read(&self, token: &str) -> Option<Claim> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let (signed, mac) = token.rsplit_once('.')?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
+        self.key.clone().chain_update(signed).verify_slice(&mac).ok()?;
+        let claim = URL_SAFE_NO_PAD.decode(signed.strip_prefix(PREFIX)?).ok()?;
+        let claim: Claim = serde_json::from_slice(&claim).ok()?;
+        (claim.expires_at()? > SystemTime::now()).then_some(claim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(expires: u64) -> Claim {
+        Claim {
+            account: "bob".into(),
+            session: "s".into(),
+            owner: "alice".into(),
+            room: "blog/\u{1}ü".into(),
+            access: Level::Read,
+            expires,
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_ends_and_only_as_it_was_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = RoomTokens::open(&folder.path().join("key")).unwrap();
+        let good = claim(u64::from(u32::MAX));
+        let token = tokens.sign(&good);
+        assert!(RoomTokens::is_one(&token));
+        assert_eq!(tokens.read(&token), Some(good));
+        let again = RoomTokens::open(&folder.path().join("key")).unwrap();
+        assert!(again.read(&token).is_some(), "the key is kept");
+        let other = RoomTokens::open(&folder.path().join("other")).unwrap();
+        assert_eq!(other.read(&token), None, "another server's key");
+
+        assert_eq!(tokens.read(&tokens.sign(&claim(1))), None, "ended");
+        assert_eq!(tokens.read(&tokens.sign(&claim(u64::MAX))), None, "no time at all");
+        for at in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(tokens.read(&changed), None, "{changed}");
+        }
+        let (head, _) = token.rsplit_once('.').unwrap();
+        let pieces = ["", "room.", "room..", head, &format!("{head}."), &token[..token.len() - 1]];
+        for piece in pieces {
+            assert_eq!(tokens.read(piece), None, "{piece}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_the_key() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        RoomTokens::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
