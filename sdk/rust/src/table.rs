@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::__bindings::epicenter::workspace::{tables as host, types as wit};
+use crate::__bindings::epicenter::workspace::{documents, tables as host, types as wit};
 use crate::__bindings::exports::epicenter::workspace::guest;
 use crate::context::{Context, Transaction};
 use crate::error::{Error, Result};
@@ -109,6 +109,21 @@ impl<R: Row> Table<R> {
         let fields = serde_json::to_string(fields)?;
         let row = host::update(self.name, id, &fields).map_err(Error::from_host)?;
         Ok(read_current(&row)?)
+    }
+
+    /// The text of a document that is attached to a row, by its name in the definition; empty when
+    /// it was never written.
+    ///
+    /// Errors: [`NotFound`](Error::NotFound) when there is no such row or document.
+    pub fn text(self, _: &Context, id: &str, document: &str) -> Result<String> {
+        documents::get_text(self.name, id, document).map_err(Error::from_host)
+    }
+
+    /// Replaces the text of a document that is attached to a row. What old and new text have in common
+    /// at either end stays, and so do the cursors there of those who are editing. Errors as for
+    /// [`text`](Table::text) and [`put`](Table::put).
+    pub fn set_text(self, _: &Transaction, id: &str, document: &str, text: &str) -> Result<()> {
+        documents::set_text(self.name, id, document, text).map_err(Error::from_host)
     }
 
     /// Deletes a row; false when there was none.

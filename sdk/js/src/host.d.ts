@@ -1,0 +1,44 @@
+/** The host's side of the contract (`wit/workspace.wit`), as the engine offers it to modules. */
+
+declare module 'epicenter:workspace/tables@0.1.0' {
+  export interface Filter {
+    field: string;
+    operator: string;
+    value: string;
+  }
+  export interface Query {
+    filters: Filter[];
+    sort: { field: string; descending: boolean }[];
+    limit: number | null;
+    cursor: string | null;
+  }
+  export function get(table: string, id: string): string | null | undefined;
+  export function list(
+    table: string,
+    query: Query,
+  ): { rows: string[]; next?: string | null | undefined };
+  export function count(table: string, filters: Filter[]): number | bigint;
+  export function put(table: string, row: string): string;
+  export function update(table: string, id: string, fields: string): string;
+  function remove(table: string, id: string): boolean;
+  export { remove as delete };
+}
+
+declare module 'epicenter:workspace/kv@0.1.0' {
+  export function get(key: string): string | null | undefined;
+  export function set(key: string, value: string): void;
+  function remove(key: string): boolean;
+  export { remove as delete };
+}
+
+declare module 'epicenter:workspace/log@0.1.0' {
+  export function write(level: 'debug' | 'info' | 'warn' | 'error', message: string): void;
+}
+
+declare module 'epicenter:workspace/context@0.1.0' {
+  export function caller(): { id: string; email: string; name: string } | null | undefined;
+  export function now(): number | bigint;
+  export function randomId(): string;
+  export function randomU64(): number | bigint;
+  export function requestId(): string;
+}

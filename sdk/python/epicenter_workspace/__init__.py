@@ -1,0 +1,13 @@
+"""Write a workspace in Python and ship it as one `.wasm` file; `README.md` has a whole one."""
+
+from .context import Caller, caller, now, random_id, request_id, require_caller
+from .errors import Denied, Failed, Invalid, Issue, NotFound, WorkspaceError
+from .kv import Kv
+from .shapes import Limit
+from .table import Change, Page, Table
+from .workspace import Workspace
+
+__all__ = [
+    "Caller", "Change", "Denied", "Failed", "Invalid", "Issue", "Kv", "Limit", "NotFound", "Page",
+    "Table", "Workspace", "WorkspaceError", "caller", "now", "random_id", "request_id", "require_caller",
+]

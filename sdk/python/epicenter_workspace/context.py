@@ -1,0 +1,48 @@
+"""The call that is being served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import host
+from .errors import Denied
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The account on whose behalf the host calls."""
+
+    id: str
+    email: str
+    """Empty when not known."""
+    name: str
+    """Empty when not known."""
+
+
+def caller() -> Caller | None:
+    """Who called; nothing while the host runs without accounts."""
+    account = host.context.caller()
+    return account and Caller(account.id, account.email, account.name)
+
+
+def require_caller() -> Caller:
+    """Who called; raises `Denied` for a call without an account."""
+    account = caller()
+    if account is None:
+        raise Denied("sign in to do this")
+    return account
+
+
+def now() -> int:
+    """The time in ms since the Unix epoch; the same during one call."""
+    return host.context.now()
+
+
+def random_id() -> str:
+    """A new random id: 21 characters from `[A-Za-z0-9_-]`, 126 bits."""
+    return host.context.random_id()
+
+
+def request_id() -> str:
+    """Names the request that this call serves; the same as in the host's log."""
+    return host.context.request_id()
