@@ -291,3 +291,11 @@ test('one who closes its half of the connection is let go', async () => {
     return !rooms.some(({ id, connections }) => id === 'half' && connections > 0);
   });
 });
+
+test('a close arrives also when much of what was sent is not read', async () => {
+  const raw = await Raw.open('unread');
+  const flood = Buffer.concat(Array.from({ length: 64 }, () => frame(BINARY, Buffer.alloc(60_000, 9))));
+  // A reset would overtake the close, since the server has not read what comes after it.
+  raw.write(frame(TEXT, 'no'), flood);
+  assert.equal((await raw.closed()).code, 1003);
+});

@@ -170,7 +170,7 @@ test('a frame beyond the limit closes that socket', async () => {
 test('a claim of a huge frame costs nothing, and half a frame holds nobody up', async () => {
   await undisturbed('blog', async () => {
     const upgrade =
-      'GET /rooms/blog HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+      'GET /rooms/blog HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
       'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
     // Masked binary frames: one that claims 2^62 bytes, one that ends in its header, one in its body.
     const starts = ['82ff4000000000000000', '82', '82ff', '82fe01', '82850102', '828501020304aa'];
@@ -196,9 +196,9 @@ test('a claim of a huge frame costs nothing, and half a frame holds nobody up', 
 test('requests that stop in the middle hold nobody up', async () => {
   await undisturbed('blog', async () => {
     const starts = [
-      'G', 'GET / HTTP/1.1\r\nHost', `POST ${POSTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{`,
-      `POST ${POSTS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
-      'POST /rooms/blog HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx',
+      'G', 'GET / HTTP/1.1\r\nHost', `POST ${POSTS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{`,
+      `POST ${POSTS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
+      'POST /rooms/blog HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx',
     ];
     const sockets = Array.from({ length: 200 }, (_, n) => {
       const socket = net.connect(server.port, '127.0.0.1');
@@ -214,8 +214,8 @@ test('requests that stop in the middle hold nobody up', async () => {
 test('nonsense instead of HTTP is answered or cut off', async () => {
   await undisturbed('blog', async () => {
     for (const text of ['\0\0\0\0\r\n\r\n', 'GET\r\n\r\n', `GET /${'x'.repeat(200_000)} HTTP/1.1\r\n\r\n`,
-      `GET / HTTP/1.1\r\n${'X-Y: z\r\n'.repeat(5000)}\r\n`, 'GET /rooms/%ff%fe HTTP/1.1\r\nHost: x\r\n\r\n',
-      'GET /rooms/a%00b HTTP/1.1\r\nHost: x\r\n\r\n']) {
+      `GET / HTTP/1.1\r\n${'X-Y: z\r\n'.repeat(5000)}\r\n`, 'GET /rooms/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n',
+      'GET /rooms/a%00b HTTP/1.1\r\nHost: localhost\r\n\r\n']) {
       const socket = net.connect(server.port, '127.0.0.1');
       const ended = new Promise((resolve) => {
         socket.on('error', resolve);
@@ -246,11 +246,20 @@ test('a body that claims to be huge is refused before it is read', async () => {
   const answer = new Promise((resolve) => socket.once('data', resolve));
   socket.on('error', () => {});
   socket.write(
-    `POST ${POSTS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n` +
+    `POST ${POSTS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n` +
       'Content-Length: 100000000000\r\n\r\n{',
   );
   const text = String(await within('an answer', answer));
   assert.match(text, /^HTTP\/1\.1 413 /);
+  socket.destroy();
+});
+
+test('an update that says it is too large is refused before it is sent', async () => {
+  const socket = net.connect(server.port, '127.0.0.1');
+  const answer = new Promise((resolve) => socket.once('data', resolve));
+  socket.on('error', () => {});
+  socket.write('POST /rooms/big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000000\r\n\r\n\0');
+  assert.match(String(await within('an answer', answer)), /^HTTP\/1\.1 413 /);
   socket.destroy();
 });
 

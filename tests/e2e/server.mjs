@@ -10,7 +10,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-const BINARY = process.env.HOST_BIN ?? path.join(REPOSITORY, 'target/debug/host');
+/** The binary under test. */
+export const BINARY = process.env.HOST_BIN ?? path.join(REPOSITORY, 'target/debug/host');
 
 /** Where `cargo xtask guests` leaves the components that only tests use. */
 const TEST_GUESTS = process.env.HOST_TEST_GUESTS ?? path.join(REPOSITORY, 'target/guests');
@@ -106,7 +107,7 @@ export class Server {
     const listening = new Promise((resolve) => {
       createInterface({ input: child.stdout }).on('line', (line) => {
         this.#log(`${line}\n`);
-        const [, port] = /http:\/\/127\.0\.0\.1:(\d+)/.exec(line) ?? [];
+        const [, port] = /http:\/\/(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)/.exec(line) ?? [];
         if (port) resolve(Number(port));
       });
     });
@@ -129,6 +130,12 @@ export class Server {
     this.child.kill('SIGTERM');
     const { code, signal } = await within('the server to stop', this.exited);
     assert.equal(code, 0, `the server stopped with ${code ?? signal}\n${this.logs}`);
+  }
+
+  /** Bytes of memory that the process holds (Linux). */
+  memory() {
+    const [, kib] = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.child.pid}/status`, 'utf8'));
+    return Number(kib) * 1024;
   }
 
   /** Ends the process without a warning. */
@@ -170,7 +177,7 @@ export class Server {
     const answer = kind.startsWith('application/json')
       ? await response.json()
       : new Uint8Array(await response.arrayBuffer());
-    const { data, error } = answer;
+    const { data, error } = answer ?? {};
     return { status: response.status, headers: response.headers, body: answer, data, error };
   }
 
@@ -206,6 +213,41 @@ export function blogThatSays(text) {
   assert.equal(bytes.indexOf(original, at + 1), -1, 'blog.wasm has the text of its rule twice');
   replacement.copy(bytes, at);
   return bytes;
+}
+
+/**
+ * Runs a command of the binary, and waits for its end.
+ *
+ * @param {string[]} args
+ * @param {{ cwd?: string, input?: string | Uint8Array, env?: Record<string, string> }} options
+ * @returns {Promise<{ code: number, stdout: string, bytes: Buffer, stderr: string, json: any }>}
+ */
+export async function command(args, { cwd, input = '', env = {} } = {}) {
+  const child = spawn(BINARY, args, { cwd, env: { ...process.env, PORT: undefined, ...env } });
+  const out = [];
+  let stderr = '';
+  child.stdout.on('data', (bytes) => out.push(bytes));
+  child.stderr.on('data', (text) => (stderr += text));
+  // One that has seen enough does not read the rest.
+  child.stdin.on('error', () => {});
+  child.stdin.end(input);
+  const end = new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve(code ?? signal));
+  });
+  const code = await within(`\`host ${args.join(' ')}\` to end`, end, 4 * PATIENCE);
+  const bytes = Buffer.concat(out);
+  const stdout = bytes.toString();
+  return {
+    code,
+    stdout,
+    bytes,
+    stderr,
+    get json() {
+      assert.equal(code, 0, `host ${args.join(' ')}: ${stderr}`);
+      return JSON.parse(stdout);
+    },
+  };
 }
 
 /** Numbers that look random and are the same for the same seed (mulberry32). */

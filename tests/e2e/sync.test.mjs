@@ -669,6 +669,38 @@ describe('rooms come and go', () => {
     }
   });
 
+  test('ten thousand rooms opened in turn leave memory flat', async () => {
+    const many = await Server.start({ plugins: [], args: ['--room-idle-timeout', '0.05'] });
+    try {
+      const doc = new Y.Doc();
+      doc.getText('t').insert(0, 'x'.repeat(2000));
+      const bytes = Y.encodeStateAsUpdate(doc);
+      const rooms = async (from, to) => {
+        let next = from;
+        const open = async () => {
+          while (next < to) {
+            const { status } = await many.post(`/rooms/many-${next++}`, bytes, {
+              'content-type': 'application/octet-stream',
+            });
+            assert.equal(status, 200);
+          }
+        };
+        await Promise.all(Array.from({ length: 16 }, open));
+        await until('the rooms are let go', async () => (await many.get('/rooms/')).body.rooms.length === 0);
+        return many.memory();
+      };
+      // What the allocator and the storage keep is there after the first.
+      const before = await rooms(0, 2000);
+      const after = await rooms(2000, 10_000);
+      // 8,000 rooms that stayed would be 40 MB and more.
+      assert.ok(after - before < 16e6, `${before} bytes after 2,000 rooms, ${after} after 10,000`);
+      const { body } = await many.get('/rooms/many-7');
+      assert.equal(documentOf(body).getText('t').length, 2000);
+    } finally {
+      await many.dispose();
+    }
+  });
+
   test('a stop closes every socket with 1001, keeps everything, and ends with success', async () => {
     const stopping = await Server.start();
     try {

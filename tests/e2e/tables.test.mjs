@@ -273,7 +273,7 @@ test('a body that never ends is cut off at the limit', async () => {
   socket.on('data', (bytes) => (received += bytes));
   socket.on('error', () => {});
   socket.write(
-    `POST ${POSTS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n` +
+    `POST ${POSTS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n` +
       'Transfer-Encoding: chunked\r\n\r\n',
   );
   const chunk = `10000\r\n${' '.repeat(0x10000)}\r\n`;

@@ -1,4 +1,5 @@
-//! Measures the sync server beside its peers: `cargo xtask bench sync`.
+//! Measures the sync server beside its peers, `cargo xtask bench sync`, and tables by REST,
+//! `cargo xtask bench rest`.
 //!
 //! Each server is started anew for each measurement, and they take turns within one run, so that
 //! whatever else the machine is doing falls on all of them. Only figures of one run are compared.
@@ -8,6 +9,7 @@ mod client;
 mod idle;
 mod join;
 mod report;
+mod rest;
 mod scenarios;
 mod server;
 mod socket;
@@ -17,15 +19,22 @@ mod wire;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::report::{Measurement, Report};
 use crate::scenarios::ALL;
 use crate::server::Places;
 use crate::traffic::Times;
 
-/// Measures the sync server beside its peers, under the same load.
+/// Measures what the server costs.
 #[derive(Parser)]
+enum Subject {
+    Sync(Options),
+    Rest(rest::Options),
+}
+
+/// Measures the sync server beside its peers, under the same load.
+#[derive(Args)]
 struct Options {
     /// How often each server is measured in each scenario.
     #[arg(long, default_value_t = 3)]
@@ -55,7 +64,15 @@ struct Options {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    // One thread: the server gets the other core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match Subject::parse() {
+        Subject::Sync(options) => sync(&options, &runtime),
+        Subject::Rest(options) => runtime.block_on(rest::run(&options)),
+    }
+}
+
+fn sync(options: &Options, runtime: &tokio::runtime::Runtime) -> Result<()> {
     let known = ALL.iter().map(|scenario| scenario.name);
     if let Some(unknown) = options.only.iter().find(|name| !known.clone().any(|k| k == *name)) {
         let known: Vec<_> = known.collect();
@@ -66,8 +83,6 @@ fn main() -> Result<()> {
     servers.retain(|s| options.server.is_empty() || options.server.iter().any(|n| n == s.name));
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("{} cannot be made", options.out.display()))?;
-    // One thread: the server gets the other core.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
     for scenario in ALL {
         if !options.only.is_empty() && !options.only.iter().any(|name| name == scenario.name) {

@@ -152,24 +152,21 @@ impl Server {
             Kind::YSweet(_) => |room: &str| format!("/d/{room}/ws/{room}"),
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut running = Running { child, address, dialect: self.dialect, paths, _data: data };
-        if port == 0 {
-            running.address = running.announced().with_context(|| {
-                format!("{} did not print the address that it listens on", self.name)
-            })?;
-        }
-        let started = Instant::now();
-        while std::net::TcpStream::connect(running.address).is_err() {
-            if running.child.try_wait()?.is_some() {
-                bail!("{} ended as it started", self.name);
-            }
-            if started.elapsed() > START {
-                bail!("{} does not listen after {START:?}", self.name);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(running)
+        let running = Running { child, address, dialect: self.dialect, paths, _data: data };
+        running.listening(self.name)
     }
+}
+
+/// Starts our server with a folder of plugins, and waits until it listens.
+pub fn start_workspaces(binary: &Path, plugins: &Path, data: &Path) -> Result<Running> {
+    let mut command = Command::new(binary);
+    command.args(["--mode", "local", "--port", "0", "--plugins"]).arg(plugins);
+    command.arg("--data-dir").arg(data).env("RUST_LOG", "error").stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let child = child.with_context(|| format!("{} cannot be started", binary.display()))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let paths = |room: &str| format!("/rooms/{room}");
+    Running { child, address, dialect: Dialect::Plain, paths, _data: None }.listening("host")
 }
 
 /// A port that was free a moment ago, for servers that cannot choose one and say which.
@@ -188,6 +185,26 @@ pub struct Usage {
 }
 
 impl Running {
+    /// Waits until it listens, where it says that it does if it chose the port itself.
+    fn listening(mut self, name: &str) -> Result<Self> {
+        if self.address.port() == 0 {
+            let announced = self.announced();
+            self.address = announced
+                .with_context(|| format!("{name} did not print the address that it listens on"))?;
+        }
+        let started = Instant::now();
+        while std::net::TcpStream::connect(self.address).is_err() {
+            if self.child.try_wait()?.is_some() {
+                bail!("{name} ended as it started");
+            }
+            if started.elapsed() > START {
+                bail!("{name} does not listen after {START:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self)
+    }
+
     /// The path of a room's socket.
     pub fn path(&self, room: &str) -> String {
         (self.paths)(room)

@@ -5,6 +5,32 @@ use epicenter_workspace::__bindings::epicenter::workspace::tables;
 use epicenter_workspace::*;
 
 const COUNTERS: Table<Counter> = Table::new("counters");
+const NOTES: Table<Note> = Table::new("notes");
+
+/// A row with a document.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Note {
+    id: String,
+    body: String,
+    edited: u64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Append {
+    id: String,
+    text: String,
+}
+
+/// Writes behind what a note says, and fails afterwards where the text says so.
+fn append(tx: &Transaction, Append { id, text }: Append) -> Result<String> {
+    let before = NOTES.text(tx, &id, "body")?;
+    NOTES.set_text(tx, &id, "body", &format!("{before}{text}"))?;
+    if text.contains("fail") {
+        return Err(Error::failed("it was told to"));
+    }
+    NOTES.text(tx, &id, "body")
+}
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 struct Counter {
@@ -129,6 +155,8 @@ fn check(_: &Context, change: Change<Counter>) -> Result<()> {
 fn workspace() -> Workspace {
     Workspace::new("probe")
         .table(COUNTERS.define().check(check))
+        .table(NOTES.define().document("body", field!(Note.body), field!(Note.edited)))
+        .mutation("append", "To what a note says.", append)
         .query("echo", "Gives back its input.", echo)
         .query("large", "So many bytes.", large)
         .query("sum", "Of all counters.", sum)
