@@ -1,5 +1,6 @@
-//! `cargo xtask bench sync`: builds what is measured, then measures it. The load generator is the
-//! package `bench` in `tests/bench`.
+//! `cargo xtask bench`: builds what is measured, then measures it. The load on rooms and
+//! tables comes from the package `bench` in `tests/bench`, that on AI from a script in
+//! `tests/bench/ai`.
 
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
@@ -22,33 +23,79 @@ enum Subject {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Tables by REST: lists, reads, writes and a bulk load, for tables of several sizes.
+    Rest {
+        /// For the load generator: `--rows`, `--seconds`; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// The AI proxy and the chat: CPU, memory and added latency beside what one writes in node.
+    Ai {
+        /// For the load generator: `--rounds`, `--seconds`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
+/// The folder of the npm package that names the peers.
+const NPM: &str = "tests/bench/peers";
+
 pub fn run(args: &Args) -> Result<()> {
-    let Subject::Sync { with_y_sweet, options } = &args.subject;
     let shell = Shell::new()?;
     shell.change_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    match &args.subject {
+        Subject::Sync { with_y_sweet, options } => sync(&shell, &target, *with_y_sweet, options),
+        Subject::Rest { options } => rest(&shell, &target, options),
+        Subject::Ai { options } => ai(&shell, &target, options),
+    }
+}
+
+fn rest(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
     cmd!(shell, "cargo build --release -p host -p bench").run()?;
-    let npm = "tests/bench/peers";
-    if !shell.path_exists(format!("{npm}/node_modules"))
+    let places = [format!("--host={target}/release/host"), format!("--out={target}/bench")];
+    cmd!(shell, "{target}/release/bench rest {places...} {options...}").run()?;
+    Ok(())
+}
+
+fn ai(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
+    cmd!(shell, "cargo build --release -p host").run()?;
+    install_peers(shell)?;
+    let places = [
+        format!("--host={target}/release/host"),
+        format!("--peers={NPM}"),
+        format!("--out={target}/bench"),
+    ];
+    cmd!(shell, "node tests/bench/ai/bench.mjs {places...} {options...}").run()?;
+    Ok(())
+}
+
+/// Installs the npm peers, unless that was done before or there is no node.
+fn install_peers(shell: &Shell) -> Result<()> {
+    if !shell.path_exists(format!("{NPM}/node_modules"))
         && cmd!(shell, "node --version").quiet().run().is_ok()
     {
-        let _folder = shell.push_dir(npm);
+        let _folder = shell.push_dir(NPM);
         cmd!(shell, "npm ci").run().context("the npm peers cannot be installed")?;
     }
+    Ok(())
+}
+
+fn sync(shell: &Shell, target: &str, with_y_sweet: bool, options: &[String]) -> Result<()> {
+    cmd!(shell, "cargo build --release -p host -p bench").run()?;
+    install_peers(shell)?;
     let peers = format!("{target}/peers");
-    if *with_y_sweet && !shell.path_exists(format!("{peers}/bin/y-sweet")) {
+    if with_y_sweet && !shell.path_exists(format!("{peers}/bin/y-sweet")) {
         cmd!(shell, "cargo install y-sweet --locked --root {peers}")
             .run()
             .context("y-sweet cannot be built")?;
     }
     let places = [
         format!("--host={target}/release/host"),
-        format!("--npm={npm}"),
+        format!("--npm={NPM}"),
         format!("--binaries={peers}/bin"),
         format!("--out={target}/bench"),
     ];
-    cmd!(shell, "{target}/release/bench {places...} {options...}").run()?;
+    cmd!(shell, "{target}/release/bench sync {places...} {options...}").run()?;
     Ok(())
 }

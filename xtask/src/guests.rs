@@ -1,6 +1,6 @@
-//! `cargo xtask guests`: builds the guests that are written in Rust.
+//! `cargo xtask guests`: builds all guests. Those that are not written in Rust are in `languages.rs`.
 //!
-//! A guest is compiled for `wasm32-unknown-unknown`, which gives the core module that an author gets
+//! A guest in Rust is compiled for `wasm32-unknown-unknown`, which gives the core module that an author gets
 //! from plain `cargo build`. Where rustup has installed that target, that is all there is to it.
 //! Elsewhere Debian's compiler builds the standard library along (`-Zbuild-std`): its package has
 //! the library's source, and takes the unstable flag with `RUSTC_BOOTSTRAP`. All guests share one
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use xshell::{Cmd, Shell, cmd};
 
-use crate::{root, sources};
+use crate::{languages, root, sources};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -89,7 +89,7 @@ fn build_test_guests(shell: &Shell, toolchain: &Toolchain, root: &Path) -> Resul
         let name = module.file_name().context("an artifact has a file name")?;
         install(&out.join(name), &fs::read(&module)?)?;
     }
-    Ok(())
+    languages::build(shell, root, &out)
 }
 
 /// Fails when an installed plugin is not built from the sources beside it.
@@ -148,7 +148,7 @@ fn modules(message: &Value) -> Vec<PathBuf> {
 }
 
 /// Writes a file only when it changes, and at once: a running host watches the plugins folder.
-fn install(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn install(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         eprintln!("  {} is up to date", path.display());
         return Ok(());

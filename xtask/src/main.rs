@@ -2,6 +2,7 @@
 
 mod bench;
 mod guests;
+mod languages;
 mod sources;
 mod test;
 
@@ -20,7 +21,7 @@ struct Cli {
 enum Command {
     /// Measures the server beside its peers.
     Bench(bench::Args),
-    /// Builds the guests written in Rust, and installs the plugins among them.
+    /// Builds the guests in all languages, and installs the plugins among them.
     Guests(guests::Args),
     /// Runs all tests: of the code, of the SDK, and of the real binary with real clients.
     Test(test::Args),

@@ -23,13 +23,20 @@ const OWN: &[&str] = &["Cargo.toml", "Cargo.lock", "src"];
 /// A module begins with eight bytes of magic and version.
 const HEADER: usize = 8;
 
-/// The hash of a guest's sources.
+/// What a build leaves in a folder of sources.
+const BUILT: &[&str] = &["node_modules", ".venv", "dist", "build", "__pycache__", "target"];
+
+/// The hash of a Rust guest's sources.
 pub fn hash(root: &Path, guest: &str) -> Result<String> {
     let own = OWN.iter().map(|name| format!("{guest}/{name}"));
-    let shared = SHARED.iter().map(|&path| path.to_owned());
+    hash_of(root, own.chain(SHARED.iter().map(|&path| path.to_owned())))
+}
+
+/// The hash of files, and of folders with all that is in them but for what builds leave there.
+pub fn hash_of(root: &Path, paths: impl IntoIterator<Item = impl Into<String>>) -> Result<String> {
     let mut files = Vec::new();
-    for path in own.chain(shared) {
-        collect(root, path, &mut files)?;
+    for path in paths {
+        collect(root, path.into(), &mut files)?;
     }
     files.sort();
     let mut hash = Sha256::new();
@@ -81,7 +88,10 @@ fn collect(root: &Path, path: String, files: &mut Vec<String>) -> Result<()> {
     }
     for entry in fs::read_dir(&full).with_context(|| format!("cannot read {path}"))? {
         let name = entry?.file_name();
-        collect(root, format!("{path}/{}", name.to_string_lossy()), files)?;
+        let name = name.to_string_lossy();
+        if !BUILT.contains(&&*name) {
+            collect(root, format!("{path}/{name}"), files)?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must pass, on a machine with stable Rust, node and npm.
+//! `cargo xtask test`: everything that must pass, on a machine with stable Rust, node, npm and python.
 //!
 //! One step after the other, the quick ones first, each with the time it took. Nothing is skipped:
 //! a tool that is missing is a failure that says how to get it.
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::{guests, root};
+use crate::{guests, languages, root};
 
 /// Rust code for guests, tested on the machine itself.
 const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
@@ -22,6 +22,15 @@ const E2E: &str = "tests/e2e";
 
 /// The oldest node that can give a test up (`--test-timeout`).
 const OLDEST_NODE: (u32, u32) = (20, 11);
+
+/// The python that is on the path.
+const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
+
+/// Fails where python has been installed without its environments, as Debian does.
+const VENV_IS_HERE: &str = "import ensurepip, venv";
+
+/// The oldest python that runs the tools of `requirements.txt`.
+const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
 /// Until a file of end-to-end tests is given up, in ms: ten times what the slowest one takes.
 const E2E_TIMEOUT: &str = "--test-timeout=600000";
@@ -60,6 +69,9 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
     let target = target_folder(shell)?;
     if e2e {
         steps.run("node and npm are here", || check_node(shell))?;
+        steps.run("python is here", || check_python(shell))?;
+        steps.run("PostgreSQL is here", || check_postgres(shell))?;
+        steps.run("Chromium is here", || check_chromium(shell))?;
     }
     steps.run("guests are built", guests::prepare_tests)?;
     if unit {
@@ -78,14 +90,24 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
             })?;
         }
     }
+    if unit && filter.is_none() {
+        for sdk in languages::TESTED {
+            steps.run(&format!("tests of {sdk} pass"), || languages::test(shell, root, sdk))?;
+        }
+    }
     if e2e {
         steps
             .run("the host is built", || Ok(cmd!(shell, "cargo build --locked -p host").run()?))?;
         steps.run("npm packages are installed", || install(shell, &root.join(E2E)))?;
+        let tools = target.join("python-tools");
+        steps.run("tools in python are installed", || {
+            install_python(shell, &root.join(E2E).join("requirements.txt"), &tools)
+        })?;
         steps.run("end-to-end tests pass", || {
             let files = e2e_tests(&root.join(E2E), filter)?;
             let node = cmd!(shell, "node --test --test-reporter=spec {E2E_TIMEOUT} {files...}");
-            Ok(node.env("HOST_BIN", target.join("debug/host")).run()?)
+            let node = node.env("HOST_BIN", target.join("debug/host"));
+            Ok(node.env("SCHEMATHESIS", programs(&tools).join("st")).run()?)
         })?;
     }
     Ok(())
@@ -131,15 +153,62 @@ fn check_node(shell: &Shell) -> Result<()> {
     cmd!(shell, "npm --version").quiet().ignore_stdout().run().context(remedy)?;
     let (major, minor) = OLDEST_NODE;
     ensure!(
-        node_version(&version) >= Some(OLDEST_NODE),
+        release(&version, "v") >= Some(OLDEST_NODE),
         "the end-to-end tests need node {major}.{minor} or newer, and this is {version}"
     );
     Ok(())
 }
 
-/// Major and minor of `v20.11.0`.
-fn node_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.trim().strip_prefix('v')?.split('.');
+fn check_python(shell: &Shell) -> Result<()> {
+    let (major, minor) = OLDEST_PYTHON;
+    let remedy = format!(
+        "the end-to-end tests need python {major}.{minor} or newer with its module venv: install it \
+         from https://python.org, or on Debian `apt-get install python3-venv`"
+    );
+    let version = cmd!(shell, "{PYTHON} --version").quiet().read();
+    let version = version.with_context(|| remedy.clone())?;
+    ensure!(release(&version, "Python ") >= Some(OLDEST_PYTHON), "this is {version}, and {remedy}");
+    cmd!(shell, "{PYTHON} -c {VENV_IS_HERE}").quiet().run().context(remedy)
+}
+
+/// The tests of accounts start PostgreSQL themselves, and need its programs.
+fn check_postgres(shell: &Shell) -> Result<()> {
+    let debian = fs::read_dir("/usr/lib/postgresql").is_ok_and(|mut versions| {
+        versions
+            .any(|version| version.is_ok_and(|version| version.path().join("bin/initdb").exists()))
+    });
+    if debian || cmd!(shell, "initdb --version").quiet().ignore_stdout().run().is_ok() {
+        return Ok(());
+    }
+    install_debian(shell, "PostgreSQL", "postgresql")
+}
+
+/// The tests of what pages may do run in a real browser.
+fn check_chromium(shell: &Shell) -> Result<()> {
+    let usual = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let named = std::env::var_os("CHROMIUM_BIN").is_some();
+    if named || usual.iter().any(|path| Path::new(path).exists()) {
+        return Ok(());
+    }
+    install_debian(shell, "Chromium", "chromium")
+}
+
+/// Installs one of Debian's packages, where that is possible; else says what to install.
+fn install_debian(shell: &Shell, name: &str, package: &str) -> Result<()> {
+    let remedy = format!("the end-to-end tests need {name}: on Debian `apt-get install {package}`");
+    let root = cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0");
+    ensure!(root && cmd!(shell, "apt-get --version").quiet().read().is_ok(), "{remedy}");
+    eprintln!("no {name} here, installing it");
+    cmd!(shell, "apt-get update --quiet").run().context(remedy.clone())?;
+    cmd!(shell, "apt-get install --quiet --yes --no-install-recommends {package}")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()
+        .context(remedy)
+}
+
+/// Major and minor of `v20.11.0`, with what stands before them.
+fn release(text: &str, prefix: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().strip_prefix(prefix)?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -155,6 +224,26 @@ fn install(shell: &Shell, folder: &Path) -> Result<()> {
     cmd!(shell, "npm ci").run()?;
     fs::write(installed, lock)?;
     Ok(())
+}
+
+/// Installs what the list says into an environment of its own, unless just that is installed.
+fn install_python(shell: &Shell, list: &Path, tools: &Path) -> Result<()> {
+    let wanted = fs::read(list)?;
+    let installed = tools.join("installed-from");
+    if fs::read(&installed).is_ok_and(|of| of == wanted) {
+        eprintln!("as {} says already", list.display());
+        return Ok(());
+    }
+    cmd!(shell, "{PYTHON} -m venv --clear {tools}").run()?;
+    let python = programs(tools).join("python");
+    cmd!(shell, "{python} -m pip install --quiet --disable-pip-version-check -r {list}").run()?;
+    fs::write(installed, wanted)?;
+    Ok(())
+}
+
+/// Where an environment of python has its programs.
+fn programs(tools: &Path) -> PathBuf {
+    tools.join(if cfg!(windows) { "Scripts" } else { "bin" })
 }
 
 /// The arguments by which node finds the tests. Files, not the folder, which old and new versions
@@ -185,11 +274,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_node_are_compared_as_numbers() {
-        assert_eq!(node_version("v20.11.1\n"), Some((20, 11)));
-        assert!(node_version("v20.9.0") < Some(OLDEST_NODE));
-        assert!(node_version("v22.0.0") > Some(OLDEST_NODE));
-        assert!(node_version("nonsense") < Some(OLDEST_NODE));
+    fn versions_of_tools_are_compared_as_numbers() {
+        let node = |text| release(text, "v");
+        assert_eq!(node("v20.11.1\n"), Some((20, 11)));
+        assert!(node("v20.9.0") < Some(OLDEST_NODE));
+        assert!(node("v22.0.0") > Some(OLDEST_NODE));
+        assert!(node("nonsense") < Some(OLDEST_NODE));
+        assert_eq!(release("Python 3.11.7\n", "Python "), Some((3, 11)));
+        assert!(release("Python 3.9.1", "Python ") < Some(OLDEST_PYTHON));
     }
 
     #[test]

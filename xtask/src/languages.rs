@@ -1,0 +1,121 @@
+//! The blog in the languages other than Rust, built for the tests of what the host makes of each.
+//!
+//! Each is built by the command that its author would type, with a toolchain of a fixed version:
+//! npm's and Python's are fetched into the project's own folders, a C compiler is the machine's. A
+//! plugin is built once: it carries the hash of its sources (`sources.rs`), and is left alone for as
+//! long as that is right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
+
+use crate::guests::install;
+use crate::sources;
+
+/// One language's example.
+struct Example {
+    /// Its folder, in `examples`; the plugin has the same name.
+    name: &'static str,
+    sdk: &'static str,
+    /// Builds it in its folder, and says where the plugin is.
+    build: fn(&Shell, &Path) -> Result<PathBuf>,
+}
+
+const EXAMPLES: &[Example] = &[
+    Example { name: "blog-js", sdk: "sdk/js", build: build_js },
+    Example { name: "blog-python", sdk: "sdk/python", build: build_python },
+];
+
+/// Where componentize-py is installed.
+const PYTHON_TOOLS: &str = "target/guest-build/python";
+
+/// The SDKs that have tests of their own.
+pub const TESTED: &[&str] = &["sdk/js", "sdk/python"];
+
+/// Builds those that are not built from the sources as they are, into the folder `out`.
+pub fn build(shell: &Shell, root: &Path, out: &Path) -> Result<()> {
+    for example in EXAMPLES {
+        let folder = format!("examples/{}", example.name);
+        let plugin = out.join(format!("{}.wasm", example.name));
+        let hash = sources::hash_of(root, [&folder, example.sdk, "wit"])?;
+        if fs::read(&plugin).is_ok_and(|present| sources::read_stamp(&present) == Some(&hash)) {
+            eprintln!("{folder} is built already");
+            continue;
+        }
+        eprintln!("building {folder}");
+        let built = {
+            let _folder = shell.push_dir(root.join(&folder));
+            (example.build)(shell, root).with_context(|| format!("{folder} does not build"))?
+        };
+        let component = fs::read(root.join(&folder).join(&built))
+            .with_context(|| format!("{folder} built no {}", built.display()))?;
+        install(&plugin, &sources::stamp(component, &hash))?;
+    }
+    Ok(())
+}
+
+fn build_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    install_packages(shell, &root.join("sdk/js"))?;
+    install_packages(shell, &root.join("examples/blog-js"))?;
+    cmd!(shell, "npm run --silent build").run()?;
+    Ok("dist/blog-js.wasm".into())
+}
+
+/// Installs what a folder's lock file says, unless just that is installed. Not with `npm ci`, which
+/// refuses a lock file that lacks the bundler's binaries for other machines; and npm leaves those
+/// out of it that the registry at hand does not have.
+fn install_packages(shell: &Shell, folder: &Path) -> Result<()> {
+    let lock = fs::read(folder.join("package-lock.json"))?;
+    let installed = folder.join("node_modules/.installed-from");
+    if fs::read(&installed).is_ok_and(|of| of == lock) {
+        return Ok(());
+    }
+    let _folder = shell.push_dir(folder);
+    cmd!(shell, "npm install --no-save").run().with_context(|| {
+        format!("the packages of {} cannot be installed; npm and node are needed", folder.display())
+    })?;
+    fs::write(installed, lock)?;
+    Ok(())
+}
+
+fn build_python(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    let python = python(shell, root)?;
+    cmd!(shell, "{python} -m epicenter_workspace")
+        .env("PYTHONPATH", root.join("sdk/python"))
+        .run()?;
+    Ok("dist/blog-python.wasm".into())
+}
+
+/// A Python with what `sdk/python/requirements.txt` names, in an environment of its own.
+fn python(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    let requirements = root.join("sdk/python/requirements.txt");
+    let folder = root.join(PYTHON_TOOLS);
+    let python = folder.join("bin/python");
+    let installed = folder.join("installed-from");
+    let wanted = fs::read(&requirements)?;
+    if fs::read(&installed).is_ok_and(|of| of == wanted) {
+        return Ok(python);
+    }
+    cmd!(shell, "python3 -m venv --clear {folder}").run().context(
+        "no environment for Python can be made: install Python 3.11 or newer with venv (on Debian \
+         `apt-get install python3-venv`)",
+    )?;
+    cmd!(shell, "{python} -m pip install --quiet --requirement {requirements}").run()?;
+    fs::write(installed, wanted)?;
+    Ok(python)
+}
+
+/// The tests of the SDKs themselves.
+pub fn test(shell: &Shell, root: &Path, sdk: &str) -> Result<()> {
+    let _folder = shell.push_dir(root.join(sdk));
+    match sdk {
+        "sdk/js" => {
+            install_packages(shell, &shell.current_dir())?;
+            cmd!(shell, "npm run --silent test").run()?;
+        }
+        _ => cmd!(shell, "python3 -m unittest tests/test_workspace.py").run()?,
+    }
+    Ok(())
+}
