@@ -44,7 +44,10 @@ async fn main() -> ExitCode {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    // A reset is what a pipe that is a socket says, as pipes between node's processes are.
+    io.is_some_and(|error| {
+        matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
