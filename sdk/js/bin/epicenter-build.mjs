@@ -3,6 +3,7 @@
 // lets the engine run that module until it is ready to serve. What is wrong with the definition
 // comes to light here.
 
+import { existsSync } from 'node:fs';
 import { readFile, mkdir, rename, writeFile } from 'node:fs/promises';
 import { SourceMap } from 'node:module';
 import path from 'node:path';
@@ -10,6 +11,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const SDK = fileURLToPath(new URL('..', import.meta.url));
+
+/** The contract with the host: the SDK's own copy, or in the host's repository the one for all SDKs. */
+const CONTRACT = path.join(SDK, existsSync(path.join(SDK, 'wit')) ? 'wit' : '../../wit/0.1.0');
 
 const USAGE = `epicenter-build [ENTRY] [--out FILE] [--engine ENGINE]
 
@@ -128,7 +132,7 @@ async function quickjs(jsSource) {
   const { componentize } = await import('componentize-qjs');
   const { component } = await componentize({
     jsSource,
-    witPath: path.join(SDK, 'wit'),
+    witPath: CONTRACT,
     world: 'workspace',
     // The contract's functions are synchronous, and everything the engine would ask of WASI is
     // asked of the host instead (`globals.ts`).
@@ -146,7 +150,7 @@ async function starlingmonkey(source) {
   });
   const { componentize } = await import(pathToFileURL(path.join(folder, JSON.parse(manifest).exports.import)));
   const { component } = await componentize(source, {
-    witPath: path.join(SDK, 'wit'),
+    witPath: CONTRACT,
     worldName: 'workspace',
     disableFeatures: ['stdio', 'random', 'clocks', 'http', 'fetch-event'],
   });

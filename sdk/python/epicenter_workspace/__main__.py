@@ -16,6 +16,9 @@ from pathlib import Path
 COMPONENTIZE = "0.25.1"
 SDK = Path(__file__).resolve().parent
 
+CONTRACT = SDK / ("wit" if (SDK / "wit").exists() else "../../../wit/0.1.0")
+"""The contract with the host: the SDK's own copy, or in the host's repository the one for all SDKs."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m epicenter_workspace", description="Builds a workspace.")
@@ -38,7 +41,7 @@ def main() -> int:
             "Guest = guest_of(workspace)\n"
         )
         command = [
-            *("componentize-py", "--wit-path", SDK / "wit", "--world", "workspace", "componentize"),
+            *("componentize-py", "--wit-path", CONTRACT, "--world", "workspace", "componentize"),
             *("--python-path", Path.cwd(), "--python-path", SDK.parent, "--python-path", folder),
             *("--output", partial.resolve(), "epicenter_start"),
         ]
