@@ -14,6 +14,7 @@ import { Server, plugin, until } from './server.mjs';
 const BLOGS = {
   'blog-js': /SyntaxError: [^]* at handler \(src\/workspace\.ts:\d+\)/,
   'blog-python': /JSONDecodeError: [^]* app\.py:\d+ in import_posts/,
+  'blog-c': /blog\.c:\d+: not JSON: /,
 };
 
 /** How long the largest component (an interpreter and its library) may take to compile, when other

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use xshell::{Cmd, Shell, cmd};
 
-use crate::{languages, root, sources};
+use crate::{debian, languages, root, sources};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -200,26 +200,13 @@ impl Toolchain {
         if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
             return Ok(Toolchain::Installed);
         }
-        let remedy = format!(
-            "run `rustup target add {TARGET}`, or on Debian `apt-get install {}`",
-            DEBIAN_PACKAGES.join(" ")
-        );
         if !has_debian_rust(shell) {
-            if !is_root(shell) || cmd!(shell, "apt-get --version").quiet().read().is_err() {
-                bail!("no Rust compiler for {TARGET} here: {remedy}");
-            }
-            eprintln!(
-                "no Rust compiler for {TARGET} here, installing {}",
-                DEBIAN_PACKAGES.join(" ")
+            let remedy = format!(
+                "run `rustup target add {TARGET}`, or {}",
+                debian::command(DEBIAN_PACKAGES)
             );
-            cmd!(shell, "apt-get update --quiet").run()?;
-            cmd!(
-                shell,
-                "apt-get install --quiet --yes --no-install-recommends {DEBIAN_PACKAGES...}"
-            )
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .run()
-            .with_context(|| format!("no Rust compiler for {TARGET} can be installed: {remedy}"))?;
+            let missing = format!("Rust compiler for {TARGET}");
+            debian::install(shell, &missing, DEBIAN_PACKAGES, &remedy)?;
         }
         let linker = find_linker(sysroot).context(
             "no linker for wasm here: install rustup's toolchain, whose rust-lld serves, or the \
@@ -270,10 +257,6 @@ fn has_debian_rust(shell: &Shell) -> bool {
     minor.is_some_and(|minor: u32| minor >= OLDEST_RUST)
         && Path::new("/usr/bin/cargo").exists()
         && Path::new(DEBIAN_LIBRARY).join("library").exists()
-}
-
-fn is_root(shell: &Shell) -> bool {
-    cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0")
 }
 
 /// rustup's own linker, or a `wasm-ld` on the path. The name tells rustc how to speak to it.

@@ -1,4 +1,5 @@
-//! The blog in the languages other than Rust, built for the tests of what the host makes of each.
+//! Plugins in the languages other than Rust, built for the tests of what the host makes of each: the
+//! blog in each, and what shows the rest of an SDK.
 //!
 //! Each is built by the command that its author would type, with a toolchain of a fixed version:
 //! npm's and Python's are fetched into the project's own folders, a C compiler is the machine's. A
@@ -12,20 +13,35 @@ use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
 use crate::guests::install;
-use crate::sources;
+use crate::{debian, sources};
 
-/// One language's example.
+/// A plugin in one of the languages.
 struct Example {
-    /// Its folder, in `examples`; the plugin has the same name.
-    name: &'static str,
+    /// The last part names the plugin, too.
+    folder: &'static str,
     sdk: &'static str,
     /// Builds it in its folder, and says where the plugin is.
     build: fn(&Shell, &Path) -> Result<PathBuf>,
 }
 
 const EXAMPLES: &[Example] = &[
-    Example { name: "blog-js", sdk: "sdk/js", build: build_js },
-    Example { name: "blog-python", sdk: "sdk/python", build: build_python },
+    Example { folder: "examples/blog-js", sdk: "sdk/js", build: build_js },
+    Example { folder: "examples/blog-python", sdk: "sdk/python", build: build_python },
+    Example { folder: "examples/blog-c", sdk: "sdk/c", build: build_c },
+    Example { folder: "tests/guests/library-c", sdk: "sdk/c", build: build_c },
+];
+
+/// Debian's packages of a C compiler for wasm, which `sdk/c/plugin.mk` expects.
+const C_PACKAGES: &[&str] =
+    &["make", "clang-19", "lld-19", "libclang-rt-19-dev-wasm32", "wasi-libc"];
+
+/// One file of each of those packages.
+const C_TOOLS: &[&str] = &[
+    "/usr/bin/make",
+    "/usr/bin/clang-19",
+    "/usr/bin/wasm-ld-19",
+    "/usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a",
+    "/usr/lib/wasm32-wasi/libc.a",
 ];
 
 /// Where componentize-py is installed.
@@ -36,20 +52,20 @@ pub const TESTED: &[&str] = &["sdk/js", "sdk/python"];
 
 /// Builds those that are not built from the sources as they are, into the folder `out`.
 pub fn build(shell: &Shell, root: &Path, out: &Path) -> Result<()> {
-    for example in EXAMPLES {
-        let folder = format!("examples/{}", example.name);
-        let plugin = out.join(format!("{}.wasm", example.name));
-        let hash = sources::hash_of(root, [&folder, example.sdk, "wit"])?;
+    for Example { folder, sdk, build } in EXAMPLES {
+        let name = folder.rsplit('/').next().unwrap_or(folder);
+        let plugin = out.join(format!("{name}.wasm"));
+        let hash = sources::hash_of(root, [*folder, *sdk, "wit"])?;
         if fs::read(&plugin).is_ok_and(|present| sources::read_stamp(&present) == Some(&hash)) {
             eprintln!("{folder} is built already");
             continue;
         }
         eprintln!("building {folder}");
         let built = {
-            let _folder = shell.push_dir(root.join(&folder));
-            (example.build)(shell, root).with_context(|| format!("{folder} does not build"))?
+            let _folder = shell.push_dir(root.join(folder));
+            build(shell, root).with_context(|| format!("{folder} does not build"))?
         };
-        let component = fs::read(root.join(&folder).join(&built))
+        let component = fs::read(root.join(folder).join(&built))
             .with_context(|| format!("{folder} built no {}", built.display()))?;
         install(&plugin, &sources::stamp(component, &hash))?;
     }
@@ -105,6 +121,25 @@ fn python(shell: &Shell, root: &Path) -> Result<PathBuf> {
     cmd!(shell, "{python} -m pip install --quiet --requirement {requirements}").run()?;
     fs::write(installed, wanted)?;
     Ok(python)
+}
+
+fn build_c(shell: &Shell, _root: &Path) -> Result<PathBuf> {
+    check_clang(shell)?;
+    cmd!(shell, "make --silent clean").run()?;
+    cmd!(shell, "make --silent").run()?;
+    let folder = shell.current_dir();
+    let name = folder.file_name().context("a plugin's folder has a name")?;
+    Ok(Path::new("dist").join(name).with_extension("wasm"))
+}
+
+/// Sees that what `sdk/c/plugin.mk` calls is here, and installs it where that is possible.
+fn check_clang(shell: &Shell) -> Result<()> {
+    let here = C_TOOLS.iter().all(|tool| Path::new(tool).exists());
+    if here || std::env::var_os("WASI_SDK_PATH").is_some() {
+        return Ok(());
+    }
+    let remedy = format!("{}, or set WASI_SDK_PATH", debian::command(C_PACKAGES));
+    debian::install(shell, "C compiler for wasm", C_PACKAGES, &remedy)
 }
 
 /// The tests of the SDKs themselves.

@@ -1,6 +1,7 @@
 //! The project's own build tool: `cargo xtask <command>`.
 
 mod bench;
+mod debian;
 mod guests;
 mod languages;
 mod sources;

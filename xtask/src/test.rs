@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::{guests, languages, root};
+use crate::{debian, guests, languages, root};
 
 /// Rust code for guests, tested on the machine itself.
 const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
@@ -195,15 +195,8 @@ fn check_chromium(shell: &Shell) -> Result<()> {
 
 /// Installs one of Debian's packages, where that is possible; else says what to install.
 fn install_debian(shell: &Shell, name: &str, package: &str) -> Result<()> {
-    let remedy = format!("the end-to-end tests need {name}: on Debian `apt-get install {package}`");
-    let root = cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0");
-    ensure!(root && cmd!(shell, "apt-get --version").quiet().read().is_ok(), "{remedy}");
-    eprintln!("no {name} here, installing it");
-    cmd!(shell, "apt-get update --quiet").run().context(remedy.clone())?;
-    cmd!(shell, "apt-get install --quiet --yes --no-install-recommends {package}")
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .run()
-        .context(remedy)
+    let remedy = format!("the end-to-end tests need it: {}", debian::command(&[package]));
+    debian::install(shell, name, &[package], &remedy)
 }
 
 /// Major and minor of `v20.11.0`, with what stands before them.

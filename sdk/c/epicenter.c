@@ -1,0 +1,1118 @@
+// The layer between the author's workspace (epicenter.h) and the contract (bindings/workspace.h).
+//
+// Memory: while a call is served, everything is taken from one arena, which is emptied when it ends. What
+// goes to the host as a result is from `malloc`, because the bindings free it once the host has read it;
+// what comes from the host is copied into the arena and freed at once.
+
+#include "epicenter.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bindings/workspace.h"
+
+typedef workspace_string_t host_text;
+typedef epicenter_workspace_types_error_t host_error;
+typedef exports_epicenter_workspace_guest_list_issue_t host_issues;
+
+// The arena: chunks, of which the first is kept from call to call.
+
+enum { CHUNK = 64 * 1024, ALIGNMENT = 16 };
+
+typedef struct chunk {
+    struct chunk *before;
+    size_t size, used;
+    _Alignas(ALIGNMENT) char bytes[];
+} chunk;
+
+static chunk *chunks;
+
+/// What the call's values are made in.
+static yyjson_mut_doc *document;
+
+static _Noreturn void give_up(const char *why) {
+    host_text line = {(uint8_t *)why, strlen(why)};
+    epicenter_workspace_log_write(EPICENTER_WORKSPACE_LOG_LEVEL_ERROR, &line);
+    abort();
+}
+
+/// Memory for the host to read, which the bindings free.
+static void *own(size_t size) {
+    if (size == 0) return NULL;
+    void *memory = calloc(1, size);
+    if (!memory) give_up("out of memory");
+    return memory;
+}
+
+void *ws_alloc(size_t size) {
+    if (size > SIZE_MAX - sizeof(chunk) - ALIGNMENT) give_up("out of memory");
+    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (!chunks || chunks->size - chunks->used < size) {
+        size_t room = size > CHUNK ? size : CHUNK;
+        chunk *next = malloc(sizeof(chunk) + room);
+        if (!next) give_up("out of memory");
+        *next = (chunk){.before = chunks, .size = room};
+        chunks = next;
+    }
+    void *memory = chunks->bytes + chunks->used;
+    chunks->used += size;
+    return memory;
+}
+
+static void *arena_malloc(void *arena, size_t size) {
+    (void)arena;
+    return ws_alloc(size);
+}
+
+static void *arena_realloc(void *arena, void *memory, size_t old_size, size_t size) {
+    (void)arena;
+    if (size <= old_size) return memory;
+    void *larger = ws_alloc(size);
+    memcpy(larger, memory, old_size);
+    return larger;
+}
+
+static void arena_free(void *arena, void *memory) {
+    (void)arena;
+    (void)memory;
+}
+
+static const yyjson_alc arena = {arena_malloc, arena_realloc, arena_free, NULL};
+
+// Texts.
+
+static const char *copy_text(const void *bytes, size_t length) {
+    char *copy = ws_alloc(length + 1);
+    if (length > 0) memcpy(copy, bytes, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+/// What the host gave, which is freed.
+static const char *take_text(host_text *text) {
+    const char *copy = copy_text(text->ptr, text->len);
+    workspace_string_free(text);
+    return copy;
+}
+
+/// What the host is to read during one call.
+static host_text lend_text(const char *text) {
+    return (host_text){(uint8_t *)text, strlen(text)};
+}
+
+static host_text own_bytes(const char *bytes, size_t length) {
+    host_text text = {own(length), length};
+    if (length > 0) memcpy(text.ptr, bytes, length);
+    return text;
+}
+
+static host_text own_text(const char *text) {
+    return text ? own_bytes(text, strlen(text)) : (host_text){0};
+}
+
+/// How many bytes of well-formed UTF-8 begin here for one character; 0 when none does.
+static size_t utf8_length(const unsigned char *at) {
+    static const struct { unsigned char first, last, low, high; size_t length; } FORMS[] = {
+        {0x01, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t form = 0; form < sizeof FORMS / sizeof *FORMS; form++) {
+        if (*at < FORMS[form].first || *at > FORMS[form].last) continue;
+        for (size_t index = 1; index < FORMS[form].length; index++) {
+            unsigned char low = index == 1 ? FORMS[form].low : 0x80, high = index == 1 ? FORMS[form].high : 0xbf;
+            if (at[index] < low || at[index] > high) return 0;
+        }
+        return FORMS[form].length;
+    }
+    return 0;
+}
+
+/// The host refuses text that is not UTF-8, which a precision (`%.20s`) easily makes.
+static const char *format_text(const char *format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    if (length < 0) length = 0;
+    char *text = ws_alloc((size_t)length + 1);
+    *text = '\0';
+    vsnprintf(text, (size_t)length + 1, format, again);
+    va_end(again);
+    for (unsigned char *at = (unsigned char *)text; *at;) {
+        size_t valid = utf8_length(at);
+        if (valid == 0) *at = '?';
+        at += valid ? valid : 1;
+    }
+    return text;
+}
+
+const char *ws_format(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    const char *text = format_text(format, arguments);
+    va_end(arguments);
+    return text;
+}
+
+void ws_log(ws_level level, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    host_text line = lend_text(format_text(format, arguments));
+    va_end(arguments);
+    epicenter_workspace_log_write((epicenter_workspace_log_level_t)level, &line);
+}
+
+// What is wrong.
+
+/// The way to a value, from the inside.
+typedef struct step {
+    const struct step *before;
+    const char *name;
+} step;
+
+typedef struct issue {
+    struct issue *next;
+    const char **path;
+    size_t length;
+    const char *message;
+} issue;
+
+typedef struct issues {
+    issue *first, **last;
+    size_t count;
+} issues;
+
+static struct {
+    enum { NOTHING, NOT_FOUND, INVALID, DENIED, FAILED } kind;
+    issues issues;
+    const char *text;
+    /// Where it was found out; absent when the host said it.
+    const char *file;
+    int line;
+} noted;
+
+static void forget(void) {
+    memset(&noted, 0, sizeof noted);
+}
+
+static void add_issue(issues *list, const char **path, size_t length, const char *message) {
+    issue *added = ws_alloc(sizeof *added);
+    *added = (issue){NULL, path, length, message};
+    *(list->count++ ? list->last : &list->first) = added;
+    list->last = &added->next;
+}
+
+/// Adds an issue at a value. Gives `NULL`, for the value that is not there.
+static json *wrong(issues *list, const step *at, const char *message) {
+    size_t length = 0;
+    for (const step *each = at; each; each = each->before) length++;
+    const char **path = ws_alloc(length * sizeof *path);
+    size_t index = length;
+    for (const step *each = at; each; each = each->before) path[--index] = each->name;
+    add_issue(list, path, length, message);
+    return NULL;
+}
+
+void *ws_not_found(void) {
+    forget();
+    noted.kind = NOT_FOUND;
+    return NULL;
+}
+
+void *ws_invalid(const char *path, const char *format, ...) {
+    if (noted.kind != INVALID) forget();
+    noted.kind = INVALID;
+    va_list arguments;
+    va_start(arguments, format);
+    const char *message = format_text(format, arguments);
+    va_end(arguments);
+    size_t length = *path != '\0';
+    for (const char *at = path; *at; at++) length += *at == '/';
+    const char **segments = ws_alloc(length * sizeof *segments);
+    for (size_t index = 0; index < length; index++) {
+        size_t size = strcspn(path, "/");
+        segments[index] = copy_text(path, size);
+        path += size + 1;
+    }
+    add_issue(&noted.issues, segments, length, message);
+    return NULL;
+}
+
+void *ws_denied(const char *format, ...) {
+    forget();
+    noted.kind = DENIED;
+    va_list arguments;
+    va_start(arguments, format);
+    noted.text = format_text(format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
+void *ws_failed_at(const char *file, int line, const char *format, ...) {
+    forget();
+    noted.kind = FAILED;
+    noted.file = file;
+    noted.line = line;
+    va_list arguments;
+    va_start(arguments, format);
+    noted.text = format_text(format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
+/// Whether something is missing because what came before failed, or else notes that it is.
+static bool missing(const void *value, const char *what) {
+    if (!value && noted.kind == NOTHING) {
+        noted.kind = FAILED;
+        noted.text = ws_format("there is no %s", what);
+    }
+    return !value;
+}
+
+/// Notes what the host said. Gives `NULL`.
+static void *note_host(host_error *error) {
+    forget();
+    switch (error->tag) {
+    case EPICENTER_WORKSPACE_TYPES_ERROR_NOT_FOUND:
+        noted.kind = NOT_FOUND;
+        break;
+    case EPICENTER_WORKSPACE_TYPES_ERROR_INVALID:
+        noted.kind = INVALID;
+        for (size_t index = 0; index < error->val.invalid.len; index++) {
+            epicenter_workspace_types_issue_t *from = &error->val.invalid.ptr[index];
+            const char **path = ws_alloc(from->path.len * sizeof *path);
+            for (size_t at = 0; at < from->path.len; at++)
+                path[at] = copy_text(from->path.ptr[at].ptr, from->path.ptr[at].len);
+            add_issue(&noted.issues, path, from->path.len, copy_text(from->message.ptr, from->message.len));
+        }
+        break;
+    case EPICENTER_WORKSPACE_TYPES_ERROR_DENIED:
+        noted.kind = DENIED;
+        noted.text = copy_text(error->val.denied.ptr, error->val.denied.len);
+        break;
+    default:
+        noted.kind = FAILED;
+        noted.text = copy_text(error->val.failed.ptr, error->val.failed.len);
+    }
+    epicenter_workspace_types_error_free(error);
+    return NULL;
+}
+
+static host_issues own_issues(const issues *list) {
+    host_issues result = {own(list->count * sizeof *result.ptr), list->count};
+    size_t index = 0;
+    for (const issue *each = list->first; each; each = each->next, index++) {
+        workspace_list_string_t path = {own(each->length * sizeof *path.ptr), each->length};
+        for (size_t at = 0; at < each->length; at++) path.ptr[at] = own_text(each->path[at]);
+        result.ptr[index] = (epicenter_workspace_types_issue_t){path, own_text(each->message)};
+    }
+    return result;
+}
+
+/// What was noted, as issues, where the contract has room for nothing else.
+static issues noted_issues(const char *otherwise) {
+    if (noted.kind == INVALID) return noted.issues;
+    issues list = {0};
+    wrong(&list, NULL, noted.text ? noted.text : otherwise);
+    return list;
+}
+
+// JSON.
+
+/// What the contract nests at most. Copying, comparing and writing values descends by as much.
+enum { DEEPEST = 64 };
+
+/// Whether a text opens more brackets than it may, wherever they are closed.
+static bool is_too_deep(const char *bytes, size_t length) {
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t index = 0; index < length; index++) {
+        char byte = bytes[index];
+        if (in_string && byte == '\\') index++;
+        else if (byte == '"') in_string = !in_string;
+        else if (!in_string && (byte == '[' || byte == '{') && ++depth > DEEPEST) return true;
+        else if (!in_string && (byte == ']' || byte == '}') && depth > 0) depth--;
+    }
+    return false;
+}
+
+static json *parse(const char *bytes, size_t length, yyjson_read_err *error) {
+    if (is_too_deep(bytes, length)) {
+        if (error) *error = (yyjson_read_err){.msg = "more than 64 levels", .pos = length};
+        return NULL;
+    }
+    yyjson_doc *read = yyjson_read_opts((char *)bytes, length, YYJSON_READ_NOFLAG, &arena, error);
+    return read ? yyjson_val_mut_copy(document, yyjson_doc_get_root(read)) : NULL;
+}
+
+json *ws_json_parse(const char *file, int line, const char *text) {
+    if (missing(text, "text to parse")) return NULL;
+    yyjson_read_err error;
+    json *value = parse(text, strlen(text), &error);
+    return value ? value : ws_failed_at(file, line, "not JSON: %s at byte %zu", error.msg, error.pos);
+}
+
+/// What the host gave, which is valid, and is freed.
+static json *take_json(host_text *text) {
+    json *value = parse((const char *)text->ptr, text->len, NULL);
+    workspace_string_free(text);
+    return value ? value : ws_failed("the host gave a text that is not JSON");
+}
+
+/// The text is from the given allocator.
+static char *write(json *value, const yyjson_alc *allocator, size_t *length) {
+    yyjson_write_err error;
+    char *text = yyjson_mut_val_write_opts(value, YYJSON_WRITE_NOFLAG, allocator, length, &error);
+    if (!text) ws_failed_at(NULL, 0, "a value is no JSON: %s", error.msg);
+    return text;
+}
+
+const char *ws_json_text(const char *file, int line, json *value) {
+    if (missing(value, "value to write")) return NULL;
+    const char *text = write(value, &arena, NULL);
+    if (!text) noted.file = file, noted.line = line;
+    return text;
+}
+
+json *json_null(void) { return yyjson_mut_null(document); }
+json *json_boolean(bool value) { return yyjson_mut_bool(document, value); }
+json *json_integer(int64_t value) { return yyjson_mut_sint(document, value); }
+json *json_number(double value) { return yyjson_mut_real(document, value); }
+json *json_array(void) { return yyjson_mut_arr(document); }
+
+json *json_string(const char *text) {
+    return missing(text, "text") ? NULL : yyjson_mut_strcpy(document, text);
+}
+
+/// A value can be part of one other only, so that what becomes part of another is copied.
+static json *copy_json(json *value) {
+    return yyjson_mut_val_mut_copy(document, value);
+}
+
+json *json_set(json *object, const char *name, json *value) {
+    if (missing(object, "object") || missing(value, "value to set")) return NULL;
+    if (!yyjson_mut_is_obj(object)) return ws_failed("%s is set on what is not an object", name);
+    yyjson_mut_obj_put(object, yyjson_mut_strcpy(document, name), copy_json(value));
+    return object;
+}
+
+json *json_object_of(const json_member *members) {
+    json *object = yyjson_mut_obj(document);
+    for (; object && members->name; members++) object = json_set(object, members->name, members->value);
+    return object;
+}
+
+json *json_remove(json *object, const char *name) {
+    if (missing(object, "object")) return NULL;
+    yyjson_mut_obj_remove_key(object, name);
+    return object;
+}
+
+json *json_append(json *array, json *value) {
+    if (missing(array, "array") || missing(value, "value to append")) return NULL;
+    if (!yyjson_mut_is_arr(array)) return ws_failed("a value is appended to what is not an array");
+    yyjson_mut_arr_append(array, copy_json(value));
+    return array;
+}
+
+json *json_get(json *object, const char *name) { return yyjson_mut_obj_get(object, name); }
+
+static bool has_zero(json *string) {
+    return memchr(yyjson_mut_get_str(string), '\0', yyjson_mut_get_len(string)) != NULL;
+}
+
+const char *json_get_string(json *object, const char *name) {
+    json *member = json_get(object, name);
+    return yyjson_mut_is_str(member) && !has_zero(member) ? yyjson_mut_get_str(member) : NULL;
+}
+
+double json_get_number(json *object, const char *name) {
+    return yyjson_mut_get_num(json_get(object, name));
+}
+
+int64_t json_get_integer(json *object, const char *name) {
+    json *member = json_get(object, name);
+    if (yyjson_mut_is_uint(member) && yyjson_mut_get_uint(member) > INT64_MAX) return INT64_MAX;
+    if (!yyjson_mut_is_real(member)) return yyjson_mut_get_sint(member);
+    double number = yyjson_mut_get_real(member);
+    return number >= 0x1p63 ? INT64_MAX : number < -0x1p63 ? INT64_MIN : (int64_t)number;
+}
+
+bool json_get_boolean(json *object, const char *name) { return yyjson_mut_is_true(json_get(object, name)); }
+
+bool json_is_null(json *value) { return yyjson_mut_is_null(value); }
+bool json_is_array(json *value) { return yyjson_mut_is_arr(value); }
+bool json_is_object(json *value) { return yyjson_mut_is_obj(value); }
+
+size_t json_size(json *value) {
+    return yyjson_mut_is_ctn(value) ? unsafe_yyjson_get_len(value) : 0;
+}
+
+json *ws_json_first(json *array) { return yyjson_mut_arr_get_first(array); }
+
+json *ws_json_next(json *array, json *item) {
+    return item == yyjson_mut_arr_get_last(array) ? NULL : item->next;
+}
+
+// What values are like.
+
+/// How a value is named to the person who wrote it.
+static const char *name_of(json *value) {
+    switch (yyjson_mut_get_type(value)) {
+    case YYJSON_TYPE_ARR: return "a list";
+    case YYJSON_TYPE_OBJ: return "an object";
+    case YYJSON_TYPE_STR:
+        if (yyjson_mut_get_len(value) > 40) return "a string";
+        // Fallthrough: what is short stands for itself.
+    default: return yyjson_mut_val_write_opts(value, YYJSON_WRITE_NOFLAG, &arena, NULL, NULL);
+    }
+}
+
+/// The numbers that JSON has exactly end here.
+#define LARGEST 0x1p53
+
+static bool is_whole(json *value) {
+    double number = yyjson_mut_get_num(value);
+    return yyjson_mut_is_num(value) && fabs(number) < LARGEST && trunc(number) == number;
+}
+
+static json *mistyped(const ws_field *type, json *value, const step *at, issues *list) {
+    static const char *const WANTED[] = {
+        [WS_STRING] = "a string", [WS_INTEGER] = "a whole number", [WS_NUMBER] = "a number",
+        [WS_BOOLEAN] = "true or false", [WS_OBJECT] = "an object", [WS_ARRAY] = "a list",
+    };
+    return wrong(list, at, ws_format("must be %s, not %s", WANTED[type->type], name_of(value)));
+}
+
+static json *fallback_of(const ws_field *member) {
+    return member->fallback ? parse(member->fallback, strlen(member->fallback), NULL) : NULL;
+}
+
+static json *read_value(const ws_field *type, json *value, const step *at, issues *list);
+
+static json *read_object(const ws_field *members, json *value, const step *at, issues *list) {
+    json *object = yyjson_mut_obj(document);
+    for (const ws_field *member = members; member->name; member++) {
+        step inside = {at, member->name};
+        json *given = json_get(value, member->name);
+        json *result = given ? read_value(member, given, &inside, list) : fallback_of(member);
+        if (result) yyjson_mut_obj_add(object, yyjson_mut_str(document, member->name), result);
+        else if (!given && !member->optional) wrong(list, &inside, "is required");
+    }
+    return object;
+}
+
+/// A copy of the value, as the type says. What is wrong with it is added to the list.
+static json *read_value(const ws_field *type, json *value, const step *at, issues *list) {
+    if (type->nullable && json_is_null(value)) return json_null();
+    double number = yyjson_mut_get_num(value);
+    switch (type->type) {
+    case WS_ANY:
+        break;
+    case WS_STRING:
+        if (!yyjson_mut_is_str(value)) return mistyped(type, value, at, list);
+        if (has_zero(value)) return wrong(list, at, "must not contain the character U+0000");
+        if (type->choices) {
+            const char *text = yyjson_mut_get_str(value), *known = "";
+            for (const char *const *choice = type->choices; *choice; choice++) {
+                if (strcmp(*choice, text) == 0) return copy_json(value);
+                known = ws_format("%s%s%s", known, *known ? ", " : "", *choice);
+            }
+            return wrong(list, at, ws_format("must be one of %s", known));
+        }
+        break;
+    case WS_INTEGER:
+        if (!is_whole(value)) return mistyped(type, value, at, list);
+        value = json_integer((int64_t)number);
+        break;
+    case WS_NUMBER:
+        if (!yyjson_mut_is_num(value)) return mistyped(type, value, at, list);
+        break;
+    case WS_BOOLEAN:
+        if (!yyjson_mut_is_bool(value)) return mistyped(type, value, at, list);
+        break;
+    case WS_OBJECT:
+        if (!json_is_object(value)) return mistyped(type, value, at, list);
+        if (type->members) return read_object(type->members, value, at, list);
+        break;
+    case WS_ARRAY:
+        if (!json_is_array(value)) return mistyped(type, value, at, list);
+        if (type->items) {
+            json *array = json_array();
+            json_each(item, value) {
+                step inside = {at, ws_format("%zu", json_size(array))};
+                json *result = read_value(type->items, item, &inside, list);
+                yyjson_mut_arr_append(array, result ? result : json_null());
+            }
+            return array;
+        }
+        break;
+    }
+    if (type->minimum && number < *type->minimum)
+        return wrong(list, at, ws_format("must be at least %.17g", *type->minimum));
+    if (type->maximum && number > *type->maximum)
+        return wrong(list, at, ws_format("must be at most %.17g", *type->maximum));
+    return copy_json(value);
+}
+
+/// A number as JSON that shows no fraction where there is none.
+static json *number_of(double number) {
+    json *value = json_number(number);
+    return is_whole(value) ? json_integer((int64_t)number) : value;
+}
+
+static json *schema_of(const ws_field *type);
+
+static json *schema_of_members(const ws_field *members) {
+    json *properties = json_object(), *required = json_array();
+    for (const ws_field *member = members; member->name; member++) {
+        json *schema = schema_of(member);
+        if (member->fallback) {
+            json *fallback = fallback_of(member);
+            if (!fallback) give_up(ws_format("the fallback of %s is not JSON: %s", member->name, member->fallback));
+            json_set(schema, "default", fallback);
+        } else if (!member->optional) {
+            json_append(required, json_string(member->name));
+        }
+        json_set(properties, member->name, schema);
+    }
+    return json_object({"type", json_string("object")}, {"properties", properties}, {"required", required});
+}
+
+/// JSON Schema of a type.
+static json *schema_of(const ws_field *type) {
+    static const char *const NAMES[] = {
+        [WS_STRING] = "string", [WS_INTEGER] = "integer", [WS_NUMBER] = "number",
+        [WS_BOOLEAN] = "boolean", [WS_OBJECT] = "object", [WS_ARRAY] = "array",
+    };
+    if (type->type == WS_ANY) return json_object();
+    json *name = json_string(NAMES[type->type]);
+    json *schema = type->type == WS_OBJECT && type->members ? schema_of_members(type->members) : json_object();
+    json_set(schema, "type", type->nullable ? json_append(json_append(json_array(), name), json_string("null")) : name);
+    if (type->items) json_set(schema, "items", schema_of(type->items));
+    if (type->minimum) json_set(schema, "minimum", number_of(*type->minimum));
+    if (type->maximum) json_set(schema, "maximum", number_of(*type->maximum));
+    if (type->choices) {
+        json *choices = json_array();
+        for (const char *const *choice = type->choices; *choice; choice++) json_append(choices, json_string(*choice));
+        json_set(schema, "enum", type->nullable ? json_append(choices, json_null()) : choices);
+    }
+    return schema;
+}
+
+// Versions of rows. A row of a table with several versions carries the member `_v`, the number of the
+// version that wrote it, counted from 1. A row without it is read as the newest version that it fits and
+// that has all of its members (members that a type lacks are passed over, so that a slip in a current row
+// would otherwise turn it into an old one); when there is none, as the current one, whose issues are then
+// reported. A row with a higher number than there are versions was written by a newer plugin: it is
+// invalid rather than guessed at.
+
+static size_t version_count(const ws_table *table) {
+    size_t count = 0;
+    while (table->versions[count].members) count++;
+    return count;
+}
+
+/// The number that a row carries; 0 when it carries none, or a wrong one.
+static size_t version_of(json *row, size_t count, issues *list) {
+    json *version = json_get(row, "_v");
+    if (!version) return 0;
+    const step at = {NULL, "_v"};
+    double number = yyjson_mut_get_num(version);
+    if (!is_whole(version) || number < 1)
+        wrong(list, &at, ws_format("must be a whole number from 1 to %zu, not %s", count, name_of(version)));
+    else if (number > (double)count)
+        wrong(list, &at, ws_format("was written by version %.0f, but the plugin knows versions up to %zu; load a "
+                                   "newer plugin", number, count));
+    else
+        return (size_t)number;
+    return 0;
+}
+
+static bool has_all_members(const ws_field *members, json *row) {
+    yyjson_mut_obj_iter all = yyjson_mut_obj_iter_with(row);
+    for (json *name; (name = yyjson_mut_obj_iter_next(&all));) {
+        const ws_field *member = members;
+        while (member->name && !yyjson_mut_equals_str(name, member->name)) member++;
+        if (!member->name) return false;
+    }
+    return true;
+}
+
+/// A row of one version as one of the current version.
+static json *read_as(const ws_table *table, size_t index, size_t count, json *row, issues *list) {
+    const ws_version *version = &table->versions[index];
+    json *result = read_object(version->members, row, NULL, list);
+    if (list->count > 0) return NULL;
+    if (version->migrate) {
+        forget();
+        result = version->migrate(result);
+        if (!result) {
+            *list = noted_issues("it cannot be migrated");
+            return NULL;
+        }
+    }
+    return index + 1 == count ? result : read_object(table->versions[count - 1].members, result, NULL, list);
+}
+
+/// The current row for a row of any version. What is wrong with it is added to the list.
+static json *parse_row(const ws_table *table, json *row, issues *list) {
+    if (!json_is_object(row)) return wrong(list, NULL, "a row must be an object");
+    size_t count = version_count(table), number = version_of(row, count, list);
+    json *result = NULL;
+    if (list->count > 0) return NULL;
+    if (!json_get(row, "_v")) {
+        for (size_t index = count; !result && index-- > 0;) {
+            issues attempt = {0};
+            if (!has_all_members(table->versions[index].members, row)) continue;
+            json *read = read_as(table, index, count, row, &attempt);
+            if (attempt.count == 0) result = read;
+        }
+    }
+    if (!result) result = read_as(table, (number ? number : count) - 1, count, row, list);
+    if (list->count > 0) return NULL;
+    const step at = {NULL, "id"};
+    if (!yyjson_mut_equals(json_get(row, "id"), json_get(result, "id")))
+        return wrong(list, &at, "the plugin must keep the id that it was given");
+    forget();
+    if (table->rule) table->rule(result);
+    if (noted.kind != NOTHING) *list = noted_issues("is not valid");
+    return count > 1 ? json_set(result, "_v", json_integer((int64_t)count)) : result;
+}
+
+// Reading and writing.
+
+json *ws_find(const ws_table *table, const char *id) {
+    if (missing(id, "id")) return NULL;
+    forget();
+    host_text name = lend_text(table->name), row = lend_text(id);
+    epicenter_workspace_tables_option_json_t found;
+    host_error error;
+    if (!epicenter_workspace_tables_get(&name, &row, &found, &error)) return note_host(&error);
+    return found.is_some ? take_json(&found.val) : json_null();
+}
+
+json *ws_get(const ws_table *table, const char *id) {
+    json *row = ws_find(table, id);
+    return json_is_null(row) ? ws_not_found() : row;
+}
+
+/// A value as text that the host is to read during one call.
+static bool lend_json(json *value, host_text *text) {
+    text->ptr = (uint8_t *)write(value, &arena, &text->len);
+    return text->ptr;
+}
+
+json *ws_put(const ws_table *table, json *row) {
+    if (missing(row, "row to put")) return NULL;
+    forget();
+    host_text name = lend_text(table->name), text, stored;
+    host_error error;
+    if (!lend_json(row, &text)) return NULL;
+    if (!epicenter_workspace_tables_put(&name, &text, &stored, &error)) return note_host(&error);
+    return take_json(&stored);
+}
+
+json *ws_update(const ws_table *table, const char *id, json *members) {
+    if (missing(id, "id") || missing(members, "members to update")) return NULL;
+    forget();
+    host_text name = lend_text(table->name), row = lend_text(id), text, stored;
+    host_error error;
+    if (!lend_json(members, &text)) return NULL;
+    if (!epicenter_workspace_tables_update(&name, &row, &text, &stored, &error)) return note_host(&error);
+    return take_json(&stored);
+}
+
+int ws_delete(const ws_table *table, const char *id) {
+    if (missing(id, "id")) return -1;
+    forget();
+    host_text name = lend_text(table->name), row = lend_text(id);
+    bool there;
+    host_error error;
+    if (epicenter_workspace_tables_delete(&name, &row, &there, &error)) return there;
+    note_host(&error);
+    return -1;
+}
+
+static bool lend_filters(const ws_filter *where, epicenter_workspace_tables_list_filter_t *filters) {
+    size_t count = 0;
+    while (where && where[count].field) count++;
+    *filters = (epicenter_workspace_tables_list_filter_t){ws_alloc(count * sizeof *filters->ptr), count};
+    for (size_t index = 0; index < count; index++) {
+        epicenter_workspace_tables_filter_t *filter = &filters->ptr[index];
+        filter->field = lend_text(where[index].field);
+        filter->operator_ = (epicenter_workspace_tables_operator_t)where[index].compare;
+        if (missing(where[index].value, "value to compare with")) return false;
+        if (!lend_json(where[index].value, &filter->value)) return false;
+    }
+    return true;
+}
+
+static epicenter_workspace_tables_list_order_t lend_orders(const char *sort) {
+    epicenter_workspace_tables_list_order_t orders = {0};
+    if (!sort || !*sort) return orders;
+    size_t count = 1;
+    for (const char *at = sort; *at; at++) count += *at == ',';
+    orders.ptr = ws_alloc(count * sizeof *orders.ptr);
+    for (; orders.len < count; orders.len++) {
+        bool descending = *sort == '-';
+        sort += descending;
+        size_t length = strcspn(sort, ",");
+        orders.ptr[orders.len] = (epicenter_workspace_tables_order_t){{(uint8_t *)sort, length}, descending};
+        sort += length + 1;
+    }
+    return orders;
+}
+
+json *ws_list(const ws_table *table, ws_query query) {
+    epicenter_workspace_tables_query_t asked = {
+        .sort = lend_orders(query.sort),
+        .limit = {query.limit > 0, query.limit},
+        .cursor = {query.cursor != NULL, lend_text(query.cursor ? query.cursor : "")},
+    };
+    if (!lend_filters(query.where, &asked.filters)) return NULL;
+    forget();
+    host_text name = lend_text(table->name);
+    epicenter_workspace_tables_page_t page;
+    host_error error;
+    if (!epicenter_workspace_tables_list(&name, &asked, &page, &error)) return note_host(&error);
+    json *rows = json_array();
+    for (size_t index = 0; index < page.rows.len; index++)
+        yyjson_mut_arr_append(rows, parse((const char *)page.rows.ptr[index].ptr, page.rows.ptr[index].len, NULL));
+    if (query.next) *query.next = page.next.is_some ? copy_text(page.next.val.ptr, page.next.val.len) : NULL;
+    epicenter_workspace_tables_page_free(&page);
+    return rows;
+}
+
+int64_t ws_count(const ws_table *table, const ws_filter *where) {
+    epicenter_workspace_tables_list_filter_t filters;
+    if (!lend_filters(where, &filters)) return -1;
+    forget();
+    host_text name = lend_text(table->name);
+    uint64_t count;
+    host_error error;
+    if (epicenter_workspace_tables_count(&name, &filters, &count, &error)) return (int64_t)count;
+    note_host(&error);
+    return -1;
+}
+
+const char *ws_text(const ws_table *table, const char *id, const char *document_name) {
+    if (missing(id, "id")) return NULL;
+    forget();
+    host_text name = lend_text(table->name), row = lend_text(id), which = lend_text(document_name), text;
+    host_error error;
+    if (!epicenter_workspace_documents_get_text(&name, &row, &which, &text, &error)) return note_host(&error);
+    return take_text(&text);
+}
+
+bool ws_set_text(const ws_table *table, const char *id, const char *document_name, const char *text) {
+    if (missing(id, "id") || missing(text, "text to set")) return false;
+    forget();
+    host_text name = lend_text(table->name), row = lend_text(id), which = lend_text(document_name);
+    host_text lent = lend_text(text);
+    host_error error;
+    if (epicenter_workspace_documents_set_text(&name, &row, &which, &lent, &error)) return true;
+    note_host(&error);
+    return false;
+}
+
+json *ws_key_get(const ws_key *key) {
+    forget();
+    host_text name = lend_text(key->name);
+    epicenter_workspace_kv_option_json_t found;
+    host_error error;
+    if (!epicenter_workspace_kv_get(&name, &found, &error)) return note_host(&error);
+    return found.is_some ? take_json(&found.val) : json_null();
+}
+
+bool ws_key_set(const ws_key *key, json *value) {
+    if (missing(value, "value to set")) return false;
+    forget();
+    host_text name = lend_text(key->name), text;
+    host_error error;
+    if (!lend_json(value, &text)) return false;
+    if (epicenter_workspace_kv_set(&name, &text, &error)) return true;
+    note_host(&error);
+    return false;
+}
+
+int ws_key_delete(const ws_key *key) {
+    forget();
+    host_text name = lend_text(key->name);
+    bool there;
+    host_error error;
+    if (epicenter_workspace_kv_delete(&name, &there, &error)) return there;
+    note_host(&error);
+    return -1;
+}
+
+static const ws_account *copy_account(const epicenter_workspace_types_caller_t *from) {
+    ws_account *account = ws_alloc(sizeof *account);
+    *account = (ws_account){
+        copy_text(from->id.ptr, from->id.len),
+        copy_text(from->email.ptr, from->email.len),
+        copy_text(from->name.ptr, from->name.len),
+    };
+    return account;
+}
+
+const ws_account *ws_caller(void) {
+    epicenter_workspace_context_account_t caller;
+    if (!epicenter_workspace_context_caller(&caller)) return NULL;
+    const ws_account *account = copy_account(&caller);
+    epicenter_workspace_context_account_free(&caller);
+    return account;
+}
+
+uint64_t ws_now(void) { return epicenter_workspace_context_now(); }
+uint64_t ws_random_u64(void) { return epicenter_workspace_context_random_u64(); }
+
+const char *ws_random_id(void) {
+    host_text id;
+    epicenter_workspace_context_random_id(&id);
+    return take_text(&id);
+}
+
+const char *ws_request_id(void) {
+    host_text id;
+    epicenter_workspace_context_request_id(&id);
+    return take_text(&id);
+}
+
+// What the host calls.
+
+static void begin(void) {
+    document = yyjson_mut_doc_new(&arena);
+    forget();
+}
+
+static void end(void) {
+    while (chunks && (chunks->before || chunks->size > CHUNK)) {
+        chunk *before = chunks->before;
+        free(chunks);
+        chunks = before;
+    }
+    if (chunks) chunks->used = 0;
+    document = NULL;
+}
+
+/// A value as text for the host to keep; false when it is no JSON.
+static bool own_json(json *value, host_text *text) {
+    size_t length;
+    char *written = write(value, &arena, &length);
+    if (written) *text = own_bytes(written, length);
+    return written;
+}
+
+typedef exports_epicenter_workspace_guest_list_json_t host_jsons;
+
+static host_text own_schema(json *schema) {
+    host_text text;
+    if (!own_json(schema, &text)) give_up(noted.text);
+    return text;
+}
+
+static exports_epicenter_workspace_guest_table_definition_t define_table(const ws_table *table) {
+    size_t count = version_count(table), documents = 0;
+    if (count == 0) give_up(ws_format("the table %s has no versions", table->name));
+    exports_epicenter_workspace_guest_table_definition_t result = {
+        .name = own_text(table->name),
+        .versions = {own(count * sizeof(host_text)), count},
+        .checks_changes = table->check != NULL,
+    };
+    for (size_t index = 0; index < count; index++) {
+        json *schema = schema_of_members(table->versions[index].members);
+        if (!json_get(json_get(schema, "properties"), "id"))
+            give_up(ws_format("rows of %s must have a member id, a string", table->name));
+        if (count > 1)
+            json_set(json_get(schema, "properties"), "_v", json_object({"const", json_integer((int64_t)index + 1)}));
+        result.versions.ptr[index] = own_schema(schema);
+    }
+    while (table->documents && table->documents[documents].name) documents++;
+    result.documents.len = documents;
+    result.documents.ptr = own(documents * sizeof *result.documents.ptr);
+    for (size_t index = 0; index < documents; index++) {
+        const ws_document *from = &table->documents[index];
+        result.documents.ptr[index] = (exports_epicenter_workspace_guest_document_definition_t){
+            own_text(from->name), own_text(from->guid), own_text(from->updated_at),
+        };
+    }
+    return result;
+}
+
+static exports_epicenter_workspace_guest_kv_definition_t define_key(const ws_key *key) {
+    host_jsons versions = {own(sizeof(host_text)), 1};
+    *versions.ptr = own_schema(schema_of(key->value));
+    return (exports_epicenter_workspace_guest_kv_definition_t){own_text(key->name), versions};
+}
+
+static exports_epicenter_workspace_guest_action_definition_t define_action(const ws_action *action) {
+    exports_epicenter_workspace_guest_action_definition_t result = {
+        .path = own_text(action->path),
+        .kind = (exports_epicenter_workspace_guest_action_kind_t)action->kind,
+        .description = own_text(action->description),
+        .input.is_some = action->input != NULL,
+        .output.is_some = action->output != NULL,
+    };
+    if (!action->handler) give_up(ws_format("the action %s has no handler", action->path));
+    if (action->input) result.input.val = own_schema(schema_of_members(action->input));
+    if (action->output) result.output.val = own_schema(schema_of(action->output));
+    return result;
+}
+
+void exports_epicenter_workspace_guest_define(exports_epicenter_workspace_guest_workspace_definition_t *ret) {
+    begin();
+    size_t tables = 0, keys = 0, fields = 0, actions = 0;
+    while (workspace.tables && workspace.tables[tables]) tables++;
+    while (workspace.keys && workspace.keys[keys]) keys++;
+    while (workspace.awareness && workspace.awareness[fields].name) fields++;
+    while (workspace.actions && workspace.actions[actions].path) actions++;
+    *ret = (exports_epicenter_workspace_guest_workspace_definition_t){
+        .id = own_text(workspace.id),
+        .title = own_text(workspace.title),
+        .version = own_text(workspace.version),
+        .tables = {own(tables * sizeof *ret->tables.ptr), tables},
+        .kv = {own(keys * sizeof *ret->kv.ptr), keys},
+        .awareness = {own(fields * sizeof *ret->awareness.ptr), fields},
+        .actions = {own(actions * sizeof *ret->actions.ptr), actions},
+    };
+    while (tables-- > 0) ret->tables.ptr[tables] = define_table(workspace.tables[tables]);
+    while (keys-- > 0) ret->kv.ptr[keys] = define_key(workspace.keys[keys]);
+    while (fields-- > 0)
+        ret->awareness.ptr[fields] = (exports_epicenter_workspace_guest_awareness_field_t){
+            own_text(workspace.awareness[fields].name), own_schema(schema_of(&workspace.awareness[fields])),
+        };
+    while (actions-- > 0) ret->actions.ptr[actions] = define_action(&workspace.actions[actions]);
+    end();
+}
+
+static const ws_table *find_table(const host_text *name) {
+    for (const ws_table *const *table = workspace.tables; table && *table; table++)
+        if (strlen((*table)->name) == name->len && memcmp((*table)->name, name->ptr, name->len) == 0) return *table;
+    return NULL;
+}
+
+void exports_epicenter_workspace_guest_parse_rows(
+    host_text *table, exports_epicenter_workspace_guest_list_json_t *rows,
+    exports_epicenter_workspace_guest_list_result_json_list_issue_t *ret
+) {
+    const ws_table *of = find_table(table);
+    ret->len = rows->len;
+    ret->ptr = own(rows->len * sizeof *ret->ptr);
+    for (size_t index = 0; index < rows->len; index++) {
+        // Each row is a call of its own here, so that as much memory is needed as for the largest.
+        begin();
+        issues list = {0};
+        yyjson_read_err error;
+        json *row = parse((const char *)rows->ptr[index].ptr, rows->ptr[index].len, &error);
+        if (!of) wrong(&list, NULL, "the plugin has no such table");
+        else if (!row) wrong(&list, NULL, ws_format("not JSON: %s at byte %zu", error.msg, error.pos));
+        else row = parse_row(of, row, &list);
+        if (list.count == 0 && !own_json(row, &ret->ptr[index].val.ok)) list = noted_issues("is not valid");
+        ret->ptr[index].is_err = list.count > 0;
+        if (list.count > 0) ret->ptr[index].val.err = own_issues(&list);
+        end();
+    }
+    workspace_string_free(table);
+    exports_epicenter_workspace_guest_list_json_free(rows);
+}
+
+bool exports_epicenter_workspace_guest_parse_kv(
+    host_text *name, host_text *text, host_text *ret, exports_epicenter_workspace_guest_list_issue_t *err
+) {
+    begin();
+    const char *wanted = take_text(name);
+    const ws_key *const *key = workspace.keys;
+    while (key && *key && strcmp((*key)->name, wanted) != 0) key++;
+    issues list = {0};
+    json *value = take_json(text);
+    if (!key || !*key) wrong(&list, NULL, "the plugin has no such key");
+    else if (!value) list = noted_issues("is not valid");
+    else value = read_value((*key)->value, value, NULL, &list);
+    if (list.count == 0 && (*key)->rule) {
+        (*key)->rule(value);
+        if (noted.kind != NOTHING) list = noted_issues("is not valid");
+    }
+    if (list.count == 0 && !own_json(value, ret)) list = noted_issues("is not valid");
+    bool valid = list.count == 0;
+    if (!valid) *err = own_issues(&list);
+    end();
+    return valid;
+}
+
+bool exports_epicenter_workspace_guest_check_change(
+    exports_epicenter_workspace_guest_change_t *change, exports_epicenter_workspace_guest_list_issue_t *err
+) {
+    begin();
+    const ws_table *table = find_table(&change->table);
+    ws_change asked = {
+        .operation = (ws_operation)change->operation,
+        .id = copy_text(change->id.ptr, change->id.len),
+        .caller = change->caller.is_some ? copy_account(&change->caller.val) : NULL,
+    };
+    if (change->old.is_some) asked.before = parse((const char *)change->old.val.ptr, change->old.val.len, NULL);
+    if (change->new_.is_some) asked.after = parse((const char *)change->new_.val.ptr, change->new_.val.len, NULL);
+    exports_epicenter_workspace_guest_change_free(change);
+    if (table && table->check) table->check(&asked);
+    bool allowed = noted.kind == NOTHING;
+    if (!allowed) {
+        issues list = noted_issues("refers to what does not exist");
+        *err = own_issues(&list);
+    }
+    end();
+    return allowed;
+}
+
+/// What was noted, for the host. What the author did not foresee goes to the log, too.
+static void own_error(exports_epicenter_workspace_guest_error_t *error) {
+    switch (noted.kind) {
+    case NOT_FOUND:
+        error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_NOT_FOUND;
+        break;
+    case INVALID:
+        error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_INVALID;
+        host_issues issues = own_issues(&noted.issues);
+        error->val.invalid = (epicenter_workspace_types_list_issue_t){issues.ptr, issues.len};
+        break;
+    case DENIED:
+        error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_DENIED;
+        error->val.denied = own_text(noted.text);
+        break;
+    case NOTHING:
+        ws_failed_at(NULL, 0, "the action gave no result, and did not say why");
+        __attribute__((fallthrough));
+    case FAILED:
+        if (noted.file) ws_log(WS_ERROR, "%s:%d: %s", noted.file, noted.line, noted.text);
+        error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_FAILED;
+        error->val.failed = own_text(noted.text);
+    }
+}
+
+static json *run(const ws_action *action, json *input) {
+    if (!input || !action->input) return input ? action->handler(input) : NULL;
+    const ws_field type = {.type = WS_OBJECT, .members = action->input};
+    issues list = {0};
+    json *read = read_value(&type, input, NULL, &list);
+    if (list.count == 0) return action->handler(read);
+    noted.kind = INVALID;
+    noted.issues = list;
+    return NULL;
+}
+
+bool exports_epicenter_workspace_guest_run_action(
+    host_text *path, host_text *input, host_text *ret, exports_epicenter_workspace_guest_error_t *err
+) {
+    begin();
+    const char *wanted = take_text(path);
+    const ws_action *action = workspace.actions;
+    while (action && action->path && strcmp(action->path, wanted) != 0) action++;
+    json *given = take_json(input);
+    json *result = action && action->path ? run(action, given) : ws_not_found();
+    bool done = result && own_json(result, ret);
+    if (!done) own_error(err);
+    end();
+    return done;
+}

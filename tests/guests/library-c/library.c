@@ -1,0 +1,160 @@
+/// A library, which uses of the SDK what the blog does not.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "epicenter.h"
+
+/// What a book was before it could have several authors.
+static const ws_field book_v1[] = {{"id", WS_STRING}, {"author", WS_STRING}, {0}};
+
+static const ws_field author[] = {{"name", WS_STRING}, {"born", WS_INTEGER, .nullable = true, .optional = true}, {0}};
+
+static const ws_field book[] = {
+    {"id", WS_STRING},
+    {"authors", WS_ARRAY, .items = WS_VALUE(.type = WS_OBJECT, .members = author)},
+    {"state", WS_STRING, .choices = WS_CHOICES("in", "lent"), .fallback = "\"in\""},
+    {"price", WS_NUMBER, .minimum = WS_BOUND(0), .maximum = WS_BOUND(99.5), .optional = true},
+    {"more", WS_ANY, .optional = true},
+    {"text", WS_STRING, .fallback = "\"\""},
+    {"edited", WS_INTEGER, .fallback = "0"},
+    {0},
+};
+
+static json *from_v1(json *old) {
+    json *first = json_object({"name", json_get(old, "author")});
+    return json_set(json_remove(old, "author"), "authors", json_append(json_array(), first));
+}
+
+static void has_authors(json *book) {
+    if (json_size(json_get(book, "authors")) == 0) ws_invalid("authors", "must not be empty");
+    json_each(author, json_get(book, "authors")) {
+        if (!*json_get_string(author, "name")) ws_invalid("authors/0/name", "must not be empty");
+    }
+}
+
+static void stays(const ws_change *change) {
+    if (change->operation == WS_DELETE && strcmp(json_get_string(change->before, "state"), "lent") == 0)
+        ws_denied("%s is lent to somebody", change->id);
+}
+
+static const ws_table books = {
+    .name = "books",
+    .versions = WS_VERSIONS({book_v1, from_v1}, {book}),
+    .rule = has_authors,
+    .check = stays,
+    .documents = (const ws_document[]){{"text", .guid = "text", .updated_at = "edited"}, {0}},
+};
+
+static void is_even(json *value) {
+    if (yyjson_mut_get_sint(value) % 2) ws_invalid("", "must be even");
+}
+
+static const ws_key seats = {"seats", WS_VALUE(.type = WS_INTEGER), .rule = is_even};
+
+static json *count(json *input) {
+    const ws_filter *where = WS_WHERE({"state", WS_EQ, json_get(input, "state")});
+    int64_t count = ws_count(&books, where);
+    return count < 0 ? NULL : json_integer(count);
+}
+
+/// All ids, by pages of two.
+static json *ids(json *input) {
+    (void)input;
+    json *ids = json_array();
+    const char *cursor = NULL;
+    do {
+        json *page = ws_list(&books, (ws_query){.sort = "state,-id", .limit = 2, .cursor = cursor, .next = &cursor});
+        if (!page) return NULL;
+        json_each(book, page) json_append(ids, json_get(book, "id"));
+    } while (cursor);
+    return ids;
+}
+
+static json *find(json *input) {
+    return ws_find(&books, json_get_string(input, "id"));
+}
+
+static json *get(json *input) {
+    return ws_get(&books, json_get_string(input, "id"));
+}
+
+static json *erase(json *input) {
+    int deleted = ws_delete(&books, json_get_string(input, "id"));
+    return deleted < 0 ? NULL : json_boolean(deleted);
+}
+
+static json *type_in(json *input) {
+    const char *id = json_get_string(input, "id");
+    if (!ws_set_text(&books, id, "text", json_get_string(input, "text"))) return NULL;
+    const char *text = ws_text(&books, id, "text");
+    return text ? json_string(text) : NULL;
+}
+
+static json *furnish(json *input) {
+    json *before = ws_key_get(&seats);
+    if (!before || !ws_key_set(&seats, json_get(input, "seats"))) return NULL;
+    return json_append(json_append(json_array(), before), ws_key_get(&seats));
+}
+
+static json *clear(json *input) {
+    (void)input;
+    int deleted = ws_key_delete(&seats);
+    return deleted < 0 ? NULL : json_boolean(deleted);
+}
+
+/// Reads a text, changes a copy of a part of it, and gives both back.
+static json *twice(json *input) {
+    json *value = json_parse(json_get_string(input, "json"));
+    json *both = json_object({"first", value}, {"second", value});
+    return json_set(json_get(both, "first"), "new", json_number(0.5)) ? both : NULL;
+}
+
+static json *context(json *input) {
+    (void)input;
+    ws_log(WS_WARN, "cut: %.1s", "é");
+    const ws_account *caller = ws_caller();
+    return json_object(
+        {"caller", caller ? json_string(caller->name) : json_null()},
+        {"now", json_integer((int64_t)ws_now())},
+        {"id", json_string(ws_random_id())},
+        {"differs", json_boolean(ws_random_u64() != ws_random_u64())},
+        {"request", json_string(ws_request_id())}
+    );
+}
+
+/// Fails in one of the ways there are.
+static json *fail(json *input) {
+    const char *how = json_get_string(input, "how");
+    if (strcmp(how, "denied") == 0) return ws_denied("%s may not", "nobody");
+    if (strcmp(how, "failed") == 0) return ws_failed("the printer is out of %s", "paper");
+    if (strcmp(how, "two") == 0) {
+        ws_invalid("one", "is wrong");
+        return ws_invalid("a/b", "is wrong, too");
+    }
+    if (strcmp(how, "infinite") == 0) return json_number(1e308 * 10);
+    if (strcmp(how, "nothing") == 0) return NULL;
+    if (strcmp(how, "missing") == 0) return ws_put(&books, json_get(input, "none"));
+    if (strcmp(how, "abort") == 0) abort();
+    for (size_t size = 1 << 20;; size *= 2) memset(ws_alloc(size), 1, size);
+}
+
+const ws_workspace workspace = {
+    .id = "library-c",
+    .tables = WS_TABLES(&books),
+    .keys = WS_KEYS(&seats),
+    .awareness = WS_MEMBERS({"reading", WS_STRING}),
+    .actions = WS_ACTIONS(
+        {"books/count", WS_QUERY, "", count, .input = WS_MEMBERS({"state", WS_STRING, .fallback = "\"in\""})},
+        {"books/ids", WS_QUERY, "", ids},
+        {"books/find", WS_QUERY, "", find, .input = WS_MEMBERS({"id", WS_STRING})},
+        {"books/get", WS_QUERY, "", get, .input = WS_MEMBERS({"id", WS_STRING})},
+        {"books/erase", WS_MUTATION, "", erase, .input = WS_MEMBERS({"id", WS_STRING})},
+        {"books/type", WS_MUTATION, "", type_in, .input = WS_MEMBERS({"id", WS_STRING}, {"text", WS_STRING})},
+        {"furnish", WS_MUTATION, "", furnish, .input = WS_MEMBERS({"seats", WS_ANY})},
+        {"clear", WS_MUTATION, "", clear},
+        {"twice", WS_MUTATION, "", twice, .input = WS_MEMBERS({"json", WS_STRING})},
+        {"context", WS_QUERY, "", context},
+        {"fail", WS_MUTATION, "", fail, .input = WS_MEMBERS({"how", WS_STRING})}
+    ),
+};
