@@ -26,7 +26,7 @@ test('check prints what a plugin defines, and leaves nothing behind', async () =
   assert.deepEqual(definition.tables.map((table) => [table.name, table.versions.length]), [['posts', 2]]);
   assert.deepEqual(definition.kv.map((kv) => kv.key), ['theme']);
   const actions = definition.actions.map((action) => `${action.kind} ${action.path}`);
-  assert.deepEqual(actions, ['mutation posts/publish', 'query posts/popular']);
+  assert.deepEqual(actions, ['mutation posts/publish', 'mutation posts/import', 'query posts/popular']);
   assert.deepEqual(readdirSync(folder), ['blog.wasm']);
 });
 

@@ -154,7 +154,7 @@ for (const name of ['a server by its address', 'a folder that no server uses']) 
       [['rows', 'list', 'posts', '--format', 'xml'], 2, /invalid value 'xml'/],
       [['kv', 'set', 'nope', '1'], 1, /no key "nope"; it has: theme/],
       [['kv', 'set', 'theme', '@'], 1, /cannot open/],
-      [['call', 'nope'], 1, /no action "nope"; it has: posts\/publish, posts\/popular/],
+      [['call', 'nope'], 1, /no action "nope"; it has: posts\/publish, posts\/import, posts\/popular/],
       [['call', 'posts/popular', '--min', '-1'], 1, /min/],
       [['call', 'posts/popular', '[]'], 2, /its input is a JSON object/],
       [['call', 'posts/publish', '{"id":"none"}'], 1, /not found/],

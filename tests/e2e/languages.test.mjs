@@ -1,4 +1,4 @@
-// One scenario for the blog in the languages other than Rust: the host treats all alike.
+// One scenario for the blog in each language: the host treats all alike.
 
 import assert from 'node:assert/strict';
 import { cpSync } from 'node:fs';
@@ -12,6 +12,7 @@ import { Server, plugin, until } from './server.mjs';
  * names a line of the author's source when the author's code fails there.
  */
 const BLOGS = {
+  blog: /src\/lib\.rs:\d+:\d+: key must be a string at line 1 column 3/,
   'blog-js': /SyntaxError: [^]* at handler \(src\/workspace\.ts:\d+\)/,
   'blog-python': /JSONDecodeError: [^]* app\.py:\d+ in import_posts/,
   'blog-c': /blog\.c:\d+: not JSON: /,

@@ -27,8 +27,22 @@ struct Popular {
     min: u64,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Import {
+    json: String,
+}
+
 fn publish(tx: &Transaction, Id { id }: Id) -> Result<Post> {
+    log::info!("publishing {id}");
     POSTS.modify(tx, &id, |post| post.published = true)
+}
+
+fn import(tx: &Transaction, Import { json }: Import) -> Result<usize> {
+    let posts: Vec<Post> = serde_json::from_str(&json)?;
+    for post in &posts {
+        POSTS.put(tx, post)?;
+    }
+    Ok(posts.len())
 }
 
 fn popular(ctx: &Context, Popular { min }: Popular) -> Result<Vec<Post>> {
@@ -50,6 +64,7 @@ fn workspace() -> Workspace {
         )
         .kv(THEME)
         .mutation("posts/publish", "Publishes a post.", publish)
+        .mutation("posts/import", "Adds posts from a JSON text, all or none.", import)
         .query("posts/popular", "The most viewed first.", popular)
 }
 

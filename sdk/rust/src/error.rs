@@ -1,6 +1,8 @@
 //! Why an action could not do what was asked.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::panic::Location;
 
 use crate::__bindings::epicenter::workspace::types as wit;
 use crate::issue::{FieldPath, Issue};
@@ -11,7 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why an action could not do what was asked. An action that returns one leaves nothing written.
 ///
 /// Any `std::error::Error` turns into [`Failed`](Error::Failed) under `?`. For that this type cannot
-/// be a `std::error::Error` itself: the two blanket conversions would overlap.
+/// be a `std::error::Error` itself: the two blanket conversions would overlap. When an action fails
+/// so, the host's log names the line with that `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The row, key, table or action does not exist. REST answers 404.
@@ -36,9 +39,25 @@ impl Error {
     }
 
     /// Gives up for any other reason.
+    #[track_caller]
     pub fn failed(message: impl Into<String>) -> Error {
-        Error::Failed(message.into())
+        let message = message.into();
+        NEWEST_FAILURE.set(Some((message.clone(), Location::caller())));
+        Error::Failed(message)
     }
+
+    /// The line of the author's source at which this failure came about, if that is known. Kept
+    /// beside the error, which is for the caller, while this is for the author.
+    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+        let Error::Failed(message) = self else { return None };
+        let newest = NEWEST_FAILURE.take();
+        newest.filter(|(text, _)| text == message).map(|(_, place)| place)
+    }
+}
+
+thread_local! {
+    static NEWEST_FAILURE: RefCell<Option<(String, &'static Location<'static>)>> =
+        const { RefCell::new(None) };
 }
 
 impl fmt::Display for Error {
@@ -55,8 +74,9 @@ impl fmt::Display for Error {
 }
 
 impl<E: std::error::Error> From<E> for Error {
+    #[track_caller]
     fn from(error: E) -> Error {
-        Error::Failed(error.to_string())
+        Error::failed(error.to_string())
     }
 }
 
@@ -110,7 +130,19 @@ mod tests {
             Ok(text.parse::<u64>()?)
         }
         assert_eq!(count("7"), Ok(7));
-        assert_eq!(count("x"), Err(Error::failed("invalid digit found in string")));
+        assert_eq!(count("x"), Err(Error::Failed("invalid digit found in string".into())));
+    }
+
+    #[test]
+    fn a_failure_knows_the_line_of_its_question_mark() {
+        let count = || -> Result<u64> { Ok("x".parse::<u64>()?) };
+        let line = line!() - 1;
+        let error = count().expect_err("x is no number");
+        let place = error.place().expect("the place is known");
+        assert_eq!((place.file().ends_with("error.rs"), place.line()), (true, line));
+        let hosts = Error::from_host(wit::Error::Failed("the disk is full".into()));
+        let _handled = Error::failed("something else");
+        assert_eq!(hosts.place(), None);
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl<P: Plugin> guest::Guest for P {
     }
 
     fn run_action(path: String, input: String) -> Result<String, wit::Error> {
-        workspace::<P>().run_action(&path, &input).map_err(crate::Error::into_host)
+        workspace::<P>().run_action(&path, &input).map_err(|error| {
+            if let Some(place) = error.place() {
+                log::write(log::Level::Error, &format!("{place}: {error}"));
+            }
+            error.into_host()
+        })
     }
 }
