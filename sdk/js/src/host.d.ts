@@ -31,6 +31,11 @@ declare module 'epicenter:workspace/kv@0.1.0' {
   export { remove as delete };
 }
 
+declare module 'epicenter:workspace/documents@0.1.0' {
+  export function getText(table: string, id: string, document: string): string;
+  export function setText(table: string, id: string, document: string, text: string): void;
+}
+
 declare module 'epicenter:workspace/log@0.1.0' {
   export function write(level: 'debug' | 'info' | 'warn' | 'error', message: string): void;
 }

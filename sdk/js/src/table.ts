@@ -1,5 +1,6 @@
 /** Tables: what their rows are, and the handle by which actions read and write them. */
 
+import * as documents from 'epicenter:workspace/documents@0.1.0';
 import * as host from 'epicenter:workspace/tables@0.1.0';
 
 import { NotFound, ask } from './errors.ts';
@@ -186,6 +187,19 @@ export class Table<R extends { id: string }> {
   /** Deletes a row; false when there was none. */
   delete(id: string): boolean {
     return ask(() => host.delete(this.#name, id));
+  }
+
+  /** The text of a document that is attached to a row; empty when it was never written. */
+  text(id: string, document: string): string {
+    return ask(() => documents.getText(this.#name, id, document));
+  }
+
+  /**
+   * Replaces the text of a document that is attached to a row. What old and new text have in common
+   * stays, so that clients who edit it at the same time are not in the way.
+   */
+  setText(id: string, document: string, text: string): void {
+    ask(() => documents.setText(this.#name, id, document, text));
   }
 }
 

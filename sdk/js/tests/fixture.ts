@@ -74,6 +74,9 @@ export const notes = defineWorkspace({
         fail: defineMutation({ handler: () => (undefined as unknown as { x: 1 }).x }),
         later: defineMutation({ handler: async () => kv.theme.get() }),
         nothing: defineMutation({ handler: () => kv.theme.set('dark') }),
+        write: defineMutation({
+          handler: () => tables.zod.setText('1', 'body', `${tables.zod.text('1', 'body')} upon a time`),
+        }),
       },
     },
   }),

@@ -32,7 +32,7 @@ let fixture;
 let guest;
 before(async () => {
   const names = ['get', 'list', 'count', 'put', 'update', 'delete', 'set', 'write', 'caller', 'now'];
-  names.push('randomId', 'randomU64', 'requestId');
+  names.push('randomId', 'randomU64', 'requestId', 'getText', 'setText');
   const functions = names.map(
     (name) => `const _${name} = (...args) => host('${name}', args); export { _${name} as ${name} };`,
   );
@@ -82,7 +82,7 @@ test('the definition says all that the author said', () => {
     [
       ['query', 'double', true, true], ['query', 'best', false, false],
       ['mutation', 'deep/er/fail', false, false], ['mutation', 'deep/er/later', false, false],
-      ['mutation', 'deep/er/nothing', false, false],
+      ['mutation', 'deep/er/nothing', false, false], ['mutation', 'deep/er/write', false, false],
     ],
   );
 });
@@ -138,6 +138,16 @@ test('an action reads its input and writes its output as JSON', () => {
   assert.equal(guest.runAction('deep/er/nothing', 'null'), 'null');
   assert.throws(() => guest.runAction('nowhere', 'null'), (error) => error.tag === 'not-found');
   assert.throws(() => guest.runAction('deep/er/later', 'null'), ({ val }) => /a promise/.test(val));
+});
+
+test('an action reads and writes the document of a row', () => {
+  answers.getText = () => 'Once';
+  asked.length = 0;
+  guest.runAction('deep/er/write', 'null');
+  assert.deepEqual(asked.filter(([name]) => /Text$/.test(name)), [
+    ['getText', 'zod', '1', 'body'],
+    ['setText', 'zod', '1', 'body', 'Once upon a time'],
+  ]);
 });
 
 test('a selection becomes the query of the contract', () => {
@@ -198,7 +208,7 @@ function project(name) {
   for (const part of ['package.json', 'src', 'bin']) {
     cpSync(path.join(SDK, part), path.join(project, 'epicenter-workspace', part), { recursive: true });
   }
-  cpSync(path.join(SDK, 'wit/workspace.wit'), path.join(project, 'epicenter-workspace/wit/workspace.wit'));
+  cpSync(path.join(SDK, '../../wit/0.1.0'), path.join(project, 'epicenter-workspace/wit'), { recursive: true });
   // What `npm install` would do.
   mkdirSync(path.join(project, 'node_modules'));
   for (const name of readdirSync(path.join(SDK, 'node_modules'))) {

@@ -148,6 +148,15 @@ class Table(Generic[R]):
         """Deletes a row; false when there was none."""
         return host.ask(host.tables.delete, self.name, id)
 
+    def text(self, id: str, document: str) -> str:
+        """The text of a document that is attached to a row; empty when it was never written."""
+        return host.ask(host.documents.get_text, self.name, id, document)
+
+    def set_text(self, id: str, document: str, text: str) -> None:
+        """Replaces the text of a document that is attached to a row. What old and new text have in common
+        stays, so that clients who edit it at the same time are not in the way."""
+        host.ask(host.documents.set_text, self.name, id, document, text)
+
     def _read(self, row: str) -> R:
         return self.versions.current.read(json.loads(row))
 

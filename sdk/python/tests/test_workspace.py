@@ -7,6 +7,7 @@ import enum
 import unittest
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
+from unittest import mock
 
 from epicenter_workspace import Invalid, Limit, Workspace
 from epicenter_workspace.shapes import plain, shape_of
@@ -176,6 +177,15 @@ class Definitions(unittest.TestCase):
     def test_the_host_is_there_inside_of_a_plugin_only(self):
         with self.assertRaisesRegex(RuntimeError, "inside of a plugin only"):
             cookbook().tables["recipes"].get("1")
+
+    def test_an_action_reads_and_writes_the_document_of_a_row(self):
+        recipes = cookbook().tables["recipes"]
+        documents = mock.Mock()
+        documents.get_text.return_value = "Once"
+        with mock.patch("epicenter_workspace.host.documents", documents):
+            recipes.set_text("1", "story", recipes.text("1", "story") + " upon a time")
+        documents.get_text.assert_called_once_with("recipes", "1", "story")
+        documents.set_text.assert_called_once_with("recipes", "1", "story", "Once upon a time")
 
 
 if __name__ == "__main__":
