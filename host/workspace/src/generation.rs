@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::definition::{Definition, Issue};
 use crate::documents::{Documents, guid};
+use crate::fields::{Fields, Members};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
 use crate::logic::{Fault, Logic, Parsed};
 use crate::schema::Schemas;
@@ -62,7 +63,6 @@ pub(crate) struct Table {
 }
 
 /// A row, or the value of a key.
-#[derive(PartialEq, Eq)]
 pub(crate) struct Row {
     /// Its entry in the document.
     pub entry: Id,
@@ -72,12 +72,14 @@ pub(crate) struct Row {
     pub parsed: Result<Arc<str>, Arc<[Issue]>>,
     /// Whether it is invalid because it broke the plugin.
     faulted: bool,
+    /// Of the current form.
+    members: Members,
 }
 
 impl Table {
-    /// The valid rows in the order of their ids: id and JSON text.
-    pub fn valid(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.rows.iter().filter_map(|(id, row)| Some((&**id, &**row.parsed.as_ref().ok()?)))
+    /// The valid rows in the order of their ids.
+    pub fn valid(&self) -> impl Iterator<Item = (&str, Fields<'_>)> {
+        self.rows.iter().filter_map(|(id, row)| Some((&**id, row.fields()?)))
     }
 
     /// The rows that changed after a version, some of them perhaps twice; none when that is no
@@ -91,14 +93,14 @@ impl Table {
     /// All valid rows as the body of an answer: `{"data":[…]}`.
     pub fn list(&self) -> Bytes {
         let make = || {
-            let size: usize = self.valid().map(|(_, row)| row.len() + 1).sum();
+            let size: usize = self.valid().map(|(_, row)| row.text().len() + 1).sum();
             let mut body = Vec::with_capacity(size + 16);
             body.extend_from_slice(b"{\"data\":[");
             for (at, (_, row)) in self.valid().enumerate() {
                 if at > 0 {
                     body.push(b',');
                 }
-                body.extend_from_slice(row.as_bytes());
+                body.extend_from_slice(row.text().as_bytes());
             }
             body.extend_from_slice(b"]}");
             Bytes::from(body)
@@ -107,7 +109,23 @@ impl Table {
     }
 }
 
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry == other.entry
+            && self.raw == other.raw
+            && self.parsed == other.parsed
+            && self.faulted == other.faulted
+    }
+}
+
+impl Eq for Row {}
+
 impl Row {
+    /// The current form of a valid row.
+    pub fn fields(&self) -> Option<Fields<'_>> {
+        Some(Fields::new(self.parsed.as_ref().ok()?, &self.members))
+    }
+
     /// An invalid row, for those who can mend it.
     pub fn describe_invalid(&self, id: &str) -> serde_json::Value {
         let issues = self.parsed.as_ref().err().map_or(&[][..], |issues| issues);
@@ -432,10 +450,16 @@ fn row(entry: Entry, parsed: Parsed) -> Row {
         Ok(text) => Ok(text.into()),
         Err(issues) => Err(issues.into()),
     };
-    Row { entry: entry.id, raw: entry.value, parsed, faulted: false }
+    Row { entry: entry.id, raw: entry.value, parsed, faulted: false, members: Members::default() }
 }
 
 fn broken(entry: Entry, fault: &Fault) -> Row {
     let issues = Err(vec![Issue::whole(fault.to_string())].into());
-    Row { entry: entry.id, raw: entry.value, parsed: issues, faulted: true }
+    Row {
+        entry: entry.id,
+        raw: entry.value,
+        parsed: issues,
+        faulted: true,
+        members: Members::default(),
+    }
 }

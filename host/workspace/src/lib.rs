@@ -7,6 +7,7 @@
 
 pub mod definition;
 mod documents;
+mod fields;
 mod generation;
 mod http;
 mod index;

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::definition::{Caller, DocumentDefinition, Issue, TableDefinition};
 use crate::documents::{self, MAX_TEXT, Writing};
+use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
 use crate::index::{KV, Place, TABLE_PREFIX};
 use crate::logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
@@ -115,7 +116,7 @@ impl Transaction {
         let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
         self.with_rows(table, |rows| {
             let selected = select(query, limit, rows)?;
-            let rows = selected.rows.into_iter().map(|(_, text)| text.to_owned()).collect();
+            let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
             Ok(Page { rows, next: selected.next })
         })
     }
@@ -131,7 +132,7 @@ impl Transaction {
     pub(crate) fn ids(&self, table: &str, filters: &[Filter]) -> Result<Vec<String>, ActionError> {
         self.table(table)?;
         Ok(self.with_rows(table, |rows| {
-            rows.filter(|(_, text)| selects(filters, text)).map(|(id, _)| id.to_owned()).collect()
+            rows.filter(|(_, row)| selects(filters, *row)).map(|(id, _)| id.to_owned()).collect()
         }))
     }
 
@@ -452,7 +453,7 @@ impl Transaction {
     fn with_rows<T>(
         &self,
         table: &str,
-        look: impl for<'a> FnOnce(&mut dyn Iterator<Item = (&'a str, &'a str)>) -> T,
+        look: impl for<'a> FnOnce(&mut dyn Iterator<Item = (&'a str, Fields<'a>)>) -> T,
     ) -> T {
         let array: Arc<str> = format!("{TABLE_PREFIX}{table}").into();
         let Some(snapshot) = self.snapshot.tables.get(table) else {
@@ -464,7 +465,7 @@ impl Transaction {
             .writes
             .range((array.clone(), "".into())..)
             .take_while(|((of, _), _)| *of == array)
-            .map(|((_, id), text)| (id.clone(), text.clone()))
+            .map(|((_, id), text)| (id.clone(), text.clone(), Members::default()))
             .collect();
         drop(state);
         let mut written = written.iter().peekable();
@@ -472,17 +473,17 @@ impl Transaction {
         let mut merged = std::iter::from_fn(|| {
             loop {
                 let own_is_next = match (written.peek(), kept.peek()) {
-                    (Some((own, _)), Some((id, _))) => **own <= **id,
+                    (Some((own, ..)), Some((id, _))) => **own <= **id,
                     (Some(_), None) => true,
                     (None, _) => false,
                 };
                 if !own_is_next {
                     return kept.next();
                 }
-                let (own, text) = written.next()?;
+                let (own, text, members) = written.next()?;
                 kept.next_if(|(id, _)| **id == **own);
                 if let Some(text) = text {
-                    return Some((&**own, &**text));
+                    return Some((&**own, Fields::new(text, members)));
                 }
             }
         });

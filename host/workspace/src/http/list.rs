@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Found, context, json_body, live, query_pairs, row_body, unless_known};
 use crate::definition::{Issue, TableDefinition};
+use crate::fields::{Fields, Members};
 use crate::generation::Table;
 use crate::logic::ActionError;
 use crate::query::{Filter, MAX_LIMIT, Operator, Order, Query, check_fields, count, select};
@@ -168,8 +169,11 @@ impl Parameters {
             body.push_str(row);
         };
         let (next, count) = if self.invalid {
+            // An invalid row has no fields, and this list asks for none.
+            let none = Members::default();
             let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
-            let selected = select(&self.query, limit, rows.map(|(id, row)| (&**id, &*row.raw)))?;
+            let rows = rows.map(|(id, row)| (&**id, Fields::new(&row.raw, &none)));
+            let selected = select(&self.query, limit, rows)?;
             for row in selected.rows.iter().filter_map(|(id, _)| table.rows.get_key_value(*id)) {
                 write(&row.1.describe_invalid(row.0).to_string());
             }
@@ -178,8 +182,8 @@ impl Parameters {
             let selected = select(&self.query, limit, table.valid())?;
             for (_, row) in selected.rows {
                 match &self.fields {
-                    Some(fields) => write(&project(row, fields)),
-                    None => write(row),
+                    Some(fields) => write(&row.project(fields)),
+                    None => write(row.text()),
                 }
             }
             let filters = &self.query.filters;
@@ -195,15 +199,6 @@ impl Parameters {
         body.push('}');
         Ok(body)
     }
-}
-
-/// The members of a row that are wanted, in the row's own order.
-pub(super) fn project(row: &str, fields: &[String]) -> String {
-    let mut row: Value = serde_json::from_str(row).unwrap_or_default();
-    if let Some(row) = row.as_object_mut() {
-        row.retain(|field, _| fields.contains(field));
-    }
-    row.to_string()
 }
 
 /// `filter[field]=value` or `filter[field][operator]=value`, the value of the field's type.

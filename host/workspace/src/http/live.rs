@@ -34,8 +34,9 @@ use imbl::ordmap::DiffItem;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::list::{Parameters, project};
+use super::list::Parameters;
 use super::{Failure, Found};
+use crate::fields::Fields;
 use crate::generation::{Row, Table};
 use crate::query::{Filter, selects};
 use crate::workspace::Workspace;
@@ -237,8 +238,8 @@ impl Reader {
             let (event, data) = match tell(&change, &self.filters) {
                 None => continue,
                 Some(Event::Put(row)) => match &self.fields {
-                    Some(fields) => ("put", project(row, fields)),
-                    None => ("put", row.to_owned()),
+                    Some(fields) => ("put", row.project(fields)),
+                    None => ("put", row.text().to_owned()),
                 },
                 Some(Event::Delete) => ("delete", json!({ "id": *change.id }).to_string()),
                 Some(Event::Invalid(row)) => {
@@ -283,24 +284,22 @@ fn difference(
 }
 
 enum Event<'a> {
-    Put(&'a str),
+    Put(Fields<'a>),
     Delete,
     Invalid(&'a Row),
 }
 
 /// What a reader has to hear of a change, if anything.
 fn tell<'a>(change: &'a Change, filters: &[Filter]) -> Option<Event<'a>> {
-    let selected = |row: &'a Row| match &row.parsed {
-        Ok(text) => Some(&**text).filter(|text| selects(filters, text)),
-        Err(_) => None,
-    };
+    let selected = |row: &'a Row| row.fields().filter(|row| selects(filters, *row));
     let now = change.now.as_deref();
     let (had, had_invalid) = match &change.before {
         Before::Nothing => return now.and_then(selected).map(Event::Put),
         Before::Perhaps => (Some(""), false),
         Before::Row(row) => {
             let row = row.as_deref();
-            (row.and_then(selected), row.is_some_and(|row| row.parsed.is_err()))
+            let text = row.and_then(selected).map(Fields::text);
+            (text, row.is_some_and(|row| row.parsed.is_err()))
         }
     };
     // Without its fields nobody can say whether an invalid row would be selected. Who takes all
@@ -309,8 +308,8 @@ fn tell<'a>(change: &'a Change, filters: &[Filter]) -> Option<Event<'a>> {
     match now {
         Some(row) if row.parsed.is_err() => concerned.then_some(Event::Invalid(row)),
         now => match now.and_then(selected) {
-            Some(text) if had == Some(text) => None,
-            Some(text) => Some(Event::Put(text)),
+            Some(row) if had == Some(row.text()) => None,
+            Some(row) => Some(Event::Put(row)),
             None => (had.is_some() || had_invalid && concerned).then_some(Event::Delete),
         },
     }
