@@ -8,9 +8,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::Response;
 use host_auth::Token;
 use host_auth::verifier::Place;
@@ -70,48 +69,45 @@ impl Origins {
                 (Ok(origin), Some(Ok(host))) if own(origin, host)
             )
     }
-}
-
-/// Refuses sockets and changes that a page of another origin asks for.
-pub(crate) async fn check(
-    State(origins): State<Origins>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
-    let host = headers.get(header::HOST);
-    if let Err(name) = origins.1.check(host) {
-        let message =
-            format!("this server is not called {name:?}; if it is, start it with --allow-host");
-        return error(StatusCode::MISDIRECTED_REQUEST, message);
-    }
-    let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let harmless = reads && !headers.contains_key(header::UPGRADE);
-    // Accounts check origins themselves, as Better Auth does: a bearer is from nobody's page.
-    let harmless = harmless || parts.uri.path().starts_with("/auth/");
-    match headers.get(header::ORIGIN) {
-        Some(origin) if !harmless && !origins.allows(origin, host) => {
-            let origin = String::from_utf8_lossy(origin.as_bytes());
-            let message = format!(
-                "pages from {origin} may not use this server; start it with --allow-origin {origin}"
-            );
-            error(StatusCode::FORBIDDEN, message)
+    /// Refuses sockets and changes that a page of another origin asks for.
+    pub fn check(&self, request: &Parts) -> Result<(), Response> {
+        let headers = &request.headers;
+        let host = headers.get(header::HOST);
+        if let Err(name) = self.1.check(host) {
+            let message =
+                format!("this server is not called {name:?}; if it is, start it with --allow-host");
+            return Err(error(StatusCode::MISDIRECTED_REQUEST, message));
         }
-        // A browser sends a cookie by itself, and says for which page whenever it matters.
-        None if !harmless && Token::of(&parts).is_some_and(|t| t.place == Place::Cookie) => {
-            let message = "a session cookie counts only together with an Origin; programs send \
-                           their token as a bearer";
-            error(StatusCode::FORBIDDEN, message)
+        let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let harmless = reads && !headers.contains_key(header::UPGRADE);
+        // Accounts check origins themselves, as Better Auth does: a bearer is from nobody's page.
+        if harmless || request.uri.path().starts_with("/auth/") {
+            return Ok(());
         }
-        _ => next.run(Request::from_parts(parts, body)).await,
+        match headers.get(header::ORIGIN) {
+            Some(origin) if !self.allows(origin, host) => {
+                let origin = String::from_utf8_lossy(origin.as_bytes());
+                let message = format!(
+                    "pages from {origin} may not use this server; start it with --allow-origin \
+                     {origin}"
+                );
+                Err(error(StatusCode::FORBIDDEN, message))
+            }
+            // A browser sends a cookie by itself, and says for which page whenever it matters.
+            None if Token::of(request).is_some_and(|t| t.place == Place::Cookie) => {
+                let message = "a session cookie counts only together with an Origin; programs send \
+                               their token as a bearer";
+                Err(error(StatusCode::FORBIDDEN, message))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Headers that keep browsers from making more of an answer than it is: from guessing its type,
 /// from showing it within another page, from handing it to pages of other origins that load it as
 /// an image or a script, and from telling its URL, which may carry a token, to others.
-pub(crate) async fn guard(request: Request, next: Next) -> Response {
+pub(crate) fn guard(mut response: Response) -> Response {
     const GUARDS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -119,7 +115,6 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    let mut response = next.run(request).await;
     for (name, value) in GUARDS {
         // A route may know better.
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));

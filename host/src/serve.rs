@@ -1,26 +1,31 @@
 //! What both servers share: the listener, and the order of starting and stopping.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request};
-use axum::http::{Method, StatusCode, Uri};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use host_ai::Ai;
 use host_plugins::Plugins;
 use host_sync::{Rooms, StorageError};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::RequestBodyTimeoutLayer;
+use tower::{Layer, Service};
+use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
+use tower_http::cors::Cors;
+use tower_http::timeout::{RequestBodyTimeout, RequestBodyTimeoutLayer};
 
 use crate::data_folder::DataFolder;
 use crate::origins::Origins;
@@ -131,13 +136,10 @@ impl Running {
         let address = listener.local_addr().map_err(failed)?;
         data.announce(address)
             .map_err(|source| StartError::Data { folder: data.path().to_owned(), source })?;
-        let app = routes
-            .fallback(nothing_here)
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(RequestBodyTimeoutLayer::new(BODY))
-            .layer(origins.cors())
-            .layer(axum::middleware::from_fn_with_state(origins, crate::origins::check))
-            .layer(axum::middleware::from_fn(crate::origins::guard));
+        let app =
+            CatchPanicLayer::custom(panicked as Panicked).layer(routes.fallback(nothing_here));
+        let app = origins.cors().layer(RequestBodyTimeoutLayer::new(BODY).layer(app));
+        let app = App { app, origins };
         let (stopping, connections) = (CancellationToken::new(), TaskTracker::new());
         connections.spawn(accept(listener, app, stopping.clone(), connections.clone()));
         Ok(Self { address, stopping, connections, rooms, plugins, ai: None, _data: data })
@@ -175,10 +177,38 @@ impl Running {
     }
 }
 
+type Panicked = fn(Box<dyn std::any::Any + Send>) -> Response;
+
+/// The routes and what goes for all of them. Layers of a router are cloned for each request, which
+/// costs more than a read of a row does; this is cloned for each connection.
+#[derive(Clone)]
+struct App {
+    app: Cors<RequestBodyTimeout<CatchPanic<Router, Panicked>>>,
+    origins: Origins,
+}
+
+impl App {
+    fn answer(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let (parts, body) = request.into_parts();
+        let checked = self.origins.check(&parts);
+        let answer = checked.map(|()| self.app.call(Request::from_parts(parts, body)));
+        async {
+            let answer = match answer {
+                Ok(answer) => answer.await?.map(Body::new),
+                Err(refusal) => refusal,
+            };
+            Ok(crate::origins::guard(answer))
+        }
+    }
+}
+
 /// Accepts connections until the server stops. Those that are under way then finish their request.
 async fn accept(
     listener: TcpListener,
-    app: Router,
+    app: App,
     stopping: CancellationToken,
     connections: TaskTracker,
 ) {
@@ -202,9 +232,10 @@ async fn accept(
         let _ = socket.set_nodelay(true);
         let (app, http, stopping) = (app.clone(), http.clone(), stopping.clone());
         connections.spawn(async move {
+            let app = Mutex::new(app);
             let service = hyper::service::service_fn(move |mut request: Request<_>| {
                 request.extensions_mut().insert(ConnectInfo(peer));
-                app.clone().call(request)
+                app.lock().answer(request)
             });
             let mut connection =
                 std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
