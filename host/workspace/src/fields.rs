@@ -95,7 +95,10 @@ impl<'a> Fields<'a> {
 impl Member {
     fn is(&self, name: &str, text: &str) -> bool {
         let rest = &text.as_bytes()[self.name as usize..];
-        rest.starts_with(name.as_bytes()) && rest.get(name.len()) == Some(&b'"')
+        rest.starts_with(name.as_bytes())
+            && rest.get(name.len()) == Some(&b'"')
+            // It would go on beyond the member's own name.
+            && !name.contains('"')
     }
 
     fn value<'a>(&self, text: &'a str) -> &'a str {
@@ -246,7 +249,7 @@ mod tests {
             let value: Value = serde_json::from_str(row).unwrap();
             let members = Members::default();
             let fields = Fields::new(row, &members);
-            for name in ["a", "ab", "b", "c", "d", "e", "f", "g", "a\"", "", "id"] {
+            for name in ["a", "ab", "b", "c", "d", "e", "f", "g", "a\"", "a\":1,\"b", "", "id"] {
                 let expected: Field = value.get(name).cloned().unwrap_or_default().into();
                 assert_eq!(fields.get(name), expected, "{name:?} of {row}");
             }

@@ -141,6 +141,12 @@ async fn measure(options: &Options, rows: usize, figures: &mut Vec<Figure>) -> R
     let bytes = load(&server, rows).await?;
     let loaded = server.usage()?;
     note("bulk load", (loaded.cpu_ms - before.cpu_ms) / 1000.0, "CPU s", None);
+    let json = bytes as f64 / rows as f64;
+    let beyond = |usage: &Usage| {
+        let each = (usage.rss_kib - before.rss_kib) * 1024.0 / rows as f64;
+        (each - json) / 1024.0
+    };
+    note("memory beyond JSON, loaded", beyond(&loaded), "KiB/row", None);
     for kind in KINDS {
         let length = Duration::from_secs(options.seconds);
         let (requests, usage) = ask_for(&server, kind, rows, length).await?;
@@ -154,10 +160,8 @@ async fn measure(options: &Options, rows: usize, figures: &mut Vec<Figure>) -> R
     ready(&server, rows).await?;
     note("start", started.elapsed().as_secs_f64(), "s", None);
     note("start, CPU", server.usage()?.cpu_ms / 1000.0, "CPU s", None);
-    // After a start, because what a load or requests needed for a moment is not what a row takes.
-    let each = (server.usage()?.rss_kib - before.rss_kib) * 1024.0 / rows as f64;
-    let json = bytes as f64 / rows as f64;
-    note("memory beyond JSON", (each - json) / 1024.0, "KiB/row", None);
+    // Without what the load and the requests needed for a moment.
+    note("memory beyond JSON", beyond(&server.usage()?), "KiB/row", None);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! What a script can use beside the language: `tables`, `kv`, `log` and `context`, the same as the
-//! contract's interfaces, and the four errors that an action can end with.
+//! What a script can use beside the language: `tables`, `kv`, `documents`, `log` and `context`, the
+//! same as the contract's interfaces, and the four errors that an action can end with.
 //!
 //! Queries have the shape that they have in URLs:
 //! `#{ filter: #{ views: #{ gte: 10 }, published: true }, sort: "-views", limit: 20 }`.
@@ -20,6 +20,7 @@ type Answer<T = Dynamic> = Result<T, Box<EvalAltResult>>;
 pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("tables", tables().into());
     engine.register_static_module("kv", kv().into());
+    engine.register_static_module("documents", documents().into());
     engine.register_static_module("log", log().into());
     engine.register_static_module("context", context().into());
     engine.register_fn("not_found", || error(ActionError::NotFound));
@@ -91,6 +92,23 @@ fn kv() -> Module {
         let transaction = call::transaction(Access::Write)?;
         call::park(transaction.kv_delete(key))
     });
+    module
+}
+
+/// The texts of documents that are attached to rows.
+fn documents() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("get_text", |table: &str, id: &str, document: &str| -> Answer<String> {
+        let transaction = call::transaction(Access::Read)?;
+        call::park(transaction.text(table, id, document))
+    });
+    module.set_native_fn(
+        "set_text",
+        |table: &str, id: &str, document: &str, text: &str| -> Answer<()> {
+            let transaction = call::transaction(Access::Write)?;
+            call::park(transaction.set_text(table, id, document, text))
+        },
+    );
     module
 }
 

@@ -134,9 +134,9 @@ pub(super) fn step(count: u64) -> Option<Dynamic> {
 /// Looks at this thread's call. An error outside of one: a constant expression is worked out while a
 /// script is compiled.
 pub(super) fn with<T>(look: impl FnOnce(&mut Call) -> T) -> Result<T, Box<EvalAltResult>> {
-    CURRENT
-        .with_borrow_mut(|call| call.as_mut().map(look))
-        .ok_or_else(|| "tables, kv, log and context can be used while a call is served only".into())
+    CURRENT.with_borrow_mut(|call| call.as_mut().map(look)).ok_or_else(|| {
+        "tables, kv, documents, log and context can be used while a call is served only".into()
+    })
 }
 
 /// The call's transaction, when it may be used so.

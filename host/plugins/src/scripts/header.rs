@@ -10,6 +10,8 @@
 //! //! input.tag = { type = "string", optional = true }
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -64,6 +66,18 @@ pub(super) struct WorkspaceSettings {
     pub(super) kv: Map<String, Value>,
     /// The JSON Schema of each field.
     pub(super) awareness: Map<String, Value>,
+    /// The documents of each table's rows, by their names.
+    pub(super) documents: BTreeMap<String, BTreeMap<String, DocumentSettings>>,
+}
+
+/// The columns by which a row has a document.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DocumentSettings {
+    /// Holds the id of the document's room.
+    pub(super) guid: String,
+    /// Set to the time of the last edit.
+    pub(super) updated_at: String,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -9,20 +9,25 @@
 //! - `migrate(table, row, version)` makes a row of `version + 1` of one of `version`;
 //! - `check(change)` is asked before a change, with `table`, `operation`, `id`, `old`, `new`, `caller`.
 //!
+//! Documents of rows are declared in the head of `workspace.rhai`, by table and name, with the columns
+//! that they need: `documents.notes.body = { guid = "body", updated_at = "edited" }`.
+//!
 //! A row of a table with several versions carries `_v`; one without is of the newest version whose
 //! schema allows it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use host_workspace::definition::{AwarenessField, KvDefinition, TableDefinition};
+use host_workspace::definition::{
+    AwarenessField, DocumentDefinition, KvDefinition, TableDefinition,
+};
 use host_workspace::schema::Schema;
 use host_workspace::{ActionError, Change, Definition, Issue, Operation, Parsed};
 use rhai::{Dynamic, Engine, FuncArgs, Scope};
 use serde_json::{Value, json};
 
 use super::api::verdict;
-use super::header::{self, Mistake, WorkspaceSettings};
+use super::header::{self, DocumentSettings, Mistake, WorkspaceSettings};
 use super::value::{to_json, to_script};
 use super::{Broke, Program, Script, compile};
 use crate::sources::{Sources, Text};
@@ -49,7 +54,7 @@ impl Rows {
         };
         let script = compile(engine, text, &Scope::new())?;
         let settings = header::head(&text.text).settings::<WorkspaceSettings>();
-        let settings = settings
+        let mut settings = settings
             .map_err(|Mistake { line, reason }| format!("{}:{line}: {reason}", text.path))?
             .unwrap_or_default();
         let has = |name: &str, parameters: usize| {
@@ -62,6 +67,10 @@ impl Rows {
         let mut defined = Vec::new();
         for (name, versions) in &sources.tables {
             let versions = versions_of(name, versions)?;
+            let documents = settings.documents.remove(name).unwrap_or_default();
+            let newest = versions.last().map_or(&Value::Null, |(_, schema)| schema);
+            let documents = documents_of(name, newest, documents)
+                .map_err(|reason| format!("{}: {reason}", text.path))?;
             let compiled = versions.iter().map(|(_, schema)| Schema::compile(schema));
             let compiled = compiled.zip(&versions).map(|(compiled, (text, _))| {
                 compiled.map_err(|error| format!("{}: not a JSON Schema: {error}", text.path))
@@ -70,9 +79,12 @@ impl Rows {
             defined.push(TableDefinition {
                 name: name.clone(),
                 versions: versions.into_iter().map(|(_, schema)| schema).collect(),
-                documents: Vec::new(),
+                documents,
                 checks_changes: has("check", 1),
             });
+        }
+        if let Some(table) = settings.documents.keys().next() {
+            return Err(format!("{}: documents.{table}: there is no such table", text.path));
         }
         let mut kv = HashMap::new();
         for (key, schema) in &settings.kv {
@@ -259,6 +271,25 @@ fn version_of(row: &mut Value, versions: &[Schema]) -> Result<usize, Issue> {
             format!("must be a whole number from 1 to {newest}, not {named}"),
         )),
     }
+}
+
+/// The documents that are declared for a table; their columns must be in its newest schema.
+fn documents_of(
+    table: &str,
+    schema: &Value,
+    documents: BTreeMap<String, DocumentSettings>,
+) -> Result<Vec<DocumentDefinition>, String> {
+    let made = documents.into_iter().map(|(name, columns)| {
+        let known = |column: &&String| schema["properties"].get(column.as_str()).is_some();
+        if let Some(column) = [&columns.guid, &columns.updated_at].into_iter().find(|c| !known(c)) {
+            return Err(format!(
+                "documents.{table}.{name}: the newest schema of {table} has no property {column:?}"
+            ));
+        }
+        let DocumentSettings { guid, updated_at } = columns;
+        Ok(DocumentDefinition { name, guid_column: guid, updated_at_column: updated_at })
+    });
+    made.collect()
 }
 
 /// The schemas of a table, oldest first, each with its file.

@@ -432,3 +432,65 @@ async fn scripts_that_spin_leave_room_for_others() {
         assert!(status == 504 || status == 503, "{status} {body}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_read_and_write_the_documents_of_rows() {
+    let schema = r#"{
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": { "type": "string" },
+            "body": { "type": "string" },
+            "edited": { "type": "integer" }
+        }
+    }"#;
+    let head = "//! ---\n//! documents.notes.body = { guid = \"body\", updated_at = \"edited\" }\n";
+    let append = mutation(
+        "let text = documents::get_text(\"notes\", input.id, \"body\") + input.text;\n\
+         documents::set_text(\"notes\", input.id, \"body\", text);\n\
+         if input.text == \"!\" { throw denied(\"enough\"); }\n\
+         documents::get_text(\"notes\", input.id, \"body\")",
+    );
+    let append =
+        append.replace("kind", "input.id = \"string\"\n//! input.text = \"string\"\n//! kind");
+    let peek = query("documents::set_text(\"notes\", \"1\", \"body\", \"no\")");
+    let lost = query("documents::get_text(\"notes\", \"1\", \"title\")");
+    let served = Served::start(&[
+        ("notes/workspace.rhai", head),
+        ("notes/tables/notes.json", schema),
+        ("notes/actions/append.rhai", &append),
+        ("notes/actions/peek.rhai", &peek),
+        ("notes/actions/lost.rhai", &lost),
+    ])
+    .await;
+    assert_eq!(served.error(), "");
+    let (status, body) = served.post("/notes/tables/notes", json!({ "id": "1" })).await;
+    assert_eq!(status, 201, "{body}");
+    let add = async |text: &str| {
+        served.post("/notes/actions/append", json!({ "id": "1", "text": text })).await
+    };
+    assert_eq!(add("Tea").await, (200, json!({ "data": "Tea" })));
+    assert_eq!(add(" é").await, (200, json!({ "data": "Tea é" })));
+    // What an action writes before it fails is not written.
+    assert_eq!(add("!").await.0, 403);
+    let (_, body) = served.get("/notes/tables/notes/1/documents/body").await;
+    assert_eq!(body["data"]["text"], "Tea é", "{body}");
+    let (_, body) = served.get("/notes/tables/notes/1").await;
+    assert!(body["data"]["edited"].as_u64().is_some_and(|at| at > 0), "{body}");
+    assert!(body["data"]["body"].is_string(), "{body}");
+    assert_eq!(served.get("/notes/actions/peek").await.0, 403);
+    assert_eq!(served.get("/notes/actions/lost").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_need_a_table_and_its_columns() {
+    let cases = [
+        ("notes.body = { guid = \"body\", updated_at = \"stars\" }", "no property \"body\""),
+        ("posts.body = { guid = \"id\", updated_at = \"stars\" }", "there is no such table"),
+        ("notes.body = { guid = \"text\" }", "missing field `updated_at`"),
+    ];
+    for (settings, expected) in cases {
+        let served = Served::notes(&format!("//! ---\n//! documents.{settings}\n")).await;
+        assert!(served.error().contains(expected), "{settings}: {}", served.error());
+    }
+}
