@@ -59,7 +59,8 @@ impl AccountsOptions {
         address: SocketAddr,
     ) -> Result<Accounts, StartError> {
         let public = !address.ip().is_loopback();
-        let mails = self.password_reset || self.verify_email != VerifyEmail::Off;
+        let mails =
+            self.password_reset || self.change_email || self.verify_email != VerifyEmail::Off;
         let mailer: Arc<dyn Mailer> = match &self.smtp {
             Some(_) if self.base_url.is_none() => {
                 return Err(StartError::Mails("--base-url is missing, which mails link to".into()));
@@ -70,7 +71,7 @@ impl AccountsOptions {
             }
             // A log is read by others than whom the link is for.
             None if mails && public => {
-                let missing = "--verify-email and --password-reset need --smtp-url";
+                let missing = "--verify-email, --password-reset and --change-email need --smtp-url";
                 return Err(StartError::Mails(missing.into()));
             }
             None => Arc::new(LogMailer),

@@ -1,7 +1,16 @@
 // A PostgreSQL server for tests: a cluster in a temporary folder, which goes with it.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -38,8 +47,11 @@ async function freePort() {
 }
 
 export class Postgres {
-  /** Starts a cluster. Returns once it takes connections. */
-  static async start() {
+  /**
+   * Starts a cluster. Returns once it takes connections. With a certificate it speaks TLS, and only
+   * that to the user `secure`.
+   */
+  static async start({ tls } = {}) {
     const postgres = new Postgres();
     const bin = programs();
     const as = user();
@@ -53,8 +65,19 @@ export class Postgres {
     );
     if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr ?? made.error}`);
     const port = await freePort();
-    const options = ['-D', data, '-k', postgres.folder, '-h', '127.0.0.1', '-p', String(port)];
-    postgres.child = spawn(path.join(bin, 'postgres'), [...options, '-F'], {
+    const options = ['-D', data, '-k', postgres.folder, '-h', '127.0.0.1', '-p', String(port), '-F'];
+    if (tls) {
+      for (const [setting, file] of [['ssl_cert_file', tls.cert], ['ssl_key_file', tls.key]]) {
+        const own = path.join(data, setting);
+        copyFileSync(file, own);
+        chmodSync(own, 0o600);
+        if (as.uid !== undefined) chownSync(own, as.uid, as.gid);
+        options.push('-c', `${setting}=${own}`);
+      }
+      options.push('-c', 'ssl=on');
+      writeFileSync(path.join(data, 'pg_hba.conf'), 'hostssl all secure all trust\nhost all test all trust\n');
+    }
+    postgres.child = spawn(path.join(bin, 'postgres'), options, {
       ...as,
       cwd: postgres.folder,
       stdio: ['ignore', 'ignore', 'pipe'],

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::BytesMut;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use rustls::RootCertStore;
+use rustls_platform_verifier::ConfigVerifierExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -37,9 +37,10 @@ impl Postgres {
         // The URL may hold a password, so it is not repeated.
         let config: tokio_postgres::Config =
             url.parse().map_err(|error| DatabaseError::Failed(format!("not its URL: {error}")))?;
-        let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
-        let tls =
-            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        // The system's authorities, to which an operator can add one (`SSL_CERT_FILE`): managed
+        // databases often have their own.
+        let tls = rustls::ClientConfig::with_platform_verifier()
+            .map_err(|error| DatabaseError::Failed(format!("no TLS: {error}")))?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(config, MakeRustlsConnect::new(tls), recycling);
         let pool = Pool::builder(manager)
