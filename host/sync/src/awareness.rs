@@ -89,7 +89,7 @@ impl Awareness {
             if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
                 return Err(AwarenessError::Json);
             }
-            let json = (json != "null").then(|| Box::<str>::from(json));
+            let json = (json.trim() != "null").then(|| Box::<str>::from(json));
             if self.set(client, clock, json, owner, bounds, &is_open)? {
                 changed.push(client);
             }
@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(apply(1, &[(10, 1, "null")]), [10]);
         assert_eq!(apply(2, &[(10, 1, "{}")]), [0u64; 0], "a late echo does not bring it back");
         assert_eq!(apply(2, &[(10, 2, "{\"a\":1}")]), [10]);
+        assert_eq!(apply(2, &[(11, 1, " null ")]), [0u64; 0], "that is nobody, too");
         assert_eq!(awareness.leave(1), [0u64; 0]);
         assert_eq!(awareness.leave(2), [10]);
         assert!(awareness.is_empty());
