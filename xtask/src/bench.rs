@@ -5,6 +5,8 @@
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
+use crate::guests;
+
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -29,6 +31,12 @@ enum Subject {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Plugins: what calls cost beside bare ones, how soon one is live, what an idle one holds.
+    Plugins {
+        /// For the load generator: `--seconds`, `--rounds`; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// The AI proxy and the chat: CPU, memory and added latency beside what one writes in node.
     Ai {
         /// For the load generator: `--rounds`, `--seconds`.
@@ -47,6 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.subject {
         Subject::Sync { with_y_sweet, options } => sync(&shell, &target, *with_y_sweet, options),
         Subject::Rest { options } => rest(&shell, &target, options),
+        Subject::Plugins { options } => plugins(&shell, &target, options),
         Subject::Ai { options } => ai(&shell, &target, options),
     }
 }
@@ -55,6 +64,13 @@ fn rest(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
     cmd!(shell, "cargo build --release -p host -p bench").run()?;
     let places = [format!("--host={target}/release/host"), format!("--out={target}/bench")];
     cmd!(shell, "{target}/release/bench rest {places...} {options...}").run()?;
+    Ok(())
+}
+
+fn plugins(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
+    guests::prepare_tests()?;
+    cmd!(shell, "cargo build --release -p host -p bench").run()?;
+    cmd!(shell, "{target}/release/bench plugins --out={target}/bench {options...}").run()?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Measures the sync server beside its peers, `cargo xtask bench sync`, and tables by REST,
-//! `cargo xtask bench rest`.
+//! Measures the sync server beside its peers, `cargo xtask bench sync`, tables by REST,
+//! `cargo xtask bench rest`, and plugins, `cargo xtask bench plugins`.
 //!
 //! Each server is started anew for each measurement, and they take turns within one run, so that
 //! whatever else the machine is doing falls on all of them. Only figures of one run are compared.
@@ -8,6 +8,7 @@
 mod client;
 mod idle;
 mod join;
+mod plugins;
 mod report;
 mod rest;
 mod scenarios;
@@ -31,6 +32,7 @@ use crate::traffic::Times;
 enum Subject {
     Sync(Options),
     Rest(rest::Options),
+    Plugins(plugins::Options),
 }
 
 /// Measures the sync server beside its peers, under the same load.
@@ -69,6 +71,10 @@ fn main() -> Result<()> {
     match Subject::parse() {
         Subject::Sync(options) => sync(&options, &runtime),
         Subject::Rest(options) => runtime.block_on(rest::run(&options)),
+        Subject::Plugins(options) => {
+            // The server runs in this process.
+            tokio::runtime::Runtime::new()?.block_on(plugins::run(&options))
+        }
     }
 }
 
