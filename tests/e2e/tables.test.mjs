@@ -47,7 +47,7 @@ test('the discovery root names the server, its workspaces and its actions', asyn
   assert.equal(body.mode, 'local');
   assert.match(body.version, /^\d+\.\d+\.\d+/);
   assert.deepEqual(body.workspaces, ['blog']);
-  assert.deepEqual(body.actions.toSorted(), ['blog/posts/popular', 'blog/posts/publish']);
+  assert.deepEqual(body.actions.toSorted(), ['blog/posts/import', 'blog/posts/popular', 'blog/posts/publish']);
   assert.equal(body.plugins.length, 1);
   assert.equal(body.plugins[0].file, 'blog.wasm');
   assert.equal(body.plugins[0].state, 'serving');
