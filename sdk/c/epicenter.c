@@ -479,6 +479,12 @@ static bool is_whole(json *value) {
     return yyjson_mut_is_num(value) && fabs(number) < LARGEST && trunc(number) == number;
 }
 
+/// A number as JSON that shows no fraction where there is none.
+static json *number_of(double number) {
+    json *value = json_number(number);
+    return is_whole(value) ? json_integer((int64_t)number) : value;
+}
+
 static json *mistyped(const ws_field *type, json *value, const step *at, issues *list) {
     static const char *const WANTED[] = {
         [WS_STRING] = "a string", [WS_INTEGER] = "a whole number", [WS_NUMBER] = "a number",
@@ -552,16 +558,10 @@ static json *read_value(const ws_field *type, json *value, const step *at, issue
         break;
     }
     if (type->minimum && number < *type->minimum)
-        return wrong(list, at, ws_format("must be at least %.17g", *type->minimum));
+        return wrong(list, at, ws_format("must be at least %s", name_of(number_of(*type->minimum))));
     if (type->maximum && number > *type->maximum)
-        return wrong(list, at, ws_format("must be at most %.17g", *type->maximum));
+        return wrong(list, at, ws_format("must be at most %s", name_of(number_of(*type->maximum))));
     return copy_json(value);
-}
-
-/// A number as JSON that shows no fraction where there is none.
-static json *number_of(double number) {
-    json *value = json_number(number);
-    return is_whole(value) ? json_integer((int64_t)number) : value;
 }
 
 static json *schema_of(const ws_field *type);

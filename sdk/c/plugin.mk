@@ -15,6 +15,8 @@ CFLAGS += -std=gnu23 -Wall -Wextra -Wno-missing-field-initializers -I$(EPICENTER
 # With the formats of `long double`, because without them vsnprintf tells stderr that they are missing,
 # for which the plugin would import WASI.
 LDFLAGS += -mexec-model=reactor -flto -Wl,--strip-all -lc-printscan-long-double
+# The stack comes first in the memory, so that one that overflows traps and overwrites nothing.
+LDFLAGS += -Wl,--stack-first -Wl,-z,stack-size=262144
 
 # Of yyjson, what is not used.
 YYJSON := -DYYJSON_DISABLE_NON_STANDARD=1 -DYYJSON_DISABLE_UTILS=1

@@ -161,6 +161,7 @@ for (const [how, status, message] of [
   ['nothing', 500, /gave no result, and did not say why/],
   ['missing', 500, /there is no row to put/],
   ['abort', 500, /./],
+  ['recursion', 500, /memory|stack/],
   ['memory', 500, /memory/],
 ]) {
   test(`a handler that fails (${how}) is answered with ${status}, and the next is served`, async () => {
