@@ -121,8 +121,8 @@ impl Linkers {
             // A type alone asks nothing of the host.
             if !known && !matches!(item.ty, types::ComponentItem::Type(_)) {
                 return Err(format!(
-                    "imports {name}, which this host does not provide; it provides tables, kv, log and \
-                     context of {PACKAGE}, and WASI 0.2 without files and sockets"
+                    "imports {name}, which this host does not provide; it provides tables, kv, \
+                     documents, log, context and ai of {PACKAGE}, and WASI 0.2 without files and sockets"
                 ));
             }
         }

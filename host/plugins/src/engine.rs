@@ -23,6 +23,7 @@ use wasmtime::{
     Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline,
 };
 
+use crate::ai::Models;
 use crate::contract::Linkers;
 use crate::instance::State;
 use crate::scripts::Threads;
@@ -46,6 +47,7 @@ pub(crate) const ELEMENTS_MAX: usize = 60_000;
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    models: Option<Arc<dyn Models>>,
 }
 
 struct Inner {
@@ -98,7 +100,17 @@ impl Engine {
         let threads = Threads::default();
         Ok(Self {
             inner: Arc::new(Inner { wasmtime, linkers, compatibility, pooling, heavy, threads }),
+            models: None,
         })
+    }
+
+    /// The same, with models that its plugins may ask where they are granted it.
+    pub fn with_models(self, models: Option<Arc<dyn Models>>) -> Self {
+        Self { models, ..self }
+    }
+
+    pub(crate) fn models(&self) -> Option<&Arc<dyn Models>> {
+        self.models.as_ref()
     }
 
     /// Whether instances come from a pool.

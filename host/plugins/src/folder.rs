@@ -38,6 +38,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::ai::Models;
 use crate::cache::Cache;
 use crate::component::{Hash, LoadError};
 use crate::engine::{Allocation, Engine};
@@ -87,6 +88,8 @@ pub struct PluginsConfig {
     pub limits: Limits,
     /// How instances get their memory.
     pub allocation: Allocation,
+    /// Who is asked when a plugin asks a language model; without, none can.
+    pub models: Option<Arc<dyn Models>>,
 }
 
 impl PluginsConfig {
@@ -97,7 +100,15 @@ impl PluginsConfig {
             cache_dir: cache_dir.into(),
             limits: Limits::default(),
             allocation: Allocation::Auto,
+            models: None,
         }
+    }
+}
+
+impl PluginsConfig {
+    /// The same, with models that plugins may ask where they are granted it.
+    pub fn with_models(self, models: Arc<dyn Models>) -> Self {
+        Self { models: Some(models), ..self }
     }
 }
 
@@ -134,8 +145,8 @@ impl Plugins {
     /// Loads and mounts every plugin in the folder, then watches it. When it returns, what could be
     /// served is served; [`Plugins::status`] says what was not, and why.
     pub async fn open(config: PluginsConfig, mounts: impl Mounts) -> Result<Self, OpenError> {
-        let PluginsConfig { dir, cache_dir, limits, allocation } = config;
-        let engine = Engine::new(allocation).map_err(OpenError::Engine)?;
+        let PluginsConfig { dir, cache_dir, limits, allocation, models } = config;
+        let engine = Engine::new(allocation).map_err(OpenError::Engine)?.with_models(models);
         let folder_error = |error| OpenError::Folder { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(folder_error)?;
         let cache = Cache::open(&cache_dir)

@@ -13,9 +13,11 @@ use host_workspace::{ActionError, Caller, Issue, Transaction};
 use parking_lot::Mutex;
 use rand::RngExt;
 use wasmtime::Store;
+use wasmtime::component::Resource;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::ai::{self, Asking, Replies};
 use crate::contract::Guest;
 use crate::engine::Heavy;
 use crate::http::Outbound;
@@ -109,6 +111,8 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
+    asking: Asking,
+    replies: Replies,
     resources: ResourceTable,
 }
 
@@ -120,7 +124,7 @@ impl State {
     pub(crate) fn new(
         limits: Arc<Limits>,
         grants: &Grants,
-        outbound: Outbound,
+        (outbound, asking): (Outbound, Asking),
         log: Log,
         memory: Memory,
         call: Call,
@@ -129,8 +133,18 @@ impl State {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.resources);
         let wasi = wasi::context(&log, grants);
-        let mut state =
-            Self { memory, log, limits, call, wasi, http: WasiHttpCtx::new(), outbound, resources };
+        let mut state = Self {
+            memory,
+            log,
+            limits,
+            call,
+            wasi,
+            http: WasiHttpCtx::new(),
+            outbound,
+            asking,
+            replies: Replies::default(),
+            resources,
+        };
         state.begin_log();
         state
     }
@@ -147,6 +161,7 @@ impl State {
         self.call.data = None;
         self.call.access = Access::Nothing;
         self.call.heavy = None;
+        self.replies.clear();
         self.log.lock().end();
     }
 
@@ -248,6 +263,40 @@ impl State {
             Ok(data) => Ok(data.set_text(table, id, document, text).await),
             Err(error) => Ok(Err(error)),
         }
+    }
+
+    pub(crate) async fn chat(&mut self, request: ai::Request) -> Result<ai::Answer, ActionError> {
+        self.asking.ask(&self.call, request).await?.whole().await
+    }
+
+    pub(crate) async fn chat_stream(
+        &mut self,
+        request: ai::Request,
+    ) -> Answer<Resource<ai::Handle>> {
+        match self.asking.ask(&self.call, request).await {
+            Ok(reply) => {
+                let handle = self.replies.insert(reply);
+                Ok(Ok(self.resources.push(ai::Handle(handle))?))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    pub(crate) async fn chat_next(
+        &mut self,
+        stream: &Resource<ai::Handle>,
+    ) -> Answer<Option<ai::Event>> {
+        let ai::Handle(handle) = *self.resources.get(stream)?;
+        Ok(match self.replies.get(handle) {
+            Some(reply) => reply.next().await,
+            None => Err(ActionError::Failed("the answer was of a call that is over".into())),
+        })
+    }
+
+    pub(crate) fn chat_end(&mut self, stream: Resource<ai::Handle>) -> wasmtime::Result<()> {
+        let ai::Handle(handle) = self.resources.delete(stream)?;
+        self.replies.remove(handle);
+        Ok(())
     }
 
     fn with<T>(

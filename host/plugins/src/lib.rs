@@ -11,9 +11,10 @@
 //! `plugin` puts both together, and `folder` follows what changes.
 //!
 //! The way of a call: `plugin` knows who is asked. A component finds a place and an instance in `pool`,
-//! `instance` is what its guest may do, `http` which requests it may send, `engine` holds it to its time. A script gets a thread and the
+//! `instance` is what its guest may do, `http` which requests it may send, `ai` what it may ask of models, `engine` holds it to its time. A script gets a thread and the
 //! same transaction.
 
+pub mod ai;
 mod cache;
 mod component;
 mod contract;

@@ -104,6 +104,13 @@ pub struct Limits {
     /// What an answer carries, in bytes. Default 8 MiB, for the same reason.
     pub http_response_bytes: usize,
 
+    /// Answers of models that are under way at once, of one plugin. Default 8, as requests.
+    pub ai_requests: usize,
+    /// What a model is asked, in bytes. Default 8 MiB, like a request.
+    pub ai_request_bytes: usize,
+    /// What a model says, in bytes. Default 8 MiB, for the same reason.
+    pub ai_answer_bytes: usize,
+
     /// One file of a script, of a schema or of a manifest, in bytes. Default 256 KiB.
     pub script_bytes: u64,
 
@@ -151,6 +158,9 @@ impl Default for Limits {
             http_time: Duration::from_secs(30),
             http_request_bytes: 8 * MIB,
             http_response_bytes: 8 * MIB,
+            ai_requests: 8,
+            ai_request_bytes: 8 * MIB,
+            ai_answer_bytes: 8 * MIB,
             script_bytes: 256 * KIB as u64,
             file_bytes: 64 * MIB as u64,
         }
@@ -219,6 +229,9 @@ overrides! {
     http_time: Time,
     http_request_bytes: Count,
     http_response_bytes: Count,
+    ai_requests: Count,
+    ai_request_bytes: Count,
+    ai_answer_bytes: Count,
 }
 
 impl Limits {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 
+use crate::ai::Asking;
 use crate::cache::Cache;
 use crate::component::{self, Hash, LoadError};
 use crate::engine::Engine;
@@ -84,6 +85,7 @@ impl Plugin {
         let manifest = Manifest::read(sources.manifest.as_ref()).map_err(failed)?;
         let limits = manifest.apply(limits).map_err(failed)?;
         let grants = Arc::new(manifest.grants.clone());
+        let asking = Asking::new(&grants, engine.models(), &limits);
         let mut sources = sources;
         let component = match sources.component.take() {
             None => None,
@@ -115,6 +117,7 @@ impl Plugin {
                             loaded.prepared,
                             limits.clone(),
                             grants.clone(),
+                            asking.clone(),
                         )
                         .await
                         .map_err(failed)?;
@@ -126,8 +129,9 @@ impl Plugin {
         };
         let of_component = component.as_ref().map(|component| component.wasm.definition().clone());
         let (scripts, definition) = if sources.has_scripts() {
+            let sources = Arc::new(sources);
             let loaded =
-                Scripts::load(engine, &file, of_component, Arc::new(sources), limits.clone());
+                Scripts::load(engine, &file, of_component, sources, limits.clone(), asking);
             let (scripts, definition) = loaded.await?;
             (Some(scripts), check(definition).await.map_err(failed)?)
         } else {

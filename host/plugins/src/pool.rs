@@ -30,6 +30,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
+use crate::ai::Asking;
 use crate::contract::{Guest, Prepared};
 use crate::engine::Engine;
 use crate::http::Outbound;
@@ -56,6 +57,7 @@ pub(crate) struct Pool {
     limits: Arc<Limits>,
     grants: Arc<Grants>,
     outbound: Outbound,
+    asking: Asking,
     actions: Places,
     checks: Places,
     parses: Places,
@@ -77,6 +79,7 @@ impl Pool {
         limits: Arc<Limits>,
         grants: Arc<Grants>,
         outbound: Outbound,
+        asking: Asking,
     ) -> Self {
         let places = |count| Places::new(count, limits.waiting);
         Self {
@@ -90,6 +93,7 @@ impl Pool {
             limits,
             grants,
             outbound,
+            asking,
             idle: Mutex::default(),
             memory: Arc::default(),
         }
@@ -161,8 +165,8 @@ impl Pool {
         );
         let memory = Memory::new(&self.limits, self.memory.clone());
         let deadline = call.deadline;
-        let state =
-            State::new(self.limits.clone(), &self.grants, self.outbound.clone(), log, memory, call);
+        let reach = (self.outbound.clone(), self.asking.clone());
+        let state = State::new(self.limits.clone(), &self.grants, reach, log, memory, call);
         let mut store = self.engine.store(state);
         store.set_hostcall_fuel(self.limits.transfer_bytes);
         match bounded(deadline, self.prepared.instantiate(&mut store)).await {

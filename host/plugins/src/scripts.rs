@@ -45,6 +45,7 @@ use self::header::{ActionSettings, Mistake};
 use self::rows::Rows;
 pub(crate) use self::threads::Threads;
 use self::value::{to_json, to_script};
+use crate::ai::Asking;
 use crate::component::LoadError;
 use crate::engine;
 use crate::instance::{self, Access};
@@ -60,6 +61,7 @@ pub(crate) struct Scripts {
     workspace: Arc<str>,
     host: engine::Engine,
     limits: Arc<Limits>,
+    asking: Asking,
     program: Arc<Program>,
     actions: Places,
     checks: Places,
@@ -113,6 +115,7 @@ impl Scripts {
         component: Option<&Definition>,
         sources: &Sources,
         limits: Arc<Limits>,
+        asking: Asking,
     ) -> Result<(Self, Definition), String> {
         let engine = sandbox::engine(&limits);
         let (mut definition, rows) = match component {
@@ -167,6 +170,7 @@ impl Scripts {
             checks: places(limits.checks),
             parses: places(limits.parses),
             limits,
+            asking,
             files,
         };
         Ok((scripts, definition))
@@ -179,11 +183,13 @@ impl Scripts {
         component: Option<Arc<Definition>>,
         sources: Arc<Sources>,
         limits: Arc<Limits>,
+        asking: Asking,
     ) -> Result<(Self, Definition), LoadError> {
         let (done, compiled) = oneshot::channel();
         let (engine, name) = (host.clone(), plugin.clone());
         let compile = move || {
-            let compile = || Self::compile(&engine, name, component.as_deref(), &sources, limits);
+            let component = component.as_deref();
+            let compile = || Self::compile(&engine, name, component, &sources, limits, asking);
             let _ = done.send(std::panic::catch_unwind(AssertUnwindSafe(compile)));
         };
         let failed = |reason: String| LoadError::new(&**plugin, reason);
@@ -306,14 +312,14 @@ impl Scripts {
         let cancelled = CancellationToken::new();
         let _nobody_waits = cancelled.clone().drop_guard();
         let (limits, heavy) = (self.limits.clone(), self.host.heavy().clone());
+        let asking = self.asking.clone();
         let (program, runtime) = (self.program.clone(), Handle::current());
         let (done, outcome) = oneshot::channel();
         let job = {
             let (plugin, name) = (plugin.clone(), name.clone());
             move || {
                 let _places = (place, of_server);
-                let limits = Limits::clone(&limits);
-                let made = Call::new(call, log, limits.into(), runtime, cancelled, heavy);
+                let made = Call::new(call, log, (limits, asking), runtime, cancelled, heavy);
                 let work = AssertUnwindSafe(|| made.during(|| work(&program)));
                 let outcome = match std::panic::catch_unwind(work) {
                     Ok((Ok(answer), None)) => Outcome::Answer(answer),

@@ -1,5 +1,6 @@
 //! What must hold of plugins, shown with guests that behave and guests that do not.
 
+mod ai;
 mod folder;
 mod guest;
 mod http;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use host_workspace::{ActionError, Change, Definition, Fault, Issue, Parsed, Transaction};
 
+use crate::ai::Asking;
 use crate::contract::Prepared;
 use crate::engine::Engine;
 use crate::http::Outbound;
@@ -25,9 +26,10 @@ impl Wasm {
         prepared: Prepared,
         limits: Arc<Limits>,
         grants: Arc<Grants>,
+        asking: Asking,
     ) -> Result<Self, String> {
         let outbound = Outbound::new(&grants, &limits)?;
-        let pool = Pool::new(engine.clone(), prepared, plugin, limits, grants, outbound);
+        let pool = Pool::new(engine.clone(), prepared, plugin, limits, grants, outbound, asking);
         let first = define(&pool).await?;
         if define(&pool).await? != first {
             return Err(

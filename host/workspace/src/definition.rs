@@ -1,5 +1,6 @@
 //! What a workspace consists of, as its plugin declares it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -101,6 +102,17 @@ pub struct Caller {
     pub email: String,
     /// Empty when not known.
     pub name: String,
+}
+
+/// What a caller proved itself with. Where the host asks somebody else on the caller's behalf, that
+/// is whom it shows it to; no plugin sees it, and it is in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(pub Arc<str>);
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(…)")
+    }
 }
 
 /// One thing that is wrong with a value, and where in it.

@@ -25,12 +25,12 @@ use axum::routing::{MethodRouter, any, get};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
-use crate::definition::Caller;
 use crate::generation::{Snapshot, Table};
 use crate::tag::Condition;
 use crate::transaction::Context;
 use crate::workspace::Workspace;
 use crate::workspaces::Workspaces;
+pub use actions::Refused;
 use failure::Failure;
 
 /// The largest body of a request. A row may have 1 MiB; an action's input, or an array of rows,
@@ -95,7 +95,7 @@ impl Found {
 
 /// Who asks: the caller is put into the request by whoever checks accounts.
 fn context(request: &Request) -> Context {
-    Context { caller: request.extensions().get::<Caller>().cloned(), request_id: new_id() }
+    Context::of(request.extensions())
 }
 
 /// A random id: 21 characters from `[A-Za-z0-9_-]`, 126 bits.

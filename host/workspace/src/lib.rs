@@ -22,8 +22,8 @@ mod work;
 mod workspace;
 mod workspaces;
 
-pub use definition::{Caller, Definition, Issue};
-pub use http::new_id;
+pub use definition::{Caller, Credential, Definition, Issue};
+pub use http::{Refused, new_id};
 pub use logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
-pub use transaction::Transaction;
+pub use transaction::{Context, Transaction};
 pub use workspaces::{MountError, Mounted, Workspaces};

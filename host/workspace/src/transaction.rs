@@ -13,7 +13,7 @@ use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::definition::{Caller, DocumentDefinition, Issue, TableDefinition};
+use crate::definition::{Caller, Credential, DocumentDefinition, Issue, TableDefinition};
 use crate::documents::{self, MAX_TEXT, Writing};
 use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
@@ -32,12 +32,25 @@ pub(crate) const MAX_WRITES: usize = 10_000;
 const MAX_WRITE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Who calls, when, and for which request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Context {
     /// Who asks; none while the host runs without accounts.
     pub caller: Option<Caller>,
+    /// What they proved that with; none while the host runs without accounts.
+    pub credential: Option<Credential>,
     /// Names the request in the log.
     pub request_id: String,
+}
+
+impl Context {
+    /// Of a request: caller and credential are put into its extensions by whoever checks accounts.
+    pub fn of(extensions: &axum::http::Extensions) -> Self {
+        Self {
+            caller: extensions.get().cloned(),
+            credential: extensions.get().cloned(),
+            request_id: crate::new_id(),
+        }
+    }
 }
 
 /// See the module's text.
@@ -211,6 +224,11 @@ impl Transaction {
     /// Who asks; none while the host runs without accounts.
     pub fn caller(&self) -> Option<&Caller> {
         self.context.caller.as_ref()
+    }
+
+    /// Who asks, and what for.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// Unix ms; the same during the whole call.

@@ -47,3 +47,44 @@ declare module 'epicenter:workspace/context@0.1.0' {
   export function randomU64(): number | bigint;
   export function requestId(): string;
 }
+
+declare module 'epicenter:workspace/ai@0.1.0' {
+  export interface ToolCall {
+    id: string;
+    name: string;
+    arguments: string;
+    signature: string;
+  }
+  export interface Assistant {
+    thinking: { text: string; signature: string }[];
+    text: string;
+    calls: ToolCall[];
+  }
+  export type Message =
+    | { tag: 'user'; val: string }
+    | { tag: 'assistant'; val: Assistant }
+    | { tag: 'tool-result'; val: { id: string; name: string; content: string } };
+  export interface Request {
+    provider: string;
+    model: string;
+    system: string;
+    messages: Message[];
+    tools: { name: string; description: string; parameters: string }[];
+    options: string | undefined;
+  }
+  export interface Answer {
+    model: string;
+    message: Assistant;
+    reason: 'stop' | 'tool-calls' | 'length' | 'content-filter';
+    usage: { input: number | bigint; output: number | bigint; total: number | bigint };
+  }
+  export type Event =
+    | { tag: 'thinking' | 'text'; val: string }
+    | { tag: 'tool-call'; val: ToolCall }
+    | { tag: 'end'; val: Answer };
+  export interface AnswerStream {
+    next(): Event | null | undefined;
+  }
+  export function chat(request: Request): Answer;
+  export function chatStream(request: Request): AnswerStream;
+}

@@ -2,6 +2,10 @@
 
 /// <reference path="./host.d.ts" />
 
+export {
+  type AssistantMessage, type ChatAnswer, type ChatEvent, type ChatMessage, type ChatRequest,
+  type ChatTool, type ToolCall, chat, chatStream,
+} from './ai.ts';
 export { type Action, type ActionOptions, type Actions, defineMutation, defineQuery } from './action.ts';
 export { type Caller, caller, generateId, requestId, requireCaller } from './context.ts';
 export { Denied, Failed, Invalid, type Issue, NotFound, WorkspaceError } from './errors.ts';

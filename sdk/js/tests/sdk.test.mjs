@@ -32,7 +32,7 @@ let fixture;
 let guest;
 before(async () => {
   const names = ['get', 'list', 'count', 'put', 'update', 'delete', 'set', 'write', 'caller', 'now'];
-  names.push('randomId', 'randomU64', 'requestId', 'getText', 'setText');
+  names.push('randomId', 'randomU64', 'requestId', 'getText', 'setText', 'chat', 'chatStream');
   const functions = names.map(
     (name) => `const _${name} = (...args) => host('${name}', args); export { _${name} as ${name} };`,
   );
@@ -229,4 +229,47 @@ test('a project made from the template builds, and says what is wrong when it do
   const { status, stderr } = spawnSync(process.execPath, build, { cwd, encoding: 'utf8' });
   assert.equal(status, 1);
   assert.match(stderr, /no such luck/);
+});
+
+test('a model is asked in the contract’s words, and answers in the author’s', () => {
+  const call = { id: 'c1', name: 'sum', arguments: '{}', signature: '' };
+  const said = { thinking: [], text: 'Hi', calls: [call] };
+  const usage = { input: 1n, output: 2n, total: 3n };
+  const end = { model: 'm-1', message: said, reason: 'tool-calls', usage };
+  answers.chat = () => end;
+  const events = [{ tag: 'text', val: 'Hi' }, { tag: 'tool-call', val: call }, { tag: 'end', val: end }];
+  answers.chatStream = () => ({ next: () => events.shift() });
+  const answer = {
+    model: 'm-1',
+    message: { role: 'assistant', ...said },
+    reason: 'tool-calls',
+    usage: { input: 1, output: 2, total: 3 },
+  };
+  const parameters = { type: 'object', properties: {} };
+  const request = {
+    provider: 'openai',
+    model: 'm',
+    messages: [{ role: 'user', content: 'Hello' }, answer.message, { role: 'tool', call, content: '7' }],
+    tools: [{ name: 'sum', description: 'Adds up.', parameters }],
+    options: { temperature: 0 },
+  };
+  assert.deepEqual(structuredClone(fixture.chat(request)), answer);
+  assert.deepEqual(asked.at(-1), [
+    'chat',
+    {
+      provider: 'openai',
+      model: 'm',
+      system: '',
+      messages: [
+        { tag: 'user', val: 'Hello' },
+        { tag: 'assistant', val: said },
+        { tag: 'tool-result', val: { id: 'c1', name: 'sum', content: '7' } },
+      ],
+      tools: [{ name: 'sum', description: 'Adds up.', parameters: JSON.stringify(parameters) }],
+      options: '{"temperature":0}',
+    },
+  ]);
+  assert.deepEqual(structuredClone([...fixture.chatStream(request)]), [
+    { type: 'text', text: 'Hi' }, { type: 'tool-call', call }, { type: 'end', answer },
+  ]);
 });

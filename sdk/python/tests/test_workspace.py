@@ -6,10 +6,11 @@ What the real host makes of it is tested in the end-to-end tests.
 import enum
 import unittest
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 from unittest import mock
 
-from epicenter_workspace import Invalid, Limit, Workspace
+from epicenter_workspace import Invalid, Limit, Workspace, ai
 from epicenter_workspace.shapes import plain, shape_of
 
 
@@ -186,6 +187,36 @@ class Definitions(unittest.TestCase):
             recipes.set_text("1", "story", recipes.text("1", "story") + " upon a time")
         documents.get_text.assert_called_once_with("recipes", "1", "story")
         documents.set_text.assert_called_once_with("recipes", "1", "story", "Once upon a time")
+
+    def test_a_model_is_asked_in_the_contracts_words_and_answers_in_the_authors(self):
+        class Wit:
+            """Classes of any name, which hold what they are made with."""
+
+            def __getattr__(self, name):
+                made = type(name, (SimpleNamespace,), {"__init__": lambda it, *of: it.__dict__.update(of=of)})
+                setattr(self, name, made)
+                return made
+
+        call = SimpleNamespace(id="c1", name="sum", arguments="{}", signature="")
+        said = SimpleNamespace(text="Hi", calls=[call], thinking=[])
+        reason = enum.Enum("FinishReason", ["STOP", "TOOL_CALLS"]).TOOL_CALLS
+        usage = SimpleNamespace(input=1, output=2, total=3)
+        wit, asked = Wit(), []
+        wit.chat = lambda request: asked.append(request) or SimpleNamespace(
+            model="m-1", message=said, reason=reason, usage=usage
+        )
+        tool = ai.ToolCall("c1", "sum", "{}")
+        messages = [ai.User("Hello"), ai.Assistant("Hi", [tool]), ai.ToolResult(tool, "7")]
+        tools = [ai.Tool("sum", "Adds up.", {"type": "object"})]
+        with mock.patch("epicenter_workspace.host.ai", wit):
+            answer = ai.chat(ai.Request("openai", "m", messages, tools=tools, options={"temperature": 0}))
+        self.assertEqual(answer, ai.Answer("m-1", ai.Assistant("Hi", [tool]), "tool-calls", 1, 2, 3))
+        provider, model, system, sent, offered, options = asked[0].of
+        self.assertEqual((provider, model, system, options), ("openai", "m", "", '{"temperature": 0}'))
+        self.assertEqual([type(message).__name__ for message in sent],
+                         ["Message_User", "Message_Assistant", "Message_ToolResult"])
+        self.assertEqual(sent[2].of[0].of, ("c1", "sum", "7"))
+        self.assertEqual(offered[0].of, ("sum", "Adds up.", '{"type": "object"}'))
 
 
 if __name__ == "__main__":

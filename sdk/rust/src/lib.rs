@@ -118,6 +118,7 @@ pub mod __bindings;
 #[doc(hidden)]
 #[path = "plugin.rs"]
 pub mod __plugin;
+pub mod ai;
 mod context;
 mod error;
 mod issue;

@@ -5,8 +5,9 @@ use host_workspace::transaction::{Filter, Operator, Order, Query};
 use host_workspace::{ActionError, Change, Issue, Operation, Parsed};
 use serde_json::Value;
 use wasmtime::Store;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, Resource};
 
+use crate::ai as asked;
 use crate::instance::{State, random_id, random_u64};
 use crate::log::Level;
 
@@ -21,12 +22,16 @@ wasmtime::component::bindgen!({
         "epicenter:workspace/documents.set-text": async | trappable,
         "epicenter:workspace/kv.set": async | trappable,
         "epicenter:workspace/kv.delete": async | trappable,
+        "epicenter:workspace/ai.chat": async | trappable,
+        "epicenter:workspace/ai.chat-stream": async | trappable,
+        "epicenter:workspace/ai.[method]answer-stream.next": async | trappable,
         default: trappable,
     },
     exports: { default: async },
+    with: { "epicenter:workspace/ai.answer-stream": crate::ai::Handle },
 });
 
-use epicenter::workspace::{context, documents, kv, log, tables, types};
+use epicenter::workspace::{ai, context, documents, kv, log, tables, types};
 use exports::epicenter::workspace::guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -263,6 +268,110 @@ impl context::Host for State {
 
     fn request_id(&mut self) -> wasmtime::Result<String> {
         Ok(self.call().request_id.to_string())
+    }
+}
+
+impl ai::Host for State {
+    async fn chat(&mut self, request: ai::Request) -> Answer<ai::Answer> {
+        let answer = match request_of(request) {
+            Ok(request) => self.chat(request).await.map(answer_to),
+            Err(error) => Err(error),
+        };
+        Ok(answer.map_err(error_to))
+    }
+
+    async fn chat_stream(&mut self, request: ai::Request) -> Answer<Resource<asked::Handle>> {
+        match request_of(request) {
+            Ok(request) => answer(self.chat_stream(request).await),
+            Err(error) => Ok(Err(error_to(error))),
+        }
+    }
+}
+
+impl ai::HostAnswerStream for State {
+    async fn next(&mut self, stream: Resource<asked::Handle>) -> Answer<Option<ai::Event>> {
+        answer(self.chat_next(&stream).await).map(|next| next.map(|event| event.map(event_to)))
+    }
+
+    fn drop(&mut self, stream: Resource<asked::Handle>) -> wasmtime::Result<()> {
+        self.chat_end(stream)
+    }
+}
+
+fn request_of(request: ai::Request) -> Result<asked::Request, ActionError> {
+    let tool = |(index, tool): (usize, ai::Tool)| {
+        let path = ["tools", &index.to_string(), "parameters"];
+        Ok(asked::Tool {
+            parameters: asked::json(&tool.parameters, &path)?.into(),
+            name: tool.name,
+            description: tool.description,
+        })
+    };
+    let message = |message| match message {
+        ai::Message::User(text) => asked::Message::User(text),
+        ai::Message::Assistant(said) => asked::Message::Assistant(asked::Assistant {
+            thinking: said
+                .thinking
+                .into_iter()
+                .map(|it| asked::Thought { text: it.text, signature: it.signature })
+                .collect(),
+            text: said.text,
+            calls: said.calls.into_iter().map(tool_call_of).collect(),
+        }),
+        ai::Message::ToolResult(result) => asked::Message::ToolResult(asked::ToolResult {
+            id: result.id,
+            name: result.name,
+            content: result.content,
+        }),
+    };
+    let options = request.options.as_deref().map(|options| asked::json(options, &["options"]));
+    Ok(asked::Request {
+        tools: request.tools.into_iter().enumerate().map(tool).collect::<Result<_, _>>()?,
+        options: options.transpose()?.unwrap_or_default(),
+        messages: request.messages.into_iter().map(message).collect(),
+        provider: request.provider,
+        model: request.model,
+        system: request.system,
+    })
+}
+
+fn tool_call_of(call: ai::ToolCall) -> asked::ToolCall {
+    let ai::ToolCall { id, name, arguments, signature } = call;
+    asked::ToolCall { id, name, arguments, signature }
+}
+
+fn tool_call_to(call: asked::ToolCall) -> ai::ToolCall {
+    let asked::ToolCall { id, name, arguments, signature } = call;
+    ai::ToolCall { id, name, arguments, signature }
+}
+
+fn event_to(event: asked::Event) -> ai::Event {
+    match event {
+        asked::Event::Thinking(piece) => ai::Event::Thinking(piece),
+        asked::Event::Text(piece) => ai::Event::Text(piece),
+        asked::Event::ToolCall(call) => ai::Event::ToolCall(tool_call_to(call)),
+        asked::Event::End(answer) => ai::Event::End(answer_to(answer)),
+    }
+}
+
+fn answer_to(answer: asked::Answer) -> ai::Answer {
+    let asked::Assistant { thinking, text, calls } = answer.message;
+    let thought = |it: asked::Thought| ai::Thought { text: it.text, signature: it.signature };
+    let asked::Usage { input, output, total } = answer.usage;
+    ai::Answer {
+        model: answer.model,
+        message: ai::Assistant {
+            thinking: thinking.into_iter().map(thought).collect(),
+            text,
+            calls: calls.into_iter().map(tool_call_to).collect(),
+        },
+        reason: match answer.reason {
+            asked::FinishReason::Stop => ai::FinishReason::Stop,
+            asked::FinishReason::ToolCalls => ai::FinishReason::ToolCalls,
+            asked::FinishReason::Length => ai::FinishReason::Length,
+            asked::FinishReason::ContentFilter => ai::FinishReason::ContentFilter,
+        },
+        usage: ai::Usage { input, output, total },
     }
 }
 

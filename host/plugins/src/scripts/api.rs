@@ -1,4 +1,4 @@
-//! What a script can use beside the language: `tables`, `kv`, `documents`, `log` and `context`, the
+//! What a script can use beside the language: `tables`, `kv`, `documents`, `log`, `context` and `ai`, the
 //! same as the contract's interfaces, and the four errors that an action can end with.
 //!
 //! Queries have the shape that they have in URLs:
@@ -23,6 +23,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("documents", documents().into());
     engine.register_static_module("log", log().into());
     engine.register_static_module("context", context().into());
+    engine.register_static_module("ai", ai().into());
     engine.register_fn("not_found", || error(ActionError::NotFound));
     engine.register_fn("denied", |text: &str| error(ActionError::Denied(text.into())));
     engine.register_fn("failed", |text: &str| error(ActionError::Failed(text.into())));
@@ -147,6 +148,18 @@ fn context() -> Module {
     });
     module.set_native_fn("request_id", || -> Answer<String> {
         call::with(|call| call.call.request_id.to_string())
+    });
+    module
+}
+
+/// `ai::chat(#{ provider: "openai", model: "gpt-5", messages: [#{ user: "Hi" }] })`, with the members
+/// of the contract's `request`; gives the contract's `answer`.
+fn ai() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("chat", |request: Map| -> Answer {
+        let request = serde_json::from_value(json_of(request.into())?);
+        let request = request.map_err(|error| misuse(format!("ai::chat: {error}")))?;
+        Ok(to_script(json!(call::ask(request)?)))
     });
     module
 }

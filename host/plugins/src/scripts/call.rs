@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::thrown;
+use crate::ai::{Answer, Asking, Request};
 use crate::engine::{HEAVY_AFTER, Heavy, HeavyCount, TICK};
 use crate::instance::{self, Access, check_size};
 use crate::limits::Limits;
@@ -32,6 +33,7 @@ pub(super) struct Call {
     pub(super) call: instance::Call,
     pub(super) log: Log,
     pub(super) limits: Arc<Limits>,
+    pub(super) asking: Asking,
     /// Where the host's side of the script's calls runs.
     pub(super) runtime: Handle,
     /// Cancelled when nobody waits for the script any more.
@@ -54,7 +56,7 @@ impl Call {
     pub(super) fn new(
         call: instance::Call,
         log: Log,
-        limits: Arc<Limits>,
+        (limits, asking): (Arc<Limits>, Asking),
         runtime: Handle,
         cancelled: CancellationToken,
         heavy: HeavyCount,
@@ -64,6 +66,7 @@ impl Call {
             call,
             log,
             limits,
+            asking,
             runtime,
             cancelled,
             heavy,
@@ -154,6 +157,13 @@ pub(super) fn transaction(access: Access) -> Result<Arc<Transaction>, Box<EvalAl
 /// Refuses a value that is too large to be written.
 pub(super) fn check_written(value: &str) -> Result<(), Box<EvalAltResult>> {
     with(|call| check_size(value, call.limits.row_bytes))?.map_err(thrown)
+}
+
+/// Asks a model, and parks the script until it has answered.
+pub(super) fn ask(request: Request) -> Result<Answer, Box<EvalAltResult>> {
+    // The future may not look at the thread's call, which it waits for elsewhere.
+    let asked = with(|call| call.asking.clone().ask(&call.call, request))?;
+    park(async { asked.await?.whole().await })
 }
 
 /// Parks the script until the host has done something for it, or its time is over.

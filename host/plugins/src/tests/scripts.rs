@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 use super::guest::Guest;
 use super::served::request;
+use crate::ai::Models;
 use crate::{Allocation, Limits, Plugins, PluginsConfig};
 
 /// A folder of plugins, and the routes that it serves.
-struct Served {
+pub(super) struct Served {
     _dir: TempDir,
     plugins: Plugins,
     router: Router,
@@ -28,12 +29,27 @@ const NOTES: &str = r#"{
 }"#;
 
 impl Served {
-    async fn start(files: &[(&str, &str)]) -> Self {
+    pub(super) async fn start(files: &[(&str, &str)]) -> Self {
         let limits = Limits { action: Duration::from_secs(2), ..Limits::default() };
         Self::start_with(limits, files).await
     }
 
     async fn start_with(limits: Limits, files: &[(&str, &str)]) -> Self {
+        Self::start_as(limits, None, files).await
+    }
+
+    pub(super) async fn start_with_models(
+        models: Option<Arc<dyn Models>>,
+        files: &[(&str, &str)],
+    ) -> Self {
+        Self::start_as(Limits::default(), models, files).await
+    }
+
+    async fn start_as(
+        limits: Limits,
+        models: Option<Arc<dyn Models>>,
+        files: &[(&str, &str)],
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let folder = dir.path().join("plugins");
         for (file, text) in files {
@@ -50,6 +66,7 @@ impl Served {
         let mut config = PluginsConfig::new(folder, dir.path().join("cache"));
         config.allocation = Allocation::OnDemand;
         config.limits = limits;
+        config.models = models;
         let plugins = Plugins::open(config, workspaces.clone()).await.unwrap();
         Self { _dir: dir, plugins, router: workspaces.router() }
     }
@@ -59,7 +76,7 @@ impl Served {
         Self::start(&[("notes/workspace.rhai", script), ("notes/tables/notes.json", NOTES)]).await
     }
 
-    async fn get(&self, uri: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, uri: &str) -> (u16, Value) {
         self.ask("GET", uri, json!(null)).await
     }
 
@@ -73,13 +90,13 @@ impl Served {
     }
 
     /// Why a plugin is not served in its newest version.
-    fn error(&self) -> String {
+    pub(super) fn error(&self) -> String {
         let status = self.plugins.status();
         status.into_iter().find_map(|plugin| plugin.error).unwrap_or_default()
     }
 }
 
-fn query(body: &str) -> String {
+pub(super) fn query(body: &str) -> String {
     format!("//! A test.\n//! ---\n//! kind = \"query\"\n{body}")
 }
 

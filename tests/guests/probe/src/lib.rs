@@ -143,6 +143,59 @@ fn misbehave(tx: &Transaction, Misbehave { id, how }: Misbehave) -> Result<()> {
     }
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Ask {
+    model: String,
+    question: String,
+}
+
+/// Of one of the providers, with a tool that gives the sum of all counters.
+fn ask(ctx: &Context, Ask { model, question }: Ask) -> Result<Value> {
+    let mut request = ask_for(model, question);
+    let mut called = Vec::new();
+    loop {
+        let answer = request.send(ctx)?;
+        if answer.calls().is_empty() {
+            let tokens = answer.usage.total;
+            return Ok(json!({ "text": answer.text(), "called": called, "tokens": tokens }));
+        }
+        request = request.assistant(answer.message.clone());
+        for call in answer.calls() {
+            called.push(call.name.clone());
+            request = request.tool_result(call, sum(ctx, ())?.to_string());
+        }
+    }
+}
+
+/// Tells in which pieces the answer came.
+fn ask_in_pieces(ctx: &Context, Ask { model, question }: Ask) -> Result<Value> {
+    let mut pieces = Vec::new();
+    for event in ask_for(model, question).stream(ctx)? {
+        match event? {
+            ai::Event::Thinking(_) | ai::Event::ToolCall(_) => {}
+            ai::Event::Text(piece) => pieces.push(piece),
+            ai::Event::End(answer) => return Ok(json!({ "pieces": pieces, "text": answer.text() })),
+        }
+    }
+    Err(Error::failed("the answer had no end"))
+}
+
+/// Writes first, so that what a failure leaves behind can be seen.
+fn ask_and_add(tx: &Transaction, Ask { model, question }: Ask) -> Result<String> {
+    add(tx, Add { id: "asked".into(), by: 1 })?;
+    Ok(ask_for(model, question).send(tx)?.text().to_owned())
+}
+
+/// `provider:model`
+fn ask_for(model: String, question: String) -> ai::Request {
+    let (provider, model) = model.split_once(':').unwrap_or(("", &model));
+    let parameters = json!({ "type": "object", "properties": {} });
+    ai::Request::new(provider, model)
+        .system("Be brief.")
+        .tool("sum", "Sums up the counters.", parameters)
+        .user(question)
+}
+
 fn check(_: &Context, change: Change<Counter>) -> Result<()> {
     match change {
         Change::Delete { old: Some(old), .. } if old.value > 0 => {
@@ -161,6 +214,9 @@ fn workspace() -> Workspace {
         .query("large", "So many bytes.", large)
         .query("sum", "Of all counters.", sum)
         .query("write-in-query", "Tries to write.", write_in_query)
+        .query("ask", "Asks a model.", ask)
+        .query("ask-in-pieces", "Asks a model, and counts.", ask_in_pieces)
+        .mutation("ask-and-add", "After it has written.", ask_and_add)
         .mutation("add", "To a counter, which begins with 0.", add)
         .mutation("move", "From one counter to another.", move_between)
         .mutation("misbehave", "After it has written.", misbehave)
