@@ -66,7 +66,7 @@ pub struct ServeArgs {
     #[command(flatten, next_help_heading = "Limits of rooms")]
     pub rooms: RoomArgs,
     /// AI providers, and bounds on their use.
-    #[command(flatten, next_help_heading = "AI of a hub")]
+    #[command(flatten, next_help_heading = "AI")]
     pub ai: AiArgs,
 }
 
@@ -140,6 +140,7 @@ impl ServeArgs {
             allowed_origins: self.allowed_origins.clone(),
             access: self.access.config(),
             rooms: self.rooms.limits(),
+            ai: self.ai.config(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! `host-plugins`), so that a server of another shape can be, too.
 
 mod accounts;
+mod actions;
 mod admitted;
 mod callers;
 pub mod cli;
@@ -14,6 +15,7 @@ mod data_folder;
 mod hosts;
 mod hub;
 mod local;
+mod models;
 mod origins;
 mod people;
 mod rooms;

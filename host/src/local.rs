@@ -7,14 +7,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use host_ai::{Ai, AiConfig};
 use host_auth::{HubSessions, Verifier};
+use host_plugins::ai::Models;
 use host_plugins::{Plugins, PluginsConfig};
 use host_workspace::Workspaces;
 use serde_json::{Value, json};
 
+use crate::actions::WorkspaceActions;
 use crate::admitted::Admitted;
 use crate::data_folder::DataFolder;
 use crate::hosts::Hosts;
+use crate::models::ChatModels;
 use crate::origins::Origins;
 use crate::rooms::{OpenRooms, Sessions, SharedToken};
 use crate::serve::{Running, StartError};
@@ -35,6 +39,8 @@ pub struct LocalConfig {
     pub access: AccessConfig,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
+    /// Who can be asked by chats and plugins, and how much.
+    pub ai: AiConfig,
 }
 
 /// A local server that is running.
@@ -69,15 +75,20 @@ impl LocalServer {
         let rooms = data.rooms(config.rooms.clone())?;
         let workspaces = Workspaces::new(rooms.clone());
         let cache = data.path().join("cache");
-        let plugins =
-            Plugins::open(PluginsConfig::new(&config.plugins, cache), workspaces.clone()).await?;
+        let ai_config = AiConfig { hub: config.access.hub_url.clone(), ..config.ai.clone() };
+        let ai = Ai::open(&ai_config, data.path())?;
+        let ai = ai.with_actions(Arc::new(WorkspaceActions(workspaces.clone())));
+        let models: Arc<dyn Models> = Arc::new(ChatModels(ai.chat.clone()));
+        let with = PluginsConfig::new(&config.plugins, cache).with_models(models);
+        let plugins = Plugins::open(with, workspaces.clone()).await?;
         let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone() };
         let root = Router::new().route("/", get(discovery)).with_state(context.clone());
         let rest = Router::new()
             .route("/plugins", get(status))
             .with_state(context)
             .nest_service("/workspaces", workspaces.router())
-            .merge(workspaces.openapi_router());
+            .merge(workspaces.openapi_router())
+            .merge(ai.router());
         let room_routes = |authorizer| host_sync::router("/rooms", rooms.clone(), authorizer);
         let access = &config.access;
         let routes = match (&access.hub_url, &access.sync_token) {
@@ -94,7 +105,8 @@ impl LocalServer {
         };
         let running =
             Running::start(config.address, routes, origins, rooms, Some(plugins.clone()), data)
-                .await?;
+                .await?
+                .with_ai(ai);
         Ok(Self { running, plugins, workspaces, config })
     }
 }

@@ -53,7 +53,7 @@ async fn check(
     let Some(token) = token else { return unauthorized(None) };
     match verifier.verify(&token).await {
         Ok(Some(identity)) => {
-            identify(&mut request, identity);
+            identify(&mut request, identity, &token);
             next.run(request).await
         }
         Ok(None) => unauthorized(Some(&token)),
@@ -64,10 +64,12 @@ async fn check(
     }
 }
 
-fn identify(request: &mut Request, identity: Identity) {
+fn identify(request: &mut Request, identity: Identity, token: &Token) {
     let user = &identity.user;
     let extensions = request.extensions_mut();
-    extensions.insert(host_ai::Caller { user: user.id.clone() });
+    let session = host_ai::providers::Key::new(&token.value);
+    extensions.insert(host_ai::Caller { user: user.id.clone(), session });
+    extensions.insert(host_workspace::Credential(token.value.as_str().into()));
     extensions.insert(host_workspace::Caller {
         id: user.id.clone(),
         email: user.email.clone(),

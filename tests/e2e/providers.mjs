@@ -124,3 +124,52 @@ export function refuse(status, body, headers = {}) {
     response.end(typeof body === 'string' ? body : JSON.stringify(body));
   };
 }
+
+/** The stream of an answer in which a model makes calls, `[name, input]` each. */
+export function calling(provider, calls) {
+  const frames = (list) => list.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('');
+  const text = (input) => (typeof input === 'string' ? input : JSON.stringify(input));
+  const id = (index) => `call_${index}_${Math.random().toString(36).slice(2)}`;
+  switch (provider) {
+    case 'openai': {
+      const items = calls.flatMap(([name, input], index) => {
+        const item = { id: `fc_${index}`, type: 'function_call', call_id: id(index), name };
+        return [
+          { type: 'response.output_item.added', output_index: index, item: { ...item, arguments: '' } },
+          { type: 'response.function_call_arguments.delta', item_id: item.id, output_index: index, delta: text(input) },
+          { type: 'response.output_item.done', output_index: index, item: { ...item, arguments: text(input) } },
+        ];
+      });
+      const usage = { input_tokens: 11, output_tokens: 7, total_tokens: 18 };
+      const end = { type: 'response.completed', response: { model: 'm', status: 'completed', usage } };
+      return frames([{ type: 'response.created', response: { model: 'm' } }, ...items, end]);
+    }
+    case 'anthropic': {
+      const blocks = calls.flatMap(([name, input], index) => [
+        { type: 'content_block_start', index, content_block: { type: 'tool_use', id: id(index), name, input: {} } },
+        { type: 'content_block_delta', index, delta: { type: 'input_json_delta', partial_json: text(input) } },
+        { type: 'content_block_stop', index },
+      ]);
+      return frames([
+        { type: 'message_start', message: { model: 'm', usage: { input_tokens: 11, output_tokens: 1 } } },
+        ...blocks,
+        { type: 'message_delta', delta: { stop_reason: 'tool_use' }, usage: { output_tokens: 7 } },
+        { type: 'message_stop' },
+      ]);
+    }
+    case 'gemini': {
+      const parts = calls.map(([name, args]) => ({ functionCall: { name, args } }));
+      const usageMetadata = { promptTokenCount: 11, candidatesTokenCount: 7, totalTokenCount: 18 };
+      const candidates = [{ content: { parts, role: 'model' }, finishReason: 'STOP' }];
+      return frames([{ candidates, usageMetadata, modelVersion: 'm' }]);
+    }
+    default: {
+      const deltas = calls.map(([name, input], index) => ({
+        tool_calls: [{ index, id: id(index), type: 'function', function: { name, arguments: text(input) } }],
+      }));
+      const chunk = (delta, finish_reason = null) => ({ model: 'm', choices: [{ index: 0, delta, finish_reason }] });
+      const usage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18 };
+      return frames([...deltas.map((delta) => chunk(delta)), chunk({}, 'tool_calls'), { model: 'm', choices: [], usage }]);
+    }
+  }
+}

@@ -9,6 +9,9 @@
 //! `completions`): the conversation in the provider's words, and its stream read into deltas, of
 //! which [`assembly`] makes events in the promised order. `upstream` asks, again if need be.
 //!
+//! Where the server has [`Actions`], callers may have them offered to the model, and `agent` answers
+//! its calls.
+//!
 //! Nothing is buffered: each event of the provider is handed on when it has arrived, by the same
 //! task. A run is a stream that does its work when it is polled, so there is nothing to cancel:
 //! when the client leaves, its response is dropped, and with it the request to the provider. What
@@ -18,12 +21,14 @@
 //! Whatever goes wrong once a run is admitted is an event in it, never an HTTP status: clients
 //! show the message of the one, and of the other only the number.
 
+pub mod actions;
 pub mod assembly;
 pub mod body;
 pub mod conversation;
 pub mod event;
 pub mod wire;
 
+mod agent;
 mod answer;
 mod anthropic;
 mod completions;
@@ -39,8 +44,9 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use actions::Actions;
 pub use answer::Answer;
-pub use conversation::{Message, Request, Tool};
+pub use conversation::{Content, Message, Request, Thinking, Tool, ToolCall, ToolResult};
 pub use event::{Event, Failure, FinishReason, Tokens};
 pub use routes::router;
 pub use run::Run;
@@ -48,7 +54,7 @@ pub use run::Run;
 use crate::admission::{Admission, NotAdmitted};
 use crate::caller::Caller;
 use crate::limits::Limits;
-use crate::providers::Providers;
+use crate::providers::{Key, Provider, Providers};
 use crate::usage::Usage;
 use upstream::Question;
 
@@ -59,6 +65,7 @@ pub struct Chat {
     usage: Usage,
     limits: Arc<Limits>,
     admission: Admission,
+    actions: Option<Arc<dyn Actions>>,
 }
 
 /// Why a run does not begin.
@@ -70,6 +77,11 @@ pub enum Refused {
     /// Neither the caller nor the server has a key.
     #[error("Missing API key: set x-provider-api-key header or configure {0} environment variable")]
     MissingKey(String),
+    /// There is no action of that name to be offered.
+    #[error(
+        "there is no action {0:?} here that a model could be offered; GET / lists those that are"
+    )]
+    UnknownAction(String),
     /// The caller asks too much.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -80,17 +92,12 @@ impl Chat {
     pub fn new(providers: Providers, usage: Usage, limits: Limits) -> Self {
         let admission =
             Admission::new(limits.chats_per_minute, limits.chats_per_user, limits.chats);
-        Self { providers, usage, limits: Arc::new(limits), admission }
+        Self { providers, usage, limits: Arc::new(limits), admission, actions: None }
     }
 
     /// Begins an answer. Nothing happens before its first event is asked for.
     pub fn run(&self, caller: &Caller, request: Request) -> Result<Run, Refused> {
-        let unknown = || Refused::UnknownProvider(request.provider.clone());
-        let provider = self.providers.get(&request.provider).ok_or_else(unknown)?.clone();
-        let key = request.key.clone().or_else(|| provider.key().cloned());
-        if key.is_none() && provider.needs_key() {
-            return Err(Refused::MissingKey(provider.key_variable().to_owned()));
-        }
+        let (provider, key) = self.provider(caller, &request)?;
         let admitted = self.admission.enter(&caller.user)?;
         let reader = dialect::reader(provider.api());
         let tally = self.usage.tally(caller, provider.name(), &request.model);
@@ -103,6 +110,33 @@ impl Chat {
             limits: self.limits.clone(),
         });
         Ok(Run::new(question, request.provider, key, reader, tally, admitted))
+    }
+
+    /// Whom to ask, and with which key: the caller's own, the server's, or with a session of the hub.
+    fn provider(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<(Arc<Provider>, Option<Key>), Refused> {
+        let name = &request.provider;
+        let provider = self.providers.get(name);
+        let key = request.key.clone();
+        if let Some(provider) = provider.filter(|provider| key.is_some() || provider.is_ready()) {
+            return Ok((provider.clone(), key.or_else(|| provider.key().cloned())));
+        }
+        if let (Some(session), Some(provider)) = (&caller.session, self.providers.through_hub(name))
+        {
+            return Ok((Arc::new(provider), Some(session.clone())));
+        }
+        Err(match provider {
+            Some(provider) => Refused::MissingKey(provider.key_variable().to_owned()),
+            None => Refused::UnknownProvider(name.clone()),
+        })
+    }
+
+    /// The same, with actions that callers may have offered to models.
+    pub fn with_actions(self, actions: Arc<dyn Actions>) -> Self {
+        Self { actions: Some(actions), ..self }
     }
 
     /// Who can be asked.

@@ -13,19 +13,24 @@ pub mod proxy;
 pub mod usage;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
+use url::Url;
 
 pub use caller::Caller;
 pub use chat::Chat;
 pub use limits::Limits;
 pub use usage::Usage;
 
+use chat::Actions;
 use providers::{Endpoint, Providers, ProvidersError};
 
 /// What a server's AI is made with. Keys and base URLs come from the environment.
 #[derive(Debug, Clone, Default)]
 pub struct AiConfig {
+    /// The hub that the server belongs to, whose proxy is asked where the server has no key.
+    pub hub: Option<Url>,
     /// Providers beside those that are known by name.
     pub endpoints: Vec<Endpoint>,
     /// Bounds.
@@ -57,10 +62,15 @@ pub enum OpenError {
 impl Ai {
     /// Opens what is kept in `folder`. A provider of TLS must have been installed for the process.
     pub fn open(config: &AiConfig, folder: &Path) -> Result<Self, OpenError> {
-        let providers = Providers::from_env(&config.endpoints)?;
+        let providers = Providers::from_env(&config.endpoints)?.with_hub(config.hub.clone());
         let usage = Usage::open(&folder.join("ai.db"))?;
         let chat = Chat::new(providers.clone(), usage.clone(), config.limits.clone());
         Ok(Self { providers, chat, usage })
+    }
+
+    /// The same, with actions that callers may have offered to models.
+    pub fn with_actions(self, actions: Arc<dyn Actions>) -> Self {
+        Self { chat: self.chat.with_actions(actions), ..self }
     }
 
     /// The routes below `/ai`. A server with accounts puts a [`Caller`] into each request.

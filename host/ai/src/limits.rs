@@ -41,6 +41,17 @@ pub struct Limits {
     /// The longest wait that a provider may ask for before the next attempt. One that asks for
     /// more has its error passed on at once, so that the user can decide.
     pub retry_after: Duration,
+    /// How often a model is asked again with what came of the actions that it called.
+    pub action_rounds: u32,
+    /// How long an answer may take in which a model calls actions, with all of its rounds.
+    pub action_time: Duration,
+    /// Bytes of an action's result that a model is shown. A page of rows; models pay for each.
+    pub action_result_bytes: usize,
+    /// Requests that the proxy passes on for one user in a minute. An agent at work sends some ten,
+    /// a script that embeds documents some hundred.
+    pub proxied_per_minute: u32,
+    /// Requests of one user that the proxy has under way at the same time, WebSockets among them.
+    pub proxied_per_user: usize,
     /// Requests of everyone that the proxy passes on at the same time. Each holds two sockets and
     /// what is in their buffers.
     pub proxied: usize,
@@ -65,6 +76,11 @@ impl Default for Limits {
             attempts: 3,
             retry_delay: Duration::from_millis(500),
             retry_after: Duration::from_secs(15),
+            action_rounds: 16,
+            action_time: Duration::from_secs(15 * 60),
+            action_result_bytes: 256 * KIB,
+            proxied_per_minute: 1200,
+            proxied_per_user: 64,
             proxied: 2048,
             proxy_idle_timeout: Duration::from_secs(15 * 60),
         }

@@ -33,6 +33,8 @@ pub struct Providers {
     by_name: Arc<BTreeMap<String, Arc<Provider>>>,
     client: reqwest::Client,
     upgrades: reqwest::Client,
+    /// The hub that this server belongs to.
+    hub: Option<Url>,
 }
 
 /// One provider.
@@ -167,8 +169,7 @@ impl Providers {
             by_name.insert(name.to_owned(), Arc::new(provider));
         }
         for endpoint in endpoints {
-            let key_variable =
-                format!("{}_API_KEY", endpoint.name.to_uppercase().replace('-', "_"));
+            let key_variable = key_variable(&endpoint.name);
             let provider = Provider {
                 name: endpoint.name.clone(),
                 api: Api::ChatCompletions,
@@ -201,6 +202,42 @@ impl Providers {
             client: client().build()?,
             // HTTP/2 has no `Upgrade`, and would be chosen where a provider offers it.
             upgrades: client().http1_only().build()?,
+            hub: None,
+        })
+    }
+
+    /// The same, of a server that belongs to a hub.
+    pub fn with_hub(self, hub: Option<Url>) -> Self {
+        Self { hub, ..self }
+    }
+
+    /// Whether those for which there is no key are asked through a hub.
+    pub fn has_hub(&self) -> bool {
+        self.hub.is_some()
+    }
+
+    /// The provider of that name as the hub's proxy offers it, which takes a session in place of the
+    /// key. One that is not known here may be an endpoint of the hub's own.
+    pub(crate) fn through_hub(&self, name: &str) -> Option<Provider> {
+        let hub = self.hub.as_ref()?;
+        let known = self.get(name);
+        if known.is_none() && !is_name(name) {
+            return None;
+        }
+        let (api, version) = match known {
+            Some(provider) => (provider.api, provider.version.as_str()),
+            None => (Api::ChatCompletions, "v1"),
+        };
+        let mut base = hub.clone();
+        base.set_path(&format!("{}/proxy/{name}", hub.path().trim_end_matches('/')));
+        Some(Provider {
+            name: name.to_owned(),
+            api,
+            base,
+            version: version.to_owned(),
+            key: None,
+            key_variable: key_variable(name),
+            needs_key: true,
         })
     }
 
@@ -349,15 +386,23 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, ProvidersError> {
         let wrong = || ProvidersError::Endpoint(text.to_owned());
         let (name, base) = text.split_once('=').ok_or_else(wrong)?;
-        let fits = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
-        };
-        if name.is_empty() || !name.bytes().all(fits) {
+        if !is_name(name) {
             return Err(wrong());
         }
         let (base, version) = parse_base(name, base)?;
         Ok(Self { name: name.to_owned(), base, version })
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    !name.is_empty() && name.bytes().all(fits)
+}
+
+fn key_variable(name: &str) -> String {
+    format!("{}_API_KEY", name.to_uppercase().replace('-', "_"))
 }
 
 /// A base URL without the version that some write at its end, and that version.

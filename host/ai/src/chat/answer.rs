@@ -1,7 +1,6 @@
 //! An answer as a whole.
 
-use serde_json::Value;
-
+use super::conversation::{Message, Thinking, ToolCall};
 use super::event::{Event, Failure, FinishReason, Tokens};
 use super::run::Run;
 
@@ -10,44 +9,87 @@ use super::run::Run;
 pub struct Answer {
     /// The model that answered, by its own name.
     pub model: Option<String>,
-    /// Its thoughts, as far as the provider tells them.
-    pub thinking: String,
+    /// Its thoughts, as far as the provider tells them; the signature is empty where it gives none.
+    pub thinking: Vec<Thinking>,
     /// Its words.
     pub text: String,
-    /// What it called: id, tool and arguments.
-    pub calls: Vec<(String, String, Value)>,
+    /// What it called.
+    pub calls: Vec<ToolCall>,
     /// Why it ended.
     pub reason: FinishReason,
     /// What it took.
     pub tokens: Tokens,
 }
 
-impl Answer {
-    /// Waits for the end of a run.
-    pub async fn of(mut run: Run) -> Result<Self, Failure> {
-        let mut answer = Self {
+impl Default for Answer {
+    fn default() -> Self {
+        Self {
             model: None,
-            thinking: String::new(),
+            thinking: Vec::new(),
             text: String::new(),
             calls: Vec::new(),
             reason: FinishReason::Stop,
             tokens: Tokens::default(),
-        };
+        }
+    }
+}
+
+impl Answer {
+    /// Waits for the end of a run.
+    pub async fn of(mut run: Run) -> Result<Self, Failure> {
+        let mut answer = Self::default();
         while let Some(event) = run.next().await {
+            answer.hear(&event);
             match event {
-                Event::Model(model) => answer.model = Some(model),
-                Event::Thinking(piece) => answer.thinking += &piece,
-                Event::Text(piece) => answer.text += &piece,
-                Event::CallEnded { id, name, input } => answer.calls.push((id, name, input)),
-                Event::Finished { reason, tokens } => {
-                    answer.reason = reason;
-                    answer.tokens = tokens;
-                    return Ok(answer);
-                }
+                Event::Finished { .. } => return Ok(answer),
                 Event::Failed(failure) => return Err(failure),
                 _ => {}
             }
         }
         Err(Failure::new("ended", "the run ended without an answer"))
+    }
+
+    /// Takes what happened.
+    pub fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Model(model) => self.model = Some(model.clone()),
+            Event::ThinkingStarted => {
+                self.thinking.push(Thinking { text: String::new(), signature: String::new() });
+            }
+            Event::Thinking(piece) => {
+                if let Some(thought) = self.thinking.last_mut() {
+                    thought.text += piece;
+                }
+            }
+            Event::ThinkingEnded { signature: Some(signature) } => {
+                if let Some(thought) = self.thinking.last_mut() {
+                    thought.signature.clone_from(signature);
+                }
+            }
+            Event::Text(piece) => self.text += piece,
+            Event::CallStarted { id, name, signature } => self.calls.push(ToolCall {
+                id: id.clone(),
+                name: name.clone(),
+                arguments: String::new(),
+                signature: signature.clone(),
+            }),
+            Event::CallArguments { id, delta } => {
+                if let Some(call) = self.calls.iter_mut().rfind(|call| call.id == *id) {
+                    call.arguments += delta;
+                }
+            }
+            Event::Finished { reason, tokens } => {
+                self.reason = *reason;
+                self.tokens = *tokens;
+            }
+            _ => {}
+        }
+    }
+
+    /// The same as a part of the conversation. Thoughts without a proof are of no use to providers.
+    pub fn message(self) -> Message {
+        let Self { mut thinking, text, calls, .. } = self;
+        thinking.retain(|thought| !thought.signature.is_empty());
+        Message::Assistant { thinking, text, calls }
     }
 }

@@ -67,6 +67,7 @@ pub fn read(body: &Value) -> Result<(Request, Generation), Invalid> {
         model: places.name("model")?.ok_or_else(|| top.missing("model", "a string"))?,
         thread,
         run: top.name("runId")?,
+        actions: places.actions()?,
         tools: places.tools()?,
         options: options.transpose()?.map(|options| options.fields.clone()).unwrap_or_default(),
         system: conversation.system.join("\n\n"),
@@ -264,6 +265,9 @@ impl<'a> Places<'a> {
         let mut tools: Vec<Tool> = Vec::new();
         for place in self.0.iter().flatten() {
             for (at, tool) in place.objects("tools")? {
+                if tool.is_string() {
+                    continue;
+                }
                 let tool = Object::of(tool, at)?.tool()?;
                 if tools.iter().all(|other| other.name != tool.name) {
                     tools.push(tool);
@@ -271,6 +275,18 @@ impl<'a> Places<'a> {
             }
         }
         Ok(tools)
+    }
+
+    /// Tools that are just named: actions of this server.
+    fn actions(&self) -> Result<Vec<String>, Invalid> {
+        let mut actions: Vec<String> = Vec::new();
+        for place in self.0.iter().flatten() {
+            for (_, tool) in place.objects("tools")? {
+                let name = tool.as_str().filter(|name| actions.iter().all(|other| other != name));
+                actions.extend(name.map(str::to_owned));
+            }
+        }
+        Ok(actions)
     }
 }
 

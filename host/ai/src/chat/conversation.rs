@@ -21,6 +21,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// What the model may call. Whoever asks runs it.
     pub tools: Vec<Tool>,
+    /// Which of the server's own actions the model may call, by name. The server runs them.
+    pub actions: Vec<String>,
     /// Options in the provider's own words: temperature, thinking and so on.
     pub options: Map<String, Value>,
     /// The caller's own key; without one the server's is used.

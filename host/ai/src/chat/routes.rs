@@ -3,13 +3,14 @@
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
+use super::agent::Agent;
 use super::body::{self, Generation, Invalid};
 use super::conversation::Request;
 use super::wire::{DONE, Writer};
@@ -33,14 +34,20 @@ pub fn router(chat: Chat) -> Router {
 async fn answer(
     State(chat): State<Chat>,
     caller: Caller,
+    extensions: Extensions,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Response> {
     let (request, generation) = read(&headers, body)?;
     let mut writer = Writer::new(&request, generation, chat.limits().repeated_bytes);
-    let run = chat.run(&caller, request).map_err(Refused::into_response)?;
+    let events = if request.actions.is_empty() {
+        chat.run(&caller, request).map_err(Refused::into_response)?.events().left_stream()
+    } else {
+        let agent = Agent::new(chat, caller, extensions, request);
+        agent.map_err(Refused::into_response)?.events().right_stream()
+    };
     // An event that clients are not told of makes no frame: an empty one would end the body.
-    let frames = run.events().map(move |event| writer.write(event));
+    let frames = events.map(move |event| writer.write(event));
     let frames = frames.filter(|frame| std::future::ready(!frame.is_empty()));
     let done = stream::once(std::future::ready(Bytes::from_static(DONE)));
     let body = Body::from_stream(frames.chain(done).map(Ok::<_, std::convert::Infallible>));
@@ -83,11 +90,12 @@ fn read(
 }
 
 /// The providers, and whether each can be asked without a key of the caller's own.
-async fn providers(State(chat): State<Chat>) -> Json<Value> {
+async fn providers(State(chat): State<Chat>, caller: Caller) -> Json<Value> {
+    let hub = caller.session.is_some() && chat.providers().has_hub();
     let providers = chat
         .providers()
         .iter()
-        .map(|provider| json!({ "name": provider.name(), "ready": provider.is_ready() }));
+        .map(|provider| json!({ "name": provider.name(), "ready": hub || provider.is_ready() }));
     Json(json!({ "data": providers.collect::<Vec<_>>() }))
 }
 
@@ -107,6 +115,7 @@ impl IntoResponse for Refused {
     /// The first two are the words that clients of the original server know.
     fn into_response(self) -> Response {
         match self {
+            Self::UnknownAction(_) => problem(StatusCode::BAD_REQUEST, &self.to_string()),
             Self::UnknownProvider(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
             Self::MissingKey(_) => (StatusCode::UNAUTHORIZED, self.to_string()).into_response(),
             Self::NotAdmitted(NotAdmitted::Full) => {

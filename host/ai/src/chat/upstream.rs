@@ -89,6 +89,8 @@ impl Question {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        // What is compressed could not be searched for the key.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if self.provider.api() == Api::Messages {
             headers.insert("anthropic-version", ANTHROPIC_VERSION);
         }
@@ -123,6 +125,9 @@ impl Question {
 
     /// The beginning of what a provider says of an error.
     async fn error_body(&self, mut response: reqwest::Response) -> String {
+        if response.headers().contains_key(header::CONTENT_ENCODING) {
+            return String::new();
+        }
         let bound = self.limits.error_bytes;
         let mut body = Vec::new();
         let read = async {

@@ -120,6 +120,7 @@ impl Writer {
                     call.ready = Some((name, input));
                 }
             }
+            Event::CallResult { id, content, failed } => self.call_result(&id, &content, failed),
             Event::Finished { reason, tokens } => self.finished(reason, tokens),
             Event::Failed(failure) => self.failed(&failure),
         }
@@ -175,6 +176,21 @@ impl Writer {
             frame.stamp(&self.model).end();
         }
         self.calls.push(Call { id, so_far: Some(String::new()), ready: None });
+    }
+
+    /// The newer clients have an event for it; the old take it from a second end of the call.
+    fn call_result(&mut self, id: &str, content: &str, failed: bool) {
+        let call = self.calls.iter().position(|call| call.id == id);
+        let ready = call.and_then(|at| self.calls.remove(at).ready);
+        if let (Generation::Old, Some((name, input))) = (self.generation, ready) {
+            let frame = self.frames.begin("TOOL_CALL_END").field("toolCallId", id);
+            let frame = frame.field("toolName", &name).field("toolCallName", &name);
+            frame.stamp(&self.model).field("input", &input).field("result", content).end();
+        }
+        let frame = self.frames.begin("TOOL_CALL_RESULT").field("messageId", &self.message);
+        let frame = frame.field("toolCallId", id).field("content", content);
+        let state = if failed { "output-error" } else { "output-available" };
+        frame.field("role", "tool").stamp(&self.model).metadata(json!({ "state": state })).end();
     }
 
     fn finished(&mut self, reason: FinishReason, tokens: Tokens) {
