@@ -14,6 +14,7 @@ use host_sync::{Authorizer, Rooms};
 use serde_json::{Value, json};
 
 use crate::accounts::AccountsOptions;
+use crate::admitted::Admitted;
 use crate::callers::{Sessions, signed_in};
 use crate::data_folder::DataFolder;
 use crate::hosts::Hosts;
@@ -64,7 +65,11 @@ impl HubServer {
             (auth == Auth::Required).then(|| Arc::new(accounts.clone()) as _);
         let proxy = ProxyConfig {
             providers: ai.providers.clone(),
-            callers: verifier.clone().map(|verifier| Arc::new(Sessions(verifier)) as _),
+            usage: ai.usage.clone(),
+            callers: verifier.clone().map(|verifier| {
+                let admitted = Admitted::new(&rooms, verifier.clone(), None);
+                Arc::new(Sessions { verifier, admitted }) as _
+            }),
             limits: config.ai.limits.clone(),
         };
         let mut chat = ai.router();

@@ -20,11 +20,16 @@
 //! an answer, ours breaks off without its proper end, so that nobody takes a part for the whole.
 //! Whatever does not move in either direction for [`Limits::proxy_idle_timeout`] is given up.
 //!
+//! **What it takes** counts for the caller, as chats do: how many requests there may be at once and in a
+//! minute, and the tokens that the answers speak of ([`meter`]). Answers are asked for without
+//! compression, so that they can be read.
+//!
 //! **The key** is in no log, no header that goes out and no error that a provider words.
 
 mod body;
 mod credentials;
 mod headers;
+mod meter;
 mod target;
 mod tunnel;
 
@@ -33,6 +38,7 @@ mod tests;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -43,22 +49,39 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, Admitted, NotAdmitted};
 use crate::caller::Caller;
 use crate::limits::Limits;
 use crate::providers::{Provider, Providers};
+use crate::usage::{Tally, Usage};
 
 use body::{Activity, Answer, Upload};
 use credentials::Credentials;
+use meter::Meter;
+
+/// Bytes of a model's name, which is kept with what it took.
+const MODEL: usize = 256;
 
 /// Tells whose token it is. The server that keeps accounts implements it.
 #[async_trait]
 pub trait Callers: Send + Sync + 'static {
-    /// Who it is; none when the token is nobody's, or no longer.
-    async fn identify(&self, token: &str) -> Result<Option<Caller>, CallersError>;
+    /// Whose session it is; none when the token is nobody's, or no longer.
+    async fn identify(&self, token: &str) -> Result<Option<Session>, CallersError>;
+
+    /// Resolves when a session has ended, within seconds.
+    fn over(&self, session: &Session) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Who it is.
+    pub caller: Caller,
+    /// Names the session.
+    pub id: String,
 }
 
 /// Nothing can be said of a token now.
@@ -70,6 +93,8 @@ pub struct CallersError(pub String);
 pub struct ProxyConfig {
     /// Where requests go.
     pub providers: Providers,
+    /// Where what they take is counted.
+    pub usage: Usage,
     /// Who may send them. Without this, everyone who reaches the server, with any token or none.
     pub callers: Option<Arc<dyn Callers>>,
     /// Bounds.
@@ -82,7 +107,11 @@ pub fn router(prefix: &'static str, config: ProxyConfig) -> Router {
     let stop = CancellationToken::new();
     let proxy = Proxy {
         prefix,
-        slots: Arc::new(Semaphore::new(config.limits.proxied)),
+        admission: Admission::new(
+            config.limits.proxied_per_minute,
+            config.limits.proxied_per_user,
+            config.limits.proxied,
+        ),
         tunnels: TaskTracker::new(),
         stop: stop.clone(),
         _stop_on_drop: stop.drop_guard(),
@@ -95,7 +124,7 @@ struct Proxy {
     prefix: &'static str,
     config: ProxyConfig,
     /// Requests that may be under way.
-    slots: Arc<Semaphore>,
+    admission: Admission,
     tunnels: TaskTracker,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -118,14 +147,18 @@ enum Refusal {
     Method(Method),
     #[error(transparent)]
     Target(#[from] target::TargetError),
-    #[error("too many requests to providers are under way; try again in a moment")]
-    Busy,
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     #[error("{0} cannot be reached: {1}")]
     Unreachable(String, String),
     #[error("{0} did not answer in {1} s")]
     Silent(String, u64),
     #[error("{0} points to {1}, which is not below its own address; the proxy does not go there")]
     Astray(String, String),
+    #[error(
+        "{0} refused the request with {1}, and said why in a compression that nobody asked for"
+    )]
+    Unreadable(String, StatusCode),
     #[error("{0} answered a WebSocket handshake with another protocol")]
     NoWebSocket(String),
 }
@@ -139,7 +172,9 @@ impl Proxy {
         let client = tunnel::requested(&mut request);
         let (mut parts, body) = request.into_parts();
         let credentials = Credentials::take(&mut parts);
-        self.admit(&credentials).await?;
+        let session = self.session(&credentials).await?;
+        let caller = session.as_ref().map(|session| session.caller.clone());
+        let caller = caller.unwrap_or_else(Caller::nameless);
 
         let path = parts.uri.path().strip_prefix(self.prefix).unwrap_or_default();
         let path = path.strip_prefix('/').unwrap_or_default();
@@ -155,7 +190,7 @@ impl Proxy {
         }
         let path = target::path(provider, path)?;
         let url = provider.url(&path, credentials.query.as_deref());
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let admitted = self.admission.enter(&caller.user)?;
 
         let activity = Activity::new(self.config.limits.proxy_idle_timeout);
         let mut outgoing = reqwest::Request::new(parts.method.clone(), url);
@@ -186,13 +221,26 @@ impl Proxy {
             headers::hide(&mut headers, key);
         }
         let status = answer.status();
+        // The model of an API that names it in the path.
+        let model = path
+            .split_once("/models/")
+            .map_or("", |(_, rest)| rest.split([':', '/']).next().unwrap_or_default());
+        let model = model.get(..MODEL).unwrap_or(model);
+        let mut tally = self.config.usage.tally(&caller, name, model);
+        if !(status.is_client_error() || status.is_server_error()) {
+            tally.begin();
+        }
         let body = match client {
             Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {
                 if !tunnel::agreed(answer.headers()) {
                     return Err(Refusal::NoWebSocket(name.to_owned()));
                 }
                 tunnel::announce(&mut headers);
-                self.tunnel(client, answer, activity, slot);
+                let over = match (&self.config.callers, session) {
+                    (Some(callers), Some(session)) => callers.over(&session),
+                    _ => Box::pin(std::future::pending()),
+                };
+                self.tunnel(client, answer, activity, over, (tally, admitted));
                 Body::empty()
             }
             // Nobody asked for another protocol.
@@ -200,10 +248,15 @@ impl Proxy {
                 return Err(Refusal::NoWebSocket(name.to_owned()));
             }
             _ => {
-                let hidden =
-                    provider.key().filter(|_| status.is_client_error() || status.is_server_error());
+                let failed = status.is_client_error() || status.is_server_error();
+                let hidden = provider.key().filter(|_| failed);
+                if hidden.is_some() && !headers::is_plain(answer.headers()) {
+                    return Err(Refusal::Unreadable(name.to_owned(), status));
+                }
+                let meter = headers::is_json(answer.headers()) && !failed;
+                let meter = meter.then(|| Meter::new(tally, !model.is_empty()));
                 let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
-                Body::new(Answer::new(answer, activity, hidden, slot))
+                Body::new(Answer::new(answer, activity, hidden, meter, admitted))
             }
         };
         let mut response = Response::new(body);
@@ -212,12 +265,12 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Whether the caller may use the proxy.
-    async fn admit(&self, credentials: &Credentials) -> Result<(), Refusal> {
-        let Some(callers) = &self.config.callers else { return Ok(()) };
+    /// The session of a caller who may use the proxy; none where none is wanted.
+    async fn session(&self, credentials: &Credentials) -> Result<Option<Session>, Refusal> {
+        let Some(callers) = &self.config.callers else { return Ok(None) };
         let token = credentials.token.as_deref().ok_or(Refusal::TokenRequired)?;
         match callers.identify(token).await {
-            Ok(Some(_caller)) => Ok(()),
+            Ok(Some(session)) => Ok(Some(session)),
             Ok(None) => Err(Refusal::InvalidToken),
             Err(error) => Err(Refusal::Unchecked(error)),
         }
@@ -249,19 +302,21 @@ impl Proxy {
         Ok(())
     }
 
-    /// Joins the two sides once both have changed protocols.
+    /// Joins the two sides once both have changed protocols, until the caller's session is `over`.
     fn tunnel(
         &self,
         client: hyper::upgrade::OnUpgrade,
         answer: reqwest::Response,
         activity: Activity,
-        slot: OwnedSemaphorePermit,
+        over: Pin<Box<dyn Future<Output = ()> + Send>>,
+        counted: (Tally, Admitted),
     ) {
         let stop = self.stop.clone();
         self.tunnels.spawn(async move {
-            let _slot = slot;
+            let _counted = counted;
             tokio::select! {
                 () = tunnel::join(client, answer, activity) => {}
+                () = over => tracing::debug!("a tunnel ends with its session"),
                 () = stop.cancelled() => {}
             }
         });
@@ -288,7 +343,12 @@ impl IntoResponse for Refusal {
             Self::TokenRequired | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::Unsupported(_) | Self::Target(_) => StatusCode::BAD_REQUEST,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unchecked(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unchecked(_) | Self::NotAdmitted(NotAdmitted::Full) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::NotAdmitted(_) => StatusCode::TOO_MANY_REQUESTS,
+            // What matters to SDKs is the status.
+            Self::Unreadable(_, status) => *status,
             Self::Silent(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoKey(_) | Self::Unreachable(..) | Self::Astray(..) | Self::NoWebSocket(_) => {
                 StatusCode::BAD_GATEWAY
@@ -302,7 +362,10 @@ impl IntoResponse for Refusal {
             Self::NoKey(_) | Self::Astray(..) => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
-            Self::Busy | Self::Unchecked(_) => {
+            Self::NotAdmitted(NotAdmitted::TooOften { after, .. }) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs() + 1));
+            }
+            Self::NotAdmitted(_) | Self::Unchecked(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -2,8 +2,10 @@
 //!
 //! A run counts when its provider has begun to answer, also if it is cut off or abandoned: the
 //! provider counts it, too. It is written before the client is told of the end; one that a client
-//! abandons is written in the background, which [`Usage::close`] waits for.
+//! abandons is written in the background, which [`Usage::close`] waits for. What comes while something
+//! is written is gathered and goes in one transaction, so that many short requests cost little.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,6 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::Caller;
 use crate::chat::Tokens;
+
+/// Tokens that one answer is believed to take. None takes a billion, and no sum of such overflows.
+const TOKENS: u64 = 1_000_000_000;
 
 /// Rows of one report: some years of one user with a handful of models.
 const ROWS: u32 = 10_000;
@@ -31,8 +36,17 @@ pub struct Usage(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     database: Mutex<Connection>,
+    /// What is not written yet. Taken with the database locked: whoever has locked it finds written
+    /// what was here before.
+    pending: Mutex<HashMap<Key, Sum>>,
     writes: TaskTracker,
 }
+
+/// User, provider and model.
+type Key = (String, String, String);
+
+/// Answers that began, and what they took.
+type Sum = (i64, Tokens);
 
 /// What one user spent on one model in one day (UTC).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,7 +56,8 @@ pub struct Spent {
     pub day: String,
     /// The provider's name.
     pub provider: String,
-    /// The model, as it was asked for.
+    /// The model, as a chat asked for it, or as a proxied answer names it; empty where nothing does,
+    /// as with files.
     pub model: String,
     /// How many answers began.
     pub requests: i64,
@@ -88,7 +103,11 @@ impl Usage {
             ) WITHOUT ROWID",
         )?;
         let writes = TaskTracker::new();
-        Ok(Self(Arc::new(Inner { database: Mutex::new(database), writes })))
+        Ok(Self(Arc::new(Inner {
+            database: Mutex::new(database),
+            pending: Mutex::default(),
+            writes,
+        })))
     }
 
     /// A tally of one run, which counts what it takes.
@@ -105,7 +124,7 @@ impl Usage {
     pub async fn report(&self, caller: &Caller, days: Days) -> rusqlite::Result<Vec<Spent>> {
         let (inner, user) = (self.0.clone(), caller.user.clone());
         let read = move || {
-            let database = inner.database.lock();
+            let database = inner.written();
             let mut query = database.prepare_cached(
                 "SELECT day, provider, model, requests, input, output, cached_input, reasoning
                  FROM usage WHERE user = ?1 AND day BETWEEN ?2 AND ?3
@@ -134,18 +153,40 @@ impl Usage {
     pub async fn close(&self) {
         self.0.writes.close();
         self.0.writes.wait().await;
+        drop(self.0.written());
     }
 }
 
 impl Inner {
-    fn add(&self, user: &str, provider: &str, model: &str, tokens: Tokens) -> rusqlite::Result<()> {
-        // No answer takes a billion tokens, and no sum of such counts overflows.
-        let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX).min(1_000_000_000);
-        let database = self.database.lock();
-        let mut insert = database.prepare_cached(
-            "INSERT INTO usage VALUES (?1, date('now'), ?2, ?3, 1, ?4, ?5, ?6, ?7)
+    /// Writes what is pending, in the background. There is none left to write with after the runtime
+    /// has gone.
+    fn write(self: &Arc<Self>) -> Option<tokio::task::JoinHandle<()>> {
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        let inner = self.clone();
+        Some(self.writes.spawn_blocking_on(move || drop(inner.written()), &runtime))
+    }
+
+    /// The database, with everything in it.
+    fn written(&self) -> MutexGuard<'_, Connection> {
+        let mut database = self.database.lock();
+        let pending = std::mem::take(&mut *self.pending.lock());
+        if !pending.is_empty()
+            && let Err(error) = write(&mut database, pending)
+        {
+            tracing::error!(%error, "what AI took cannot be written");
+        }
+        database
+    }
+}
+
+fn write(database: &mut Connection, sums: HashMap<Key, Sum>) -> rusqlite::Result<()> {
+    let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+    let transaction = database.transaction()?;
+    for ((user, provider, model), (requests, tokens)) in sums {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO usage VALUES (?1, date('now'), ?2, ?3, ?8, ?4, ?5, ?6, ?7)
              ON CONFLICT DO UPDATE SET
-                requests = requests + 1,
+                requests = requests + excluded.requests,
                 input = input + excluded.input,
                 output = output + excluded.output,
                 cached_input = cached_input + excluded.cached_input,
@@ -159,9 +200,10 @@ impl Inner {
             count(tokens.output),
             count(tokens.cached_input.unwrap_or(0)),
             count(tokens.reasoning.unwrap_or(0)),
+            requests,
         ])?;
-        Ok(())
     }
+    transaction.commit()
 }
 
 /// Counts what one run takes, also if it is dropped in the midst of it.
@@ -175,6 +217,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The model, if only its answer says which it is.
+    pub fn name(&mut self, name: String) {
+        if let Some((_, _, model)) = &mut self.key {
+            *model = name;
+        }
+    }
+
     /// The provider answers: from here on it counts.
     pub fn begin(&mut self) {
         self.begun = true;
@@ -188,29 +237,33 @@ impl Tally {
     /// Writes what it took.
     pub async fn count(&mut self, tokens: Tokens) {
         self.note(tokens);
-        if let Some(write) = self.write() {
+        if self.add().is_some()
+            && let Some(written) = self.usage.0.write()
+        {
             // It logs its own errors: that the count is lost is no reason to withhold the answer.
-            let _ = write.await;
+            let _ = written.await;
         }
     }
 
-    fn write(&mut self) -> Option<tokio::task::JoinHandle<()>> {
-        let (user, provider, model) = self.key.take().filter(|_| self.begun)?;
-        // There is none left to write with after the runtime has gone.
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
-        let (inner, tokens) = (self.usage.0.clone(), self.tokens);
-        let write = move || {
-            if let Err(error) = inner.add(&user, &provider, &model, tokens) {
-                tracing::error!(%error, "the usage of a run cannot be written");
-            }
-        };
-        Some(self.usage.0.writes.spawn_blocking_on(write, &runtime))
+    /// Adds it to what is to be written; says whether it is the first of that, if there was anything
+    /// to add.
+    fn add(&mut self) -> Option<bool> {
+        let key = self.key.take().filter(|_| self.begun)?;
+        let mut pending = self.usage.0.pending.lock();
+        let first = pending.is_empty();
+        let (requests, tokens) = pending.entry(key).or_default();
+        *requests += 1;
+        *tokens += self.tokens.at_most(TOKENS);
+        Some(first)
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        drop(self.write());
+        // Whoever added before this one has started to write, and takes this along.
+        if self.add() == Some(true) {
+            drop(self.usage.0.write());
+        }
     }
 }
 

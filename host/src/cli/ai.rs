@@ -24,6 +24,15 @@ pub struct AiArgs {
     /// Chats of everyone that stream at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().chats)]
     max_chats: usize,
+    /// Requests that one user sends through the proxy in a minute.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied_per_minute)]
+    max_proxied_per_minute: u32,
+    /// Requests of one user that the proxy has under way at the same time, WebSockets among them.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied_per_user)]
+    max_proxied_per_user: usize,
+    /// Requests of everyone that the proxy has under way at the same time.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied)]
+    max_proxied: usize,
     /// Bytes of a chat's request.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().chat_body_bytes)]
     max_chat_bytes: usize,
@@ -50,12 +59,15 @@ impl AiArgs {
             chats_per_minute: self.max_chats_per_minute,
             chats_per_user: self.max_chats_per_user,
             chats: self.max_chats,
+            proxied_per_minute: self.max_proxied_per_minute,
+            proxied_per_user: self.max_proxied_per_user,
+            proxied: self.max_proxied,
             chat_body_bytes: self.max_chat_bytes,
             stream_bytes: self.max_answer_bytes,
             first_byte_timeout: self.ai_first_byte_timeout,
             idle_timeout: self.ai_idle_timeout,
             ..Limits::default()
         };
-        AiConfig { endpoints: self.endpoints.clone(), limits }
+        AiConfig { hub: None, endpoints: self.endpoints.clone(), limits }
     }
 }

@@ -12,9 +12,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::meter::Meter;
+use crate::admission::Admitted;
 use crate::providers::Key;
 
 /// When something last moved in either direction. Cheap to clone.
@@ -80,20 +81,22 @@ pub(super) struct Answer {
     activity: Activity,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     mask: Option<Mask>,
+    meter: Option<Meter>,
     /// Counts as under way until the answer has been read or dropped.
-    _slot: OwnedSemaphorePermit,
+    _admitted: Admitted,
 }
 
 impl Answer {
-    /// `hidden` is made unreadable wherever it stands in the answer.
+    /// `hidden` is made unreadable wherever it stands in the answer; `meter` reads what it took.
     pub fn new(
         body: reqwest::Body,
         activity: Activity,
         hidden: Option<&Key>,
-        slot: OwnedSemaphorePermit,
+        meter: Option<Meter>,
+        admitted: Admitted,
     ) -> Self {
         let mask = hidden.map(Mask::new);
-        Self { body, activity, silence: None, mask, _slot: slot }
+        Self { body, activity, silence: None, mask, meter, _admitted: admitted }
     }
 }
 
@@ -118,6 +121,11 @@ impl Body for Answer {
                 return Poll::Ready(Some(Err(error.into())));
             };
             this.activity.touch();
+            if let (Some(meter), Some(Ok(frame))) = (&mut this.meter, &frame)
+                && let Some(data) = frame.data_ref()
+            {
+                meter.read(data);
+            }
             let Some(mask) = &mut this.mask else {
                 return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
             };

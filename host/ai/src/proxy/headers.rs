@@ -76,6 +76,8 @@ const PROVIDER_PREFIXES: &[&str] = &["access-control-"];
 /// What goes to the provider of a request's headers. A key is not among them.
 pub(super) fn to_provider(headers: &HeaderMap, websocket: bool) -> HeaderMap {
     let mut kept = passing(headers, CALLER, CALLER_PREFIXES);
+    // What is compressed can be searched neither for the key nor for what it took.
+    kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if websocket {
         kept.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         kept.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -93,6 +95,19 @@ pub(super) fn to_caller(headers: &HeaderMap) -> HeaderMap {
     // The answer is for the one who holds the token, which caches do not know to be one.
     kept.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     kept
+}
+
+/// Whether a body can be read as it is.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether a body is JSON, or a stream of it, that can be read as it is.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    matches!(media_type, "application/json" | "text/event-stream") && is_plain(headers)
 }
 
 /// Leaves out headers that have the key in them.

@@ -23,6 +23,7 @@ use super::*;
 use crate::providers::Endpoint;
 
 const TOKEN: &str = "session-token";
+const OTHER: &str = "token-of-another";
 const KEY: &str = "sk-the-real-key";
 
 /// How long anything may take before a test says that it does not happen.
@@ -47,20 +48,30 @@ struct Stage {
     provider: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     http: reqwest::Client,
+    usage: Usage,
+    over: CancellationToken,
+    _folder: tempfile::TempDir,
     _servers: JoinSet<()>,
 }
 
-/// Knows one token, and is out of order for another.
-struct OneCaller;
+/// Knows two tokens, and is out of order for another. Sessions are over when it is cancelled.
+struct OneCaller(CancellationToken);
 
 #[async_trait]
 impl Callers for OneCaller {
-    async fn identify(&self, token: &str) -> Result<Option<Caller>, CallersError> {
+    async fn identify(&self, token: &str) -> Result<Option<Session>, CallersError> {
         match token {
-            TOKEN => Ok(Some(Caller { user: "ada".into() })),
+            TOKEN => Ok(Some(Session { caller: Caller::of("ada"), id: "1".into() })),
+            OTHER => Ok(Some(Session { caller: Caller::of("bob"), id: "2".into() })),
             "unlucky" => Err(CallersError("the database is away".into())),
             _ => Ok(None),
         }
+    }
+
+    fn over(&self, session: &Session) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        assert_eq!(session.id, "1");
+        let over = self.0.clone();
+        Box::pin(async move { over.cancelled().await })
     }
 }
 
@@ -99,11 +110,15 @@ impl Stage {
             variable if variable.ends_with("_BASE_URL") => Some(format!("http://{provider}")),
             _ => None,
         });
+        let folder = tempfile::tempdir().expect("a folder");
+        let usage = Usage::open(&folder.path().join("ai.db")).expect("a database");
+        let over = CancellationToken::new();
         let proxy = router(
             "/proxy",
             ProxyConfig {
                 providers: providers.expect("the providers are well formed"),
-                callers: Some(Arc::new(OneCaller)),
+                usage: usage.clone(),
+                callers: Some(Arc::new(OneCaller(over.clone()))),
                 limits,
             },
         );
@@ -113,7 +128,7 @@ impl Stage {
             .build()
             .expect("a client");
         let seen = Arc::default();
-        Self { proxy, provider, seen, http, _servers: servers }
+        Self { proxy, provider, seen, http, usage, over, _folder: folder, _servers: servers }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -388,7 +403,7 @@ async fn an_answer_is_passed_on_without_what_speaks_for_another_origin() {
     const GZIP: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3];
     let stage = Stage::new(|_| {
         Response::builder()
-            .status(418)
+            .status(203)
             .header("content-encoding", "gzip")
             .header("content-type", "text/html")
             .header("x-request-id", "req_1")
@@ -404,7 +419,7 @@ async fn an_answer_is_passed_on_without_what_speaks_for_another_origin() {
     })
     .await;
     let answer = stage.get("openai/v1/models").await;
-    assert_eq!(answer.status(), 418);
+    assert_eq!(answer.status(), 203);
     let headers = answer.headers().clone();
     for (name, value) in [
         ("content-encoding", "gzip"),
@@ -447,6 +462,102 @@ async fn an_error_that_repeats_the_key_has_it_covered() {
     .await;
     let answer = within(stage.get("openai/v1/models").await.text()).await.expect("the body");
     assert_eq!(answer, "no such key: *************** or sk-the");
+}
+
+#[tokio::test]
+async fn an_error_that_cannot_be_searched_for_the_key_is_told_in_our_words() {
+    let stage = Stage::new(|_| {
+        let encoding = [("content-encoding", "gzip"), ("content-type", "application/json")];
+        (StatusCode::UNAUTHORIZED, encoding, [0x1f, 0x8b, 8, 0].as_slice()).into_response()
+    })
+    .await;
+    let answer = stage.get("openai/v1/models").await;
+    assert_eq!(answer.status(), 401);
+    assert!(!answer.headers().contains_key("content-encoding"));
+    let text = answer.text().await.expect("the body");
+    assert!(text.contains("openai refused the request with 401"), "{text}");
+    assert_eq!(stage.last().headers["accept-encoding"], "identity");
+}
+
+#[tokio::test]
+async fn what_answers_took_is_counted_for_their_caller() {
+    let stage = Stage::new(|seen| match seen.target.as_str() {
+        "/v1/responses" => axum::Json(json!({
+            "model": "m-1",
+            "usage": { "input_tokens": 11, "output_tokens": 7 },
+        }))
+        .into_response(),
+        "/v1/files" => "a file".into_response(),
+        path if path.contains("/models/") => {
+            axum::Json(json!({ "usageMetadata": { "promptTokenCount": 3 } })).into_response()
+        }
+        _ => (StatusCode::NOT_FOUND, axum::Json(json!({ "usage": { "input_tokens": 1 } })))
+            .into_response(),
+    })
+    .await;
+    for path in ["openai/v1/responses", "openai/v1/files", "openai/v1/nothing"] {
+        stage.get(path).await.bytes().await.expect("the body");
+    }
+    let generate = "gemini/v1beta/models/g-1:generateContent";
+    stage.get(generate).await.bytes().await.expect("the body");
+    let ada = Caller::of("ada");
+    let spent = within(async {
+        loop {
+            let spent = stage.usage.report(&ada, Default::default()).await.expect("a report");
+            if spent.len() == 3 {
+                break spent;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let spent = spent.iter().map(|it| {
+        (it.provider.as_str(), it.model.as_str(), it.requests, it.input_tokens, it.output_tokens)
+    });
+    let expected =
+        [("gemini", "g-1", 1, 3, 0), ("openai", "", 1, 0, 0), ("openai", "m-1", 1, 11, 7)];
+    assert_eq!(spent.collect::<Vec<_>>(), expected);
+    let other = stage.usage.report(&Caller::of("bob"), Default::default()).await;
+    assert_eq!(other.expect("a report"), []);
+}
+
+#[tokio::test]
+async fn what_one_user_may_send_is_bounded_and_touches_nobody_else() {
+    let limits = Limits { proxied_per_minute: 2, ..Limits::default() };
+    let provider = Router::new().fallback(|| async { "here" });
+    let stage = Stage::before(provider, limits).await;
+    for expected in [200, 200, 429] {
+        let answer = stage.get("openai/v1/models").await;
+        assert_eq!(answer.status(), expected);
+        assert_eq!(answer.headers().contains_key("retry-after"), expected == 429);
+    }
+    let url = format!("http://{}/proxy/openai/v1/models", stage.proxy);
+    let other = stage.http.get(url).bearer_auth(OTHER).send().await.expect("an answer");
+    assert_eq!(other.status(), 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_the_session_that_opened_it() {
+    let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                upgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+    let (stage, mut seen) = websocket(head).await;
+    let mut socket = TcpStream::connect(stage.proxy).await.expect("a connection");
+    let request = format!(
+        "GET /proxy/openai/v1/realtime HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\
+         connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.expect("it is taken");
+    within(seen.recv()).await.expect("a request");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(within(socket.read_u8()).await.expect("an answer"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    socket.write_all(b"hello").await.expect("it is taken");
+    let mut echo = [0; 5];
+    within(socket.read_exact(&mut echo)).await.expect("it comes back");
+    stage.over.cancel();
+    assert_eq!(within(socket.read(&mut echo)).await.expect("the end"), 0);
 }
 
 #[tokio::test]
