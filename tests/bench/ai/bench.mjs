@@ -42,6 +42,13 @@ const SCENARIOS = [
   { name: 'chat, streams of 100 events', unit: 'stream', load: chat, clients: STREAMS },
 ];
 
+/** A chat sends its first event before it asks; what it adds is seen at the end of a short one. */
+const quick = { path: '/ai/chat', body: JSON.stringify({ ...ask, model: 'quick', stream: true, provider: 'grok' }) };
+const LATENCIES = [
+  { name: 'proxy, added latency', load: whole, figure: 'first' },
+  { name: 'chat, added latency to the end of a stream of one event', load: quick, figure: 'last' },
+];
+
 /** Starts a server and waits until it says where it listens. */
 async function start(name, command, args, env) {
   const child = spawn(command, args, {
@@ -66,7 +73,7 @@ function cpu({ child }) {
 const memory = ({ child }) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))[1]) / 1024;
 
-/** One request; returns its bytes, and the time to the first of them in ms. */
+/** One request; returns its bytes, and the times to the first and the last of them in ms. */
 function send(url, { path: route, body }, agent) {
   return new Promise((resolve, reject) => {
     const began = performance.now();
@@ -91,7 +98,7 @@ function send(url, { path: route, body }, agent) {
           const error = new Error(`${url}${route} answered ${response.statusCode}`);
           return reject(Object.assign(error, { status: response.statusCode }));
         }
-        resolve({ bytes, first, tail: String(tail) });
+        resolve({ bytes, first, last: performance.now() - began, tail: String(tail) });
       });
     });
     sent.on('error', reject);
@@ -137,15 +144,15 @@ async function knows(server, { load, unit }) {
   }
 }
 
-/** By how much later than straight from the provider an answer begins, in ms. */
-async function latency(server, provider) {
+/** By how much later than straight from the provider an answer is there, in ms. */
+async function latency(server, provider, { load, figure }) {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const straight = { path: '/v1/chat/completions', body: whole.body };
+  const straight = { path: '/v1/chat/completions', body: load.body };
   const added = [];
   for (let nth = 0; nth < 300; nth += 1) {
     const direct = await send(provider.url, straight, agent);
-    const through = await send(server.url, whole, agent);
-    if (nth >= 50) added.push(through.first - direct.first);
+    const through = await send(server.url, load, agent);
+    if (nth >= 50) added.push(through[figure] - direct[figure]);
   }
   agent.destroy();
   return { added_p50_ms: median(added), added_p95_ms: quantile(added, 0.95) };
@@ -160,6 +167,10 @@ const provider = await start('provider', 'node', [path.join(import.meta.dirname,
 const env = { OPENAI_API_KEY: 'key', GROK_API_KEY: 'key' };
 for (const name of ['OPENAI', 'GROK']) env[`${name}_BASE_URL`] = provider.url;
 const hub = ['--mode', 'hub', '--port', '0', '--data-dir', folder];
+// All that is sent is one user's.
+for (const kind of ['chats', 'proxied']) {
+  hub.push(`--max-${kind}-per-minute`, '4000000000', `--max-${kind}-per-user`, '100000');
+}
 const servers = [
   await start('host', options.host, hub, env),
   await start('http-proxy', 'node', [peer('http-proxy.mjs')], env),
@@ -177,10 +188,13 @@ for (const scenario of SCENARIOS) {
     }
   }
 }
-for (let round = 0; round < ROUNDS; round += 1) {
-  for (const server of servers) {
-    const figures = await latency(server, provider);
-    report.push({ scenario: 'proxy, added latency', server: server.name, round, ...figures });
+for (const scenario of LATENCIES) {
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const server of servers) {
+      if (!(await knows(server, scenario))) continue;
+      const figures = await latency(server, provider, scenario);
+      report.push({ scenario: scenario.name, server: server.name, round, ...figures });
+    }
   }
 }
 
@@ -204,10 +218,13 @@ for (const { name, unit } of SCENARIOS) {
     console.log(`  ${server.name.padEnd(12)} ${figures.join(', ')}`);
   }
 }
-console.log('\nproxy, added latency');
-for (const { name } of servers) {
-  const [p50, p95] = ['added_p50_ms', 'added_p95_ms'].map((figure) => of('proxy, added latency', name, figure));
-  console.log(`  ${name.padEnd(12)} p50 ${p50.toFixed(2)} ms, p95 ${p95.toFixed(2)} ms`);
+for (const scenario of LATENCIES) {
+  console.log(`\n${scenario.name}`);
+  for (const { name } of servers) {
+    const [p50, p95] = ['added_p50_ms', 'added_p95_ms'].map((figure) => of(scenario.name, name, figure));
+    if (p50 === undefined) continue;
+    console.log(`  ${name.padEnd(12)} p50 ${p50.toFixed(2)} ms, p95 ${p95.toFixed(2)} ms`);
+  }
 }
 const file = path.join(options.out, 'ai.json');
 writeFileSync(file, JSON.stringify(report, null, 2));

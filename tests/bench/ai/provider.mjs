@@ -19,11 +19,13 @@ const whole = JSON.stringify({ id: 'chatcmpl-1', object: 'chat.completion', crea
 const server = createServer(async (request, response) => {
   let body = '';
   for await (const piece of request) body += piece;
-  if (!JSON.parse(body || '{}').stream) {
+  const { stream, model } = JSON.parse(body || '{}');
+  if (!stream) {
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': whole.length });
     return response.end(whole);
   }
   response.writeHead(200, { 'content-type': 'text/event-stream' });
+  if (model === 'quick') return response.end(word + end);
   let sent = 0;
   const timer = setInterval(() => {
     response.write(word);
