@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use host_sync::Limits;
 
 use crate::commands::Command;
+use crate::dev::{Builds, DevArgs};
 use crate::{HubConfig, LocalConfig};
 
 pub mod access;
@@ -27,19 +28,29 @@ use auth::AuthArgs;
 pub struct Cli {
     /// Something else than a server.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<Task>,
+    /// Which server to start: `local` serves the workspaces in the plugins folder, `hub` relays
+    /// rooms between devices.
+    #[arg(long, value_enum, default_value_t = Mode::Hub)]
+    pub mode: Mode,
     /// What the server is started with.
     #[command(flatten)]
     pub serve: ServeArgs,
 }
 
+/// Something else than a server of the usual kind.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Starts a local server that builds plugins from their sources, again whenever they change.
+    Dev(Box<DevArgs>),
+    /// What ends by itself.
+    #[command(flatten)]
+    Command(Command),
+}
+
 /// What a server is started with.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Which server to start: `local` serves the workspaces in the plugins folder, `hub` relays
-    /// rooms between devices.
-    #[arg(long, value_enum, default_value_t = Mode::Hub)]
-    pub mode: Mode,
     /// Port to listen on; 0 takes any that is free.
     #[arg(long, env = "PORT", default_value_t = 3913)]
     pub port: u16,
@@ -141,6 +152,7 @@ impl ServeArgs {
             access: self.access.config(),
             rooms: self.rooms.limits(),
             ai: self.ai.config(),
+            builds: Builds::default(),
         }
     }
 

@@ -5,9 +5,11 @@
 //! and with 2 when the command line is wrong.
 
 mod api;
+mod build;
 mod call;
 mod input;
 mod kv;
+mod new;
 mod opencode;
 mod output;
 mod plugin;
@@ -34,6 +36,10 @@ pub enum Command {
     Export(transfer::Export),
     /// Reads what `export` writes: rows are created or replaced, a document is merged.
     Import(transfer::Import),
+    /// Begins a plugin: a folder with sources, a scenario, and the SDK.
+    New(new::Args),
+    /// Builds a plugin into the plugins folder, with the toolchain that is there.
+    Build(build::Args),
     /// Says what a plugin defines, or why it cannot be served, without serving it.
     Check(plugin::Check),
     /// Runs a scenario against a plugin: requests, and what is expected of their answers.
@@ -56,6 +62,8 @@ impl Command {
             Self::Call(args) => call::run(args).await,
             Self::Export(args) => transfer::export(args).await,
             Self::Import(args) => transfer::import(args).await,
+            Self::New(args) => new::run(&args),
+            Self::Build(args) => build::run(args).await,
             Self::Check(args) => plugin::check(args).await,
             Self::Test(args) => plugin::test(args).await,
             Self::Users(users) => users.run().await,

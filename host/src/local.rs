@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::actions::WorkspaceActions;
 use crate::admitted::Admitted;
 use crate::data_folder::DataFolder;
+use crate::dev::Builds;
 use crate::hosts::Hosts;
 use crate::models::ChatModels;
 use crate::origins::Origins;
@@ -39,8 +40,13 @@ pub struct LocalConfig {
     pub access: AccessConfig,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
+<<<<<<< HEAD
     /// Who can be asked by chats and plugins, and how much.
     pub ai: AiConfig,
+=======
+    /// Builds whose state is shown; none but for `host dev`.
+    pub builds: Builds,
+>>>>>>> 987b3e1 (host new, build and dev: projects begin from the binary, are built with the toolchain that is there, and again on save)
 }
 
 /// A local server that is running.
@@ -59,6 +65,7 @@ pub struct LocalServer {
 struct Context {
     plugins: Plugins,
     workspaces: Workspaces,
+    builds: Builds,
 }
 
 impl LocalServer {
@@ -75,6 +82,7 @@ impl LocalServer {
         let rooms = data.rooms(config.rooms.clone())?;
         let workspaces = Workspaces::new(rooms.clone());
         let cache = data.path().join("cache");
+<<<<<<< HEAD
         let ai_config = AiConfig { hub: config.access.hub_url.clone(), ..config.ai.clone() };
         let ai = Ai::open(&ai_config, data.path())?;
         let ai = ai.with_actions(Arc::new(WorkspaceActions(workspaces.clone())));
@@ -82,6 +90,12 @@ impl LocalServer {
         let with = PluginsConfig::new(&config.plugins, cache).with_models(models);
         let plugins = Plugins::open(with, workspaces.clone()).await?;
         let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone() };
+=======
+        let plugins =
+            Plugins::open(PluginsConfig::new(&config.plugins, cache), workspaces.clone()).await?;
+        let builds = config.builds.clone();
+        let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone(), builds };
+>>>>>>> 987b3e1 (host new, build and dev: projects begin from the binary, are built with the toolchain that is there, and again on save)
         let root = Router::new().route("/", get(discovery)).with_state(context.clone());
         let rest = Router::new()
             .route("/plugins", get(status))
@@ -140,14 +154,19 @@ async fn discovery(State(context): State<Context>) -> Json<Value> {
             "error": plugin.error,
         })
     });
-    Json(json!({
+    let mut discovery = json!({
         "name": "Epicenter Local",
         "version": env!("CARGO_PKG_VERSION"),
         "mode": "local",
         "workspaces": definitions.iter().map(|definition| &definition.id).collect::<Vec<_>>(),
         "actions": actions.collect::<Vec<_>>(),
         "plugins": plugins.collect::<Vec<_>>(),
-    }))
+    });
+    let builds = context.builds.status();
+    if !builds.is_empty() {
+        discovery["builds"] = json!(builds);
+    }
+    Json(discovery)
 }
 
 async fn status(State(context): State<Context>) -> Json<Value> {

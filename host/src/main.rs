@@ -1,10 +1,12 @@
 //! The `host` binary: reads the command line, starts a server, and stops it on a signal.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
-use host::cli::{Cli, Mode};
-use host::{HubServer, LocalServer, commands, summary};
+use host::cli::{Cli, Mode, Task};
+use host::dev::Dev;
+use host::{HubServer, LocalConfig, LocalServer, Running, commands, summary};
 
 /// Counts what each thread holds, so that scripts can be held to their memory.
 #[global_allocator]
@@ -14,7 +16,7 @@ static ALLOCATOR: host_plugins::Metered = host_plugins::Metered;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     // What a command has to say is its result.
-    let quiet = if cli.command.is_some() { "warn" } else { "info" };
+    let quiet = if matches!(cli.command, Some(Task::Command(_))) { "warn" } else { "info" };
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into()),
@@ -51,25 +53,34 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    if let Some(command) = cli.command {
-        return command.run().await;
-    }
-    let started = std::time::Instant::now();
-    let serve = cli.serve;
-    let (running, mut signals) = match serve.mode {
-        Mode::Local => {
-            let server = LocalServer::start(serve.local()).await?;
-            let signals = Signals::new()?;
-            summary::local(&server, started.elapsed());
-            (server.running, signals)
+    match (cli.command, cli.mode) {
+        (Some(Task::Command(command)), _) => command.run().await,
+        (Some(Task::Dev(args)), _) => {
+            let dev = Dev::open(&args)?;
+            let config = LocalConfig { builds: dev.builds.clone(), ..args.serve.local() };
+            local(config, Some(dev)).await
         }
-        Mode::Hub => {
-            let server = HubServer::start(serve.hub()?).await?;
+        (None, Mode::Local) => local(cli.serve.local(), None).await,
+        (None, Mode::Hub) => {
+            let started = Instant::now();
+            let server = HubServer::start(cli.serve.hub()?).await?;
             let signals = Signals::new()?;
             summary::hub(&server, started.elapsed());
-            (server.running, signals)
+            until_stopped(server.running, signals).await
         }
-    };
+    }
+}
+
+async fn local(config: LocalConfig, dev: Option<Dev>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let server = LocalServer::start(config).await?;
+    let signals = Signals::new()?;
+    summary::local(&server, started.elapsed());
+    let _builds = dev.map(Dev::start);
+    until_stopped(server.running, signals).await
+}
+
+async fn until_stopped(running: Running, mut signals: Signals) -> anyhow::Result<()> {
     signals.next().await;
     tracing::info!("stopping; once more to stop at once");
     tokio::select! {

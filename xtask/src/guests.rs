@@ -1,10 +1,8 @@
 //! `cargo xtask guests`: builds all guests. Those that are not written in Rust are in `languages.rs`.
 //!
-//! A guest in Rust is compiled for `wasm32-unknown-unknown`, which gives the core module that an author gets
-//! from plain `cargo build`. Where rustup has installed that target, that is all there is to it.
-//! Elsewhere Debian's compiler builds the standard library along (`-Zbuild-std`): its package has
-//! the library's source, and takes the unstable flag with `RUSTC_BOOTSTRAP`. All guests share one
-//! target folder and one profile, so that this happens once.
+//! Those in Rust are core modules, which is what an author gets from plain `cargo build`; `host-toolchain`
+//! says what compiles them. All share one target folder and one profile, so that the standard library
+//! is built at most once.
 //!
 //! An installed plugin is committed, so that the first run needs no such toolchain. It carries the
 //! hash of the sources that it was built from (see `sources.rs`), by which `--check` and a test find
@@ -14,12 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use host_toolchain::{DEBIAN_LIBRARY, DEBIAN_PACKAGES, Missing, TARGET, Toolchain};
 use serde_json::Value;
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
 use crate::{debian, languages, root, sources};
-
-const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Guests that come with the repository: folder, and where the plugin is installed.
 const PLUGINS: &[(&str, &str)] = &[("examples/blog", "plugins/blog.wasm")];
@@ -32,15 +29,6 @@ const TEST_GUESTS_OUT: &str = "target/guests";
 
 /// Where all guests are compiled.
 const BUILD_FOLDER: &str = "target/guest-build";
-
-/// What Debian's way needs. `rustc-web` is the compiler that Debian keeps current.
-const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
-
-/// Where Debian keeps the source of the standard library.
-const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust";
-
-/// The oldest minor version of Rust 1 that builds the SDK; as `rust-version` in its manifest.
-const OLDEST_RUST: u32 = 95;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -55,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
         return check(&root);
     }
     let shell = Shell::new()?;
-    let toolchain = Toolchain::find(&shell)?;
+    let toolchain = toolchain(&shell)?;
     for (guest, plugin) in PLUGINS {
         // Hashed before the build: what is saved while it runs makes the result stale.
         let hash = sources::hash(&root, guest)?;
@@ -76,7 +64,7 @@ pub fn prepare_tests() -> Result<()> {
     let root = root();
     check(&root)?;
     let shell = Shell::new()?;
-    let toolchain = Toolchain::find(&shell)?;
+    let toolchain = toolchain(&shell)?;
     for (guest, _) in PLUGINS {
         build(&shell, &toolchain, &root, guest)?;
     }
@@ -117,19 +105,19 @@ fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Resu
     let folder = root.join(BUILD_FOLDER);
     // Fetched first, because the names to hide in the module are those of the fetched folders.
     let cargo = toolchain.cargo();
-    toolchain
-        .prepare(cmd!(shell, "{cargo} fetch --quiet --locked --manifest-path {manifest}"))
+    cmd!(shell, "{cargo} fetch --quiet --locked --manifest-path {manifest}")
+        .envs(toolchain.environment())
         .run()?;
-    let messages = toolchain
-        .prepare(cmd!(
-            shell,
-            "{cargo} build --release --locked --workspace --target {TARGET} --target-dir {folder}
-             --manifest-path {manifest} --message-format json-render-diagnostics"
-        ))
-        .args(toolchain.build_flags())
-        .env("CARGO_ENCODED_RUSTFLAGS", hide_paths(root).join("\x1f"))
-        .read()
-        .with_context(|| format!("{guest} does not build"))?;
+    let messages = cmd!(
+        shell,
+        "{cargo} build --release --locked --workspace --target {TARGET} --target-dir {folder}
+         --manifest-path {manifest} --message-format json-render-diagnostics"
+    )
+    .args(toolchain.build_flags())
+    .envs(toolchain.environment())
+    .env("CARGO_ENCODED_RUSTFLAGS", hide_paths(root).join("\x1f"))
+    .read()
+    .with_context(|| format!("{guest} does not build"))?;
     let mut built = Vec::new();
     for message in messages.lines() {
         built.extend(modules(&serde_json::from_str(message)?));
@@ -184,94 +172,21 @@ fn hide_paths(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What compiles for wasm on this machine.
-enum Toolchain {
-    /// The one that Cargo uses anyway.
-    Installed,
-    /// Debian's compiler, with a linker from elsewhere: the one that its package points at is not
-    /// always there.
-    Debian { linker: PathBuf },
-}
-
-impl Toolchain {
-    fn find(shell: &Shell) -> Result<Toolchain> {
-        let sysroot = cmd!(shell, "rustc --print sysroot").quiet().read()?;
-        let sysroot = Path::new(&sysroot);
-        if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
-            return Ok(Toolchain::Installed);
-        }
-        if !has_debian_rust(shell) {
+/// What compiles for wasm on this machine. Debian's compiler is installed where that is possible and
+/// nothing else is here.
+fn toolchain(shell: &Shell) -> Result<Toolchain> {
+    match Toolchain::find() {
+        Err(Missing::Target) => {
             let remedy = format!(
                 "run `rustup target add {TARGET}`, or {}",
                 debian::command(DEBIAN_PACKAGES)
             );
             let missing = format!("Rust compiler for {TARGET}");
             debian::install(shell, &missing, DEBIAN_PACKAGES, &remedy)?;
+            Ok(Toolchain::find()?)
         }
-        let linker = find_linker(sysroot).context(
-            "no linker for wasm here: install rustup's toolchain, whose rust-lld serves, or the \
-             package lld",
-        )?;
-        Ok(Toolchain::Debian { linker })
+        found => Ok(found?),
     }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Toolchain::Installed => "the installed wasm target",
-            Toolchain::Debian { .. } => "Debian's compiler and a standard library built along",
-        }
-    }
-
-    fn cargo(&self) -> &'static str {
-        match self {
-            Toolchain::Installed => "cargo",
-            Toolchain::Debian { .. } => "/usr/bin/cargo",
-        }
-    }
-
-    fn build_flags(&self) -> &'static [&'static str] {
-        match self {
-            Toolchain::Installed => &[],
-            Toolchain::Debian { .. } => &["-Zbuild-std=std,panic_abort"],
-        }
-    }
-
-    /// Sets the environment of a call of this toolchain's Cargo.
-    fn prepare<'a>(&self, command: Cmd<'a>) -> Cmd<'a> {
-        match self {
-            Toolchain::Installed => command,
-            Toolchain::Debian { linker } => command
-                .env("RUSTC", "/usr/bin/rustc")
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker),
-        }
-    }
-}
-
-/// Whether Debian's compiler is installed, recent enough, and has the library's source.
-fn has_debian_rust(shell: &Shell) -> bool {
-    let version = cmd!(shell, "/usr/bin/rustc --version").quiet().ignore_stderr().read();
-    let minor = version
-        .ok()
-        .and_then(|text| text.strip_prefix("rustc 1.")?.split('.').next()?.parse().ok());
-    minor.is_some_and(|minor: u32| minor >= OLDEST_RUST)
-        && Path::new("/usr/bin/cargo").exists()
-        && Path::new(DEBIAN_LIBRARY).join("library").exists()
-}
-
-/// rustup's own linker, or a `wasm-ld` on the path. The name tells rustc how to speak to it.
-fn find_linker(sysroot: &Path) -> Option<PathBuf> {
-    let hosts = fs::read_dir(sysroot.join("lib/rustlib")).ok()?.flatten();
-    let bundled = hosts.map(|host| host.path().join("bin/rust-lld"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<PathBuf> = std::env::split_paths(&path)
-        .flat_map(|folder| ["rust-lld", "wasm-ld"].map(|name| folder.join(name)))
-        .collect();
-    // Debian's own folders, for an lld whose commands carry a version.
-    let versioned = (14..=30)
-        .rev()
-        .map(|version| PathBuf::from(format!("/usr/lib/llvm-{version}/bin/wasm-ld")));
-    bundled.chain(on_path).chain(versioned).find(|linker| linker.is_file())
 }
 
 #[cfg(test)]

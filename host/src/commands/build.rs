@@ -1,0 +1,29 @@
+//! `host build`: makes a plugin of a project.
+
+use std::path::PathBuf;
+
+use anstream::println;
+use anyhow::Result;
+
+use crate::projects::Project;
+use crate::summary::{DIM, GOOD, PLAIN};
+
+/// `host build`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Folder that the plugin is put into, beside `dist` in the project.
+    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    plugins: PathBuf,
+}
+
+pub(super) async fn run(args: Args) -> Result<()> {
+    let project = Project::open(&args.folder)?;
+    let built = project.build().await?;
+    let plugin = built.install(&args.plugins)?;
+    let kib = built.size().div_ceil(1024);
+    println!("{GOOD}built{PLAIN} {}  {DIM}{kib} KiB{PLAIN}", plugin.display());
+    Ok(())
+}
