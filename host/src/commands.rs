@@ -7,6 +7,7 @@
 mod api;
 mod build;
 mod call;
+mod check;
 mod input;
 mod kv;
 mod new;
@@ -40,8 +41,9 @@ pub enum Command {
     New(new::Args),
     /// Builds a plugin into the plugins folder, with the toolchain that is there.
     Build(build::Args),
-    /// Says what a plugin defines, or why it cannot be served, without serving it.
-    Check(plugin::Check),
+    /// Says what a plugin defines, imports and may use, and all that is wrong with it, without
+    /// serving it.
+    Check(check::Args),
     /// Runs a scenario against a plugin: requests, and what is expected of their answers.
     Test(plugin::Test),
     /// The accounts of a hub.
@@ -64,7 +66,7 @@ impl Command {
             Self::Import(args) => transfer::import(args).await,
             Self::New(args) => new::run(&args),
             Self::Build(args) => build::run(args).await,
-            Self::Check(args) => plugin::check(args).await,
+            Self::Check(args) => check::run(args).await,
             Self::Test(args) => plugin::test(args).await,
             Self::Users(users) => users.run().await,
             Self::Sessions(sessions) => sessions.run().await,

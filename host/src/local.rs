@@ -40,13 +40,10 @@ pub struct LocalConfig {
     pub access: AccessConfig,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
-<<<<<<< HEAD
     /// Who can be asked by chats and plugins, and how much.
     pub ai: AiConfig,
-=======
     /// Builds whose state is shown; none but for `host dev`.
     pub builds: Builds,
->>>>>>> 987b3e1 (host new, build and dev: projects begin from the binary, are built with the toolchain that is there, and again on save)
 }
 
 /// A local server that is running.
@@ -82,20 +79,14 @@ impl LocalServer {
         let rooms = data.rooms(config.rooms.clone())?;
         let workspaces = Workspaces::new(rooms.clone());
         let cache = data.path().join("cache");
-<<<<<<< HEAD
         let ai_config = AiConfig { hub: config.access.hub_url.clone(), ..config.ai.clone() };
         let ai = Ai::open(&ai_config, data.path())?;
         let ai = ai.with_actions(Arc::new(WorkspaceActions(workspaces.clone())));
         let models: Arc<dyn Models> = Arc::new(ChatModels(ai.chat.clone()));
         let with = PluginsConfig::new(&config.plugins, cache).with_models(models);
         let plugins = Plugins::open(with, workspaces.clone()).await?;
-        let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone() };
-=======
-        let plugins =
-            Plugins::open(PluginsConfig::new(&config.plugins, cache), workspaces.clone()).await?;
         let builds = config.builds.clone();
         let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone(), builds };
->>>>>>> 987b3e1 (host new, build and dev: projects begin from the binary, are built with the toolchain that is there, and again on save)
         let root = Router::new().route("/", get(discovery)).with_state(context.clone());
         let rest = Router::new()
             .route("/plugins", get(status))

@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::contract::{self, Prepared};
 use crate::engine::Engine;
 
-/// Why a file is not a plugin: what is wrong with it and what would mend it.
+/// Why a file is not a plugin: what is wrong with it and what would mend it, one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {reason}")]
 pub struct LoadError {
@@ -41,6 +41,8 @@ impl LoadError {
 pub(crate) struct Loaded {
     pub(crate) prepared: Prepared,
     pub(crate) from_cache: bool,
+    /// The interfaces that it imports, by their full names.
+    pub(crate) imports: Vec<String>,
 }
 
 /// The SHA-256 of a file, by which its content is known.
@@ -90,7 +92,9 @@ pub(crate) fn load(
     };
     let version = contract::recognise(engine.wasmtime(), &component).map_err(failed)?;
     let prepared = engine.linkers().prepare(version, &component).map_err(failed)?;
-    Ok(Loaded { prepared, from_cache })
+    let ty = component.component_type();
+    let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    Ok(Loaded { prepared, from_cache, imports })
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {

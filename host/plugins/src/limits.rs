@@ -1,5 +1,6 @@
 //! Every bound on what a plugin may use, with its default, its unit and the reason for the value.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -190,6 +191,15 @@ macro_rules! overrides {
                 Ok(limits)
             }
         }
+
+        impl Limits {
+            /// Those that a manifest may name, as it names them, with values as it may give them.
+            pub fn named(&self) -> BTreeMap<String, String> {
+                BTreeMap::from([
+                    $((stringify!($name).replace('_', "-"), <$kind>::show(self.$name)),)*
+                ])
+            }
+        }
     };
 }
 
@@ -269,6 +279,13 @@ impl Limits {
 struct Time(Duration);
 
 impl Time {
+    fn show(time: Duration) -> String {
+        match time.as_millis() {
+            ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+            ms => format!("{ms}ms"),
+        }
+    }
+
     fn get(&self) -> Result<Duration, String> {
         Ok(self.0)
     }
@@ -297,6 +314,15 @@ impl TryFrom<String> for Time {
 struct Number(u64);
 
 impl Number {
+    fn show(number: u64) -> String {
+        match number {
+            0 => "0".into(),
+            bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+            bytes if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+            number => number.to_string(),
+        }
+    }
+
     fn get(&self) -> Result<u64, String> {
         Ok(self.0)
     }
@@ -328,6 +354,10 @@ impl TryFrom<toml::Value> for Number {
 struct Count(Number);
 
 impl Count {
+    fn show(count: usize) -> String {
+        Number::show(count as u64)
+    }
+
     fn get(&self) -> Result<usize, String> {
         usize::try_from(self.0.0)
             .map_err(|_| format!("is {}, more than this machine has", self.0.0))

@@ -80,74 +80,7 @@ impl Plugin {
         limits: &Arc<Limits>,
         before: Option<&Self>,
     ) -> Result<Self, LoadError> {
-        let file: Arc<str> = file.into();
-        let failed = |reason: String| LoadError::new(&*file, reason);
-        let manifest = Manifest::read(sources.manifest.as_ref()).map_err(failed)?;
-        let limits = manifest.apply(limits).map_err(failed)?;
-        let grants = Arc::new(manifest.grants.clone());
-        let asking = Asking::new(&grants, engine.models(), &limits);
-        let mut sources = sources;
-        let component = match sources.component.take() {
-            None => None,
-            Some(bytes) => {
-                let hash = Hash::of(&bytes);
-                let same = before
-                    .and_then(|before| before.component.as_ref())
-                    .filter(|before| before.hash == hash && before.manifest == manifest);
-                match same {
-                    Some(same) => Some(same.clone()),
-                    None => {
-                        // The semaphore is never closed; were it, compiling would merely be unbounded.
-                        let permit = compiling.acquire().await.ok();
-                        let (with, name) = (engine.clone(), file.clone());
-                        let compile =
-                            move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
-                        let loaded =
-                            tokio::task::spawn_blocking(compile).await.unwrap_or_else(|_| {
-                                Err(failed(
-                                    "the compiler failed on it; build it with another toolchain"
-                                        .into(),
-                                ))
-                            })?;
-                        // A slow `define` holds up nobody else.
-                        drop(permit);
-                        let wasm = Wasm::new(
-                            engine,
-                            file.clone(),
-                            loaded.prepared,
-                            limits.clone(),
-                            grants.clone(),
-                            asking.clone(),
-                        )
-                        .await
-                        .map_err(failed)?;
-                        let from_cache = loaded.from_cache;
-                        Some(Component { wasm: Arc::new(wasm), hash, manifest, from_cache })
-                    }
-                }
-            }
-        };
-        let of_component = component.as_ref().map(|component| component.wasm.definition().clone());
-        let (scripts, definition) = if sources.has_scripts() {
-            let sources = Arc::new(sources);
-            let loaded =
-                Scripts::load(engine, &file, of_component, sources, limits.clone(), asking);
-            let (scripts, definition) = loaded.await?;
-            (Some(scripts), check(definition).await.map_err(failed)?)
-        } else {
-            (None, of_component.ok_or_else(|| failed("has neither component nor script".into()))?)
-        };
-        Ok(Self {
-            file: file.clone(),
-            definition,
-            component,
-            scripts,
-            grants,
-            limits,
-            calls: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            last_error: Mutex::default(),
-        })
+        Draft::of(engine, cache, compiling, file, sources, limits, before).await.finish()
     }
 
     /// Makes a plugin of the bytes of a component that is not in a folder: for tools that look at one.
@@ -288,6 +221,171 @@ impl Plugin {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at = u64::try_from(at).unwrap_or(u64::MAX);
         *self.last_error.lock() = Some(LastError { at, message });
+    }
+}
+
+/// What came of a plugin's files: all of a plugin, or what is wrong with them.
+pub(crate) struct Draft {
+    pub(crate) file: Arc<str>,
+    /// None where there is a fault that leaves none.
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// What its component imports, by full names.
+    pub(crate) imports: Vec<String>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) limits: Arc<Limits>,
+    /// Everything that is wrong; a plugin has none.
+    pub(crate) faults: Vec<String>,
+    asking: Asking,
+    component: Option<Component>,
+    scripts: Option<Scripts>,
+}
+
+impl Draft {
+    /// Reads the manifest, compiles the component and the scripts, asks for the definition. What is wrong
+    /// with one of them does not keep the others from being looked at.
+    pub(crate) async fn of(
+        engine: &Engine,
+        cache: Option<Arc<Cache>>,
+        compiling: &Semaphore,
+        file: &str,
+        mut sources: Sources,
+        limits: &Arc<Limits>,
+        before: Option<&Plugin>,
+    ) -> Self {
+        let file: Arc<str> = file.into();
+        let mut faults = Vec::new();
+        let manifest = Manifest::read(sources.manifest.as_ref()).unwrap_or_else(|fault| {
+            faults.push(fault);
+            Manifest::default()
+        });
+        let limits = manifest.apply(limits).unwrap_or_else(|fault| {
+            faults.push(fault);
+            limits.clone()
+        });
+        let grants = Arc::new(manifest.grants.clone());
+        let asking = Asking::new(&grants, engine.models(), &limits);
+        let mut draft = Self {
+            file,
+            definition: None,
+            imports: Vec::new(),
+            grants,
+            limits,
+            faults,
+            asking,
+            component: None,
+            scripts: None,
+        };
+        let bytes = sources.component.take();
+        let has_component = bytes.is_some();
+        if let Some(bytes) = bytes {
+            let hash = Hash::of(&bytes);
+            let same = before
+                .and_then(|before| before.component.as_ref())
+                .filter(|before| before.hash == hash && before.manifest == manifest);
+            draft.component = match same {
+                Some(same) => Some(same.clone()),
+                None => draft.compile(engine, cache, compiling, bytes, hash, manifest).await,
+            };
+        }
+        let component = draft.component.as_ref();
+        draft.definition = component.map(|component| component.wasm.definition().clone());
+        if sources.has_scripts() {
+            // Beside a component that is broken, scripts are compiled for the sake of their faults.
+            let beside = has_component.then(|| draft.definition.take().unwrap_or_default());
+            draft.interpret(engine, beside, sources).await;
+        } else if !has_component {
+            draft.faults.push("has neither component nor script".into());
+        }
+        draft
+    }
+
+    async fn compile(
+        &mut self,
+        engine: &Engine,
+        cache: Option<Arc<Cache>>,
+        compiling: &Semaphore,
+        bytes: Vec<u8>,
+        hash: Hash,
+        manifest: Manifest,
+    ) -> Option<Component> {
+        // The semaphore is never closed; were it, compiling would merely be unbounded.
+        let permit = compiling.acquire().await.ok();
+        let (with, name) = (engine.clone(), self.file.clone());
+        let compile = move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
+        let loaded = match tokio::task::spawn_blocking(compile).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => {
+                self.faults.push(error.reason);
+                return None;
+            }
+            Err(_) => {
+                let fault = "the compiler failed on it; build it with another toolchain";
+                self.faults.push(fault.into());
+                return None;
+            }
+        };
+        // A slow `define` holds up nobody else.
+        drop(permit);
+        self.imports = loaded.imports.clone();
+        let (file, limits) = (self.file.clone(), self.limits.clone());
+        let (grants, asking) = (self.grants.clone(), self.asking.clone());
+        match Wasm::new(engine, file, loaded.prepared, limits, grants, asking).await {
+            Ok(wasm) => Some(Component {
+                wasm: Arc::new(wasm),
+                hash,
+                manifest,
+                from_cache: loaded.from_cache,
+            }),
+            Err(faults) => {
+                self.faults.extend(faults.lines().map(str::to_owned));
+                None
+            }
+        }
+    }
+
+    async fn interpret(
+        &mut self,
+        engine: &Engine,
+        component: Option<Arc<Definition>>,
+        sources: Sources,
+    ) {
+        let (limits, asking) = (self.limits.clone(), self.asking.clone());
+        let sources = Arc::new(sources);
+        let loaded = Scripts::load(engine, &self.file, component, sources, limits, asking);
+        let checked = match loaded.await {
+            Ok((scripts, definition)) => {
+                self.scripts = Some(scripts);
+                // The definition that stands for a broken component's is none to speak of.
+                if !self.faults.is_empty() && self.component.is_none() && definition.id.is_empty() {
+                    return;
+                }
+                check(definition).await
+            }
+            Err(error) => Err(error.reason),
+        };
+        match checked {
+            Ok(definition) => self.definition = Some(definition),
+            Err(faults) => self.faults.extend(faults.lines().map(str::to_owned)),
+        }
+    }
+
+    /// The plugin, when nothing is wrong.
+    fn finish(self) -> Result<Plugin, LoadError> {
+        let Self { file, definition, component, scripts, grants, limits, faults, .. } = self;
+        let Some(definition) = definition.filter(|_| faults.is_empty()) else {
+            return Err(LoadError::new(&*file, faults.join("\n")));
+        };
+        Ok(Plugin {
+            file,
+            definition,
+            component,
+            scripts,
+            grants,
+            limits,
+            calls: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            last_error: Mutex::default(),
+        })
     }
 }
 

@@ -107,8 +107,8 @@ enum Outcome<T> {
 
 impl Scripts {
     /// Compiles what belongs to a plugin, beside what its component defines if it has one. Gives
-    /// the whole workspace's definition, which is still to be checked. Blocks, and needs the stack
-    /// of a script.
+    /// the whole workspace's definition, which is still to be checked; or all that is wrong. Blocks,
+    /// and needs the stack of a script.
     fn compile(
         host: &engine::Engine,
         plugin: Arc<str>,
@@ -116,14 +116,18 @@ impl Scripts {
         sources: &Sources,
         limits: Arc<Limits>,
         asking: Asking,
-    ) -> Result<(Self, Definition), String> {
+    ) -> Result<(Self, Definition), Vec<String>> {
         let engine = sandbox::engine(&limits);
+        let mut faults = Vec::new();
         let (mut definition, rows) = match component {
             Some(definition) => (definition.clone(), None),
-            None => {
-                let (definition, rows) = Rows::compile(&engine, sources)?;
-                (definition, Some(rows))
-            }
+            None => match Rows::compile(&engine, sources) {
+                Ok((definition, rows)) => (definition, Some(rows)),
+                Err(mistakes) => {
+                    faults.extend(mistakes);
+                    (Definition::default(), None)
+                }
+            },
         };
         let mut program = Program { engine, actions: HashMap::new(), rows };
         let mut owners: HashMap<String, String> = HashMap::new();
@@ -135,30 +139,37 @@ impl Scripts {
         let mut found = Vec::new();
         if let Some(rows) = &program.rows {
             files.push(rows.script.path.clone());
-            found.extend(functions(
-                &rows.script,
-                sources.workspace.as_ref().map_or("", |w| &w.text),
-            )?);
+            let text = sources.workspace.as_ref().map_or("", |w| &w.text);
+            functions(&rows.script, text, &mut found, &mut faults);
         }
         if let Some(text) = &sources.functions {
-            let script = compile(&program.engine, text, &Scope::new())?;
             files.push(text.path.clone());
-            found.extend(functions(&script, &text.text)?);
+            match compile(&program.engine, text, &Scope::new()) {
+                Ok(script) => functions(&script, &text.text, &mut found, &mut faults),
+                Err(mistake) => faults.push(mistake),
+            }
         }
         for (path, text) in &sources.actions {
             files.push(text.path.clone());
-            found.push(body(&program.engine, path, text)?);
+            match body(&program.engine, path, text) {
+                Ok(action) => found.push(action),
+                Err(mistake) => faults.push(mistake),
+            }
         }
         for (path, line, (action, defined)) in found {
             if let Some(owner) = owners.insert(action.path.clone(), path.clone()) {
-                return Err(format!(
+                faults.push(format!(
                     "{path}:{line}: the action {} is defined by {owner} already; give one of them \
                      another name",
                     action.path
                 ));
+                continue;
             }
             program.actions.insert(action.path.clone(), defined);
             definition.actions.push(action);
+        }
+        if !faults.is_empty() {
+            return Err(faults);
         }
         let places = |count| Places::new(count, limits.waiting);
         let scripts = Self {
@@ -196,7 +207,7 @@ impl Scripts {
         let started = host.threads().run(Box::new(compile));
         started.map_err(|error| failed(format!("no thread to compile its scripts on: {error}")))?;
         match compiled.await {
-            Ok(Ok(compiled)) => compiled.map_err(failed),
+            Ok(Ok(compiled)) => compiled.map_err(|faults| failed(faults.join("\n"))),
             _ => Err(failed("the interpreter failed on its scripts; see the host's log".into())),
         }
     }
@@ -464,15 +475,19 @@ fn body(engine: &Engine, path: &str, text: &Text) -> Result<Found, String> {
     Ok((text.path.clone(), 1, action))
 }
 
-/// The actions among the functions of a file: those whose comment has settings.
-fn functions(script: &Arc<Script>, text: &str) -> Result<Vec<Found>, String> {
-    let mut found = Vec::new();
+/// Adds the actions among the functions of a file: those whose comment has settings.
+fn functions(script: &Arc<Script>, text: &str, found: &mut Vec<Found>, faults: &mut Vec<String>) {
     for function in header::functions(text) {
         if !function.comment.has_settings() {
             continue;
         }
-        let Some(mut settings) = settings(&script.path, function.comment.settings())? else {
-            continue;
+        let mut settings = match settings(&script.path, function.comment.settings()) {
+            Ok(Some(settings)) => settings,
+            Ok(None) => continue,
+            Err(mistake) => {
+                faults.push(mistake);
+                continue;
+            }
         };
         let path = settings.path.take().unwrap_or_else(|| function.name.to_owned());
         let entry =
@@ -481,7 +496,6 @@ fn functions(script: &Arc<Script>, text: &str) -> Result<Vec<Found>, String> {
         let action = define(path, description, settings, script.clone(), entry);
         found.push((script.path.clone(), function.line, action));
     }
-    Ok(found)
 }
 
 fn settings(

@@ -139,7 +139,14 @@ async fn define(pool: &Pool) -> Result<Definition, String> {
 pub(crate) async fn check(definition: Definition) -> Result<Arc<Definition>, String> {
     match tokio::task::spawn_blocking(move || definition.check()).await {
         Ok(Ok(definition)) => Ok(definition),
-        Ok(Err(error)) => Err(format!("the definition is not valid: {error}")),
+        Ok(Err(error)) => Err(of_definition(&error.to_string())),
         Err(_) => Err("the definition could not be checked; a schema in it is at fault".into()),
     }
+}
+
+/// Each fault, a line each, says what it is one of.
+fn of_definition(faults: &str) -> String {
+    let faults: Vec<_> =
+        faults.lines().map(|fault| format!("the definition is not valid: {fault}")).collect();
+    faults.join("\n")
 }

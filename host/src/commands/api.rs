@@ -422,7 +422,6 @@ pub fn listed(names: &[&str]) -> String {
 pub struct Folder {
     routes: Router,
     rooms: Rooms,
-    workspaces: Workspaces,
     plugins: Option<Plugins>,
     _data: DataFolder,
 }
@@ -443,15 +442,10 @@ impl Folder {
             false => None,
             true => {
                 let config = PluginsConfig::new(plugins, data.path().join("cache"));
-                Some(Plugins::open(config, workspaces.clone()).await?)
+                Some(Plugins::open(config, workspaces).await?)
             }
         };
-        Ok(Self { routes, rooms, workspaces, plugins, _data: data })
-    }
-
-    /// What the plugins serve.
-    pub fn workspaces(&self) -> &Workspaces {
-        &self.workspaces
+        Ok(Self { routes, rooms, plugins, _data: data })
     }
 
     /// The files that were not loaded, and why.

@@ -1,7 +1,7 @@
-//! A plugin by itself: `host check` says what it is, `host test` tries it.
+//! A plugin by itself: `host test` tries it.
 //!
-//! Both serve it as any server would, from a folder of its own that is gone afterwards: what holds
-//! here holds there, and nobody's data is touched.
+//! It is served as by any server, from a folder of its own that is gone afterwards: what holds here
+//! holds there, and nobody's data is touched.
 //!
 //! **Scenarios.** A scenario is a JSON file: the plugin's file, and requests with what is expected of
 //! their answers. Routes are those below `/workspaces/{workspace}`.
@@ -35,16 +35,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::api::{Api, Folder, Sent};
-use super::output::{Format, Output};
 use crate::data_folder::DataFolder;
 use crate::summary::{BAD, DIM, GOOD, PLAIN};
-
-/// `host check`
-#[derive(Debug, clap::Args)]
-pub struct Check {
-    /// The plugin's file.
-    file: PathBuf,
-}
 
 /// `host test`
 #[derive(Debug, clap::Args)]
@@ -76,14 +68,6 @@ struct Step {
     error: Option<Value>,
 }
 
-pub(super) async fn check(args: Check) -> Result<()> {
-    let (folder, _temporary) = serve(&args.file).await?;
-    let definitions = folder.workspaces().definitions();
-    folder.close().await;
-    let definition = definitions.first().context("the plugin defines no workspace")?;
-    Ok(Output::stdout(Format::Json).print(definition)?)
-}
-
 pub(super) async fn test(args: Test) -> Result<()> {
     let name = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
@@ -91,7 +75,7 @@ pub(super) async fn test(args: Test) -> Result<()> {
         serde_json::from_slice(&text).with_context(|| format!("{name} is no scenario"))?;
     ensure!(!scenario.steps.is_empty(), "{name} has no steps");
     let beside = args.file.parent().unwrap_or(Path::new(""));
-    let (folder, _temporary) = serve(&beside.join(&scenario.plugin)).await?;
+    let (folder, _copy) = serve(&beside.join(&scenario.plugin)).await?;
     let api = Api::of_folder(folder)?;
     let mut failed = 0;
     let workspace = api.workspace().await?;
@@ -131,33 +115,99 @@ impl Drop for Temporary {
     }
 }
 
-/// Serves a plugin's file, and what lies beside it under its name, from a folder of their own.
-async fn serve(file: &Path) -> Result<(Folder, Temporary)> {
-    let shown = file.display();
-    ensure!(file.is_file(), "there is no file {shown}");
-    let stem = file.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
-    let temporary = Temporary::new().context("no folder to serve it from")?;
-    let plugins = temporary.0.join("plugins");
-    std::fs::create_dir(&plugins)?;
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    for entry in std::fs::read_dir(parent.unwrap_or(Path::new(".")))? {
+/// A plugin with all that belongs to it, in a folder of its own.
+pub(super) struct Copy {
+    /// The plugins folder, with nothing else in it.
+    pub(super) plugins: PathBuf,
+    temporary: Temporary,
+}
+
+impl Copy {
+    /// Copies the file of a plugin and what lies beside it under its name, or the folder of one in
+    /// scripts.
+    pub(super) fn of(plugin: &Path) -> Result<Self> {
+        let shown = plugin.display();
+        let full = plugin.canonicalize().with_context(|| format!("there is no file {shown}"))?;
+        // By the name that it was asked for, which a link may have given it.
+        let name = plugin.file_name().or(full.file_name()).context("a file has a name")?;
+        let temporary = Temporary::new().context("no folder to serve it from")?;
+        let plugins = temporary.0.join("plugins");
+        std::fs::create_dir(&plugins)?;
+        let copy = Self { plugins, temporary };
+        if full.is_dir() {
+            copy.folder(&full, &copy.plugins.join(name))?;
+            return Ok(copy);
+        }
+        let name = name.to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".wasm");
+        let stem = stem.with_context(|| format!("{shown} is no plugin: its name ends in .wasm"))?;
+        copy.file(&full, &name)?;
+        for beside in [format!("{stem}.toml"), format!("{stem}.actions.rhai")] {
+            let file = plugin.with_file_name(&beside);
+            if file.is_file() {
+                copy.file(&file, &beside)?;
+            }
+        }
+        let folder = plugin.with_file_name(stem);
+        // With a script of its own it is another workspace.
+        if !folder.join("workspace.rhai").exists() && folder.join("actions").is_dir() {
+            copy.folder(&folder, &copy.plugins.join(stem))?;
+        }
+        Ok(copy)
+    }
+
+    fn file(&self, from: &Path, name: &str) -> Result<()> {
+        std::fs::copy(from, self.plugins.join(name))
+            .map(drop)
+            .with_context(|| format!("cannot read {}", from.display()))
+    }
+
+    /// Copies what counts of a folder: `workspace.rhai` and `.toml`, `actions` and `tables`.
+    fn folder(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::create_dir_all(to)?;
+        for name in ["workspace.rhai", "workspace.toml"] {
+            if from.join(name).is_file() {
+                std::fs::copy(from.join(name), to.join(name))?;
+            }
+        }
+        for name in ["actions", "tables"] {
+            if from.join(name).is_dir() {
+                copy_all(&from.join(name), &to.join(name), 9)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies a folder of scripts or schemas, as deep as they may lie.
+fn copy_all(from: &Path, to: &Path, depth: usize) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    let entries = std::fs::read_dir(from);
+    for entry in entries.with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
-        let name = entry.file_name();
-        let other = name.to_string_lossy().ends_with(".wasm") && Some(&*name) != file.file_name();
-        let ours = name.to_string_lossy().starts_with(&format!("{stem}."));
-        if ours && !other && entry.file_type()?.is_file() {
-            std::fs::copy(entry.path(), plugins.join(name))
-                .with_context(|| format!("cannot read {}", entry.path().display()))?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() && depth > 0 {
+            copy_all(&path, &to, depth - 1)?;
+        } else if path.is_file() {
+            std::fs::copy(&path, to).with_context(|| format!("cannot read {}", path.display()))?;
         }
     }
-    let data = DataFolder::open(&temporary.0.join("data"))?;
-    let folder = Folder::open(data, &plugins).await?;
-    if let Some((_, error)) = folder.failures().into_iter().next() {
+    Ok(())
+}
+
+/// Serves a plugin from a folder of its own.
+async fn serve(plugin: &Path) -> Result<(Folder, Copy)> {
+    let copy = Copy::of(plugin)?;
+    let data = DataFolder::open(&copy.temporary.0.join("data"))?;
+    let folder = Folder::open(data, &copy.plugins).await?;
+    let failures = folder.failures();
+    if !failures.is_empty() {
         folder.close().await;
-        // It names the file itself.
-        bail!("{error}");
+        let faults: Vec<_> =
+            failures.iter().map(|(file, error)| format!("{file}: {error}")).collect();
+        bail!("{}", faults.join("\n"));
     }
-    Ok((folder, temporary))
+    Ok((folder, copy))
 }
 
 impl Step {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Everything the host knows about a workspace before it serves it. Mirrors `workspace-definition`
 /// of the contract (`wit/`); [`Definition::check`] holds the rules that WIT cannot express.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Definition {
     /// Names the workspace in URLs, and its room.
     pub id: String,
@@ -153,55 +153,62 @@ impl TableDefinition {
 }
 
 impl Definition {
-    /// Holds the definition against the rules of the contract. The error names the item at fault
-    /// and what would mend it.
-    pub fn check(self) -> Result<CheckedDefinition, DefinitionError> {
-        check_name("workspace id", &self.id)?;
-        at_most("tables", self.tables.len(), 256)?;
-        at_most("kv keys", self.kv.len(), 1024)?;
-        at_most("awareness fields", self.awareness.len(), 256)?;
-        at_most("actions", self.actions.len(), 1024)?;
-        distinct("table", self.tables.iter().map(|t| t.name.as_str()))?;
-        distinct("kv key", self.kv.iter().map(|k| k.key.as_str()))?;
-        distinct("awareness field", self.awareness.iter().map(|a| a.name.as_str()))?;
-        distinct("action", self.actions.iter().map(|a| a.path.as_str()))?;
+    /// Holds the definition against the rules of the contract. The error names all items at fault,
+    /// one a line, and what would mend them.
+    pub fn check(mut self) -> Result<CheckedDefinition, DefinitionError> {
+        let faults = self.faults();
+        if !faults.is_empty() {
+            return Err(DefinitionError(faults.join("\n")));
+        }
+        if self.title.is_empty() {
+            self.title = self.id.clone();
+        }
+        Ok(Arc::new(self))
+    }
+
+    /// Everything that is wrong with it.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Faults::default();
+        faults.name("workspace id", &self.id);
+        faults.at_most("tables", self.tables.len(), 256);
+        faults.at_most("kv keys", self.kv.len(), 1024);
+        faults.at_most("awareness fields", self.awareness.len(), 256);
+        faults.at_most("actions", self.actions.len(), 1024);
+        faults.distinct("table", self.tables.iter().map(|t| t.name.as_str()));
+        faults.distinct("kv key", self.kv.iter().map(|k| k.key.as_str()));
+        faults.distinct("awareness field", self.awareness.iter().map(|a| a.name.as_str()));
+        faults.distinct("action", self.actions.iter().map(|a| a.path.as_str()));
         for table in &self.tables {
             let item = format!("table {:?}", table.name);
-            check_name("table", &table.name)?;
-            check_versions(&item, &table.versions)?;
-            distinct("document", table.documents.iter().map(|d| d.name.as_str()))?;
+            faults.name("table", &table.name);
+            faults.versions(&item, &table.versions);
+            faults.distinct("document", table.documents.iter().map(|d| d.name.as_str()));
             for document in &table.documents {
-                check_name(&format!("document of {item}"), &document.name)?;
+                faults.name(&format!("document of {item}"), &document.name);
             }
         }
         for kv in &self.kv {
-            check_name("kv key", &kv.key)?;
-            check_versions(&format!("kv key {:?}", kv.key), &kv.versions)?;
+            faults.name("kv key", &kv.key);
+            faults.versions(&format!("kv key {:?}", kv.key), &kv.versions);
         }
         for field in &self.awareness {
-            check_name("awareness field", &field.name)?;
-            check_schema(&format!("awareness field {:?}", field.name), &field.schema)?;
+            faults.name("awareness field", &field.name);
+            faults.schema(&format!("awareness field {:?}", field.name), &field.schema);
         }
         for action in &self.actions {
             let item = format!("action {:?}", action.path);
-            if action.path.split('/').count() > 8 {
-                return Err(DefinitionError(format!("{item} has more than 8 segments")));
-            }
-            for segment in action.path.split('/') {
-                check_name(&format!("segment of {item}"), segment)?;
+            faults.at_most(&format!("segments of {item}"), action.path.split('/').count(), 8);
+            for segment in action.path.split('/').take(8) {
+                faults.name(&format!("segment of {item}"), segment);
             }
             if let Some(input) = &action.input {
-                check_schema(&format!("input of {item}"), input)?;
+                faults.schema(&format!("input of {item}"), input);
             }
             if let Some(output) = &action.output {
-                check_schema(&format!("output of {item}"), output)?;
+                faults.schema(&format!("output of {item}"), output);
             }
         }
-        let mut checked = self;
-        if checked.title.is_empty() {
-            checked.title = checked.id.clone();
-        }
-        Ok(Arc::new(checked))
+        faults.0
     }
 
     /// The table of that name.
@@ -215,53 +222,61 @@ impl Definition {
     }
 }
 
-/// What is wrong with a definition, and where.
+/// What is wrong with a definition, and where; one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DefinitionError(pub String);
 
-fn check_name(what: &str, name: &str) -> Result<(), DefinitionError> {
-    let ok = name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-    if ok {
-        return Ok(());
-    }
-    Err(DefinitionError(format!(
-        "{what}: bad name {name:?}; use up to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit"
-    )))
-}
+/// The faults of a definition. 100: a guest that makes a million of them is told no more.
+#[derive(Default)]
+struct Faults(Vec<String>);
 
-fn at_most(what: &str, count: usize, limit: usize) -> Result<(), DefinitionError> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(DefinitionError(format!("{count} {what} are declared; {limit} is the most")))
-}
-
-fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), DefinitionError> {
-    let mut seen = std::collections::HashSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(DefinitionError(format!("{what} {name:?} is declared twice")));
+impl Faults {
+    fn add(&mut self, fault: String) {
+        if self.0.len() < 100 {
+            self.0.push(fault.replace('\n', " "));
         }
     }
-    Ok(())
-}
 
-fn check_versions(item: &str, versions: &[Value]) -> Result<(), DefinitionError> {
-    if versions.is_empty() {
-        return Err(DefinitionError(format!("{item} has no schema; declare at least one version")));
+    fn name(&mut self, what: &str, name: &str) {
+        let ok = name.len() <= 64
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        if !ok {
+            self.add(format!(
+                "{what}: bad name {name:?}; use up to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit"
+            ));
+        }
     }
-    at_most(&format!("versions of {item}"), versions.len(), 1000)?;
-    for (index, schema) in versions.iter().enumerate() {
-        check_schema(&format!("{item}, version {}", index + 1), schema)?;
-    }
-    Ok(())
-}
 
-fn check_schema(item: &str, schema: &Value) -> Result<(), DefinitionError> {
-    jsonschema::validator_for(schema)
-        .map(drop)
-        .map_err(|error| DefinitionError(format!("{item}: not a JSON Schema: {error}")))
+    fn at_most(&mut self, what: &str, count: usize, limit: usize) {
+        if count > limit {
+            self.add(format!("{count} {what} are declared; {limit} is the most"));
+        }
+    }
+
+    fn distinct<'a>(&mut self, what: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = std::collections::HashSet::new();
+        for name in names {
+            if !seen.insert(name) {
+                self.add(format!("{what} {name:?} is declared twice"));
+            }
+        }
+    }
+
+    fn versions(&mut self, item: &str, versions: &[Value]) {
+        if versions.is_empty() {
+            self.add(format!("{item} has no schema; declare at least one version"));
+        }
+        self.at_most(&format!("versions of {item}"), versions.len(), 1000);
+        for (index, schema) in versions.iter().take(1000).enumerate() {
+            self.schema(&format!("{item}, version {}", index + 1), schema);
+        }
+    }
+
+    fn schema(&mut self, item: &str, schema: &Value) {
+        if let Err(error) = jsonschema::validator_for(schema) {
+            self.add(format!("{item}: not a JSON Schema: {error}"));
+        }
+    }
 }

@@ -44,38 +44,53 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Compiles a folder; gives the workspace's definition without its actions.
+    /// Compiles a folder; gives the workspace's definition without its actions, or all that is wrong.
     pub(super) fn compile(
         engine: &Engine,
         sources: &Sources,
-    ) -> Result<(Definition, Self), String> {
+    ) -> Result<(Definition, Self), Vec<String>> {
         let Some(text) = &sources.workspace else {
-            return Err("has no workspace.rhai".into());
+            return Err(vec!["has no workspace.rhai".into()]);
         };
-        let script = compile(engine, text, &Scope::new())?;
+        let mut faults = Vec::new();
+        let script = compile(engine, text, &Scope::new()).map_err(|fault| faults.push(fault)).ok();
         let settings = header::head(&text.text).settings::<WorkspaceSettings>();
-        let mut settings = settings
-            .map_err(|Mistake { line, reason }| format!("{}:{line}: {reason}", text.path))?
-            .unwrap_or_default();
+        let settings = settings.unwrap_or_else(|Mistake { line, reason }| {
+            faults.push(format!("{}:{line}: {reason}", text.path));
+            None
+        });
+        let mut settings = settings.unwrap_or_default();
         let has = |name: &str, parameters: usize| {
-            script
-                .ast
-                .iter_functions()
-                .any(|function| function.name == name && function.params.len() == parameters)
+            script.as_ref().is_some_and(|script| {
+                let mut functions = script.ast.iter_functions();
+                functions
+                    .any(|function| function.name == name && function.params.len() == parameters)
+            })
         };
         let mut tables = HashMap::new();
         let mut defined = Vec::new();
         for (name, versions) in &sources.tables {
-            let versions = versions_of(name, versions)?;
             let documents = settings.documents.remove(name).unwrap_or_default();
+            let versions = match versions_of(name, versions) {
+                Ok(versions) => versions,
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            };
             let newest = versions.last().map_or(&Value::Null, |(_, schema)| schema);
-            let documents = documents_of(name, newest, documents)
-                .map_err(|reason| format!("{}: {reason}", text.path))?;
-            let compiled = versions.iter().map(|(_, schema)| Schema::compile(schema));
-            let compiled = compiled.zip(&versions).map(|(compiled, (text, _))| {
-                compiled.map_err(|error| format!("{}: not a JSON Schema: {error}", text.path))
+            let documents = documents_of(name, newest, documents).unwrap_or_else(|reason| {
+                faults.push(format!("{}: {reason}", text.path));
+                Vec::new()
             });
-            tables.insert(name.clone(), compiled.collect::<Result<Vec<_>, _>>()?);
+            let mut compiled = Vec::new();
+            for (text, schema) in &versions {
+                match Schema::compile(schema) {
+                    Ok(schema) => compiled.push(schema),
+                    Err(error) => faults.push(format!("{}: not a JSON Schema: {error}", text.path)),
+                }
+            }
+            tables.insert(name.clone(), compiled);
             defined.push(TableDefinition {
                 name: name.clone(),
                 versions: versions.into_iter().map(|(_, schema)| schema).collect(),
@@ -83,19 +98,24 @@ impl Rows {
                 checks_changes: has("check", 1),
             });
         }
-        if let Some(table) = settings.documents.keys().next() {
-            return Err(format!("{}: documents.{table}: there is no such table", text.path));
+        for table in settings.documents.keys() {
+            faults.push(format!("{}: documents.{table}: there is no such table", text.path));
         }
         let mut kv = HashMap::new();
         for (key, schema) in &settings.kv {
-            let compiled = Schema::compile(schema);
-            let compiled = compiled
-                .map_err(|error| format!("{}: kv.{key}: not a JSON Schema: {error}", text.path))?;
-            kv.insert(key.clone(), compiled);
+            match Schema::compile(schema) {
+                Ok(compiled) => drop(kv.insert(key.clone(), compiled)),
+                Err(error) => {
+                    faults.push(format!("{}: kv.{key}: not a JSON Schema: {error}", text.path));
+                }
+            }
         }
         let migrates = has("migrate", 3);
-        if let Some(table) = defined.iter().find(|table| table.versions.len() > 1 && !migrates) {
-            return Err(format!(
+        if let Some(table) = defined.iter().find(|table| table.versions.len() > 1)
+            && script.is_some()
+            && !migrates
+        {
+            faults.push(format!(
                 "{}: the table {} has {} versions, so there must be a function \
                  migrate(table, row, version)",
                 text.path,
@@ -103,6 +123,8 @@ impl Rows {
                 table.versions.len()
             ));
         }
+        let validates = has("validate", 2);
+        let Some(script) = script.filter(|_| faults.is_empty()) else { return Err(faults) };
         let definition = Definition {
             id: settings.id.unwrap_or_else(|| sources.stem.clone()),
             title: settings.title,
@@ -120,7 +142,7 @@ impl Rows {
                 .collect(),
             actions: Vec::new(),
         };
-        Ok((definition, Self { validates: has("validate", 2), migrates, script, tables, kv }))
+        Ok((definition, Self { validates, migrates, script, tables, kv }))
     }
 
     /// Calls one of the workspace's functions.

@@ -1,0 +1,75 @@
+//! What plugins are, without serving them: for `host check` and other tools of authors.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use host_workspace::Definition;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::engine::{Allocation, Engine};
+use crate::folder::OpenError;
+use crate::limits::Limits;
+use crate::manifest::Grants;
+use crate::plugin::Draft;
+use crate::sources::{self, Sources};
+
+/// A plugin, and everything that is wrong with it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// The name of its main file: `blog.wasm`, `notes/workspace.rhai`.
+    pub file: String,
+    /// Bytes of all of its files.
+    pub size: u64,
+    /// What it defines; none where it cannot be asked.
+    pub definition: Option<Arc<Definition>>,
+    /// The interfaces that its component imports, by full names.
+    pub imports: Vec<String>,
+    /// What it may use beyond its own workspace.
+    pub grants: Option<Arc<Grants>>,
+    /// What holds for it, as its manifest can say it: `memory` is `128MiB`.
+    pub limits: BTreeMap<String, String>,
+    /// Why it would not be served; empty when it would.
+    pub faults: Vec<String>,
+}
+
+/// Looks at every plugin in a folder, by the same code that serves them. Nothing is kept.
+pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
+    let folder_error = |error: io::Error| OpenError::Folder { dir: dir.into(), error };
+    let found = sources::list(dir).map_err(folder_error)?;
+    let engine = Engine::new(Allocation::OnDemand).map_err(OpenError::Engine)?;
+    let limits = Arc::new(Limits::default());
+    let mut inspections = Vec::new();
+    for (file, fingerprint) in found {
+        let (sources, _, size) = match Sources::read(dir, &file, &fingerprint, &limits) {
+            Ok(read) => read,
+            Err(fault) => {
+                inspections.push(Inspection {
+                    file,
+                    size: 0,
+                    definition: None,
+                    imports: Vec::new(),
+                    grants: None,
+                    limits: BTreeMap::new(),
+                    faults: vec![fault],
+                });
+                continue;
+            }
+        };
+        let compiling = Semaphore::new(1);
+        let draft = Draft::of(&engine, None, &compiling, &file, sources, &limits, None).await;
+        inspections.push(Inspection {
+            file,
+            size,
+            definition: draft.definition,
+            imports: draft.imports,
+            grants: Some(draft.grants),
+            limits: draft.limits.named(),
+            faults: draft.faults,
+        });
+    }
+    Ok(inspections)
+}
