@@ -63,16 +63,19 @@ export async function within(what, promise, patience = PATIENCE) {
 /** A server in folders of its own, which are removed with it. */
 export class Server {
   /**
-   * @param {{ plugins?: string[], args?: string[], mode?: string, env?: Record<string, string> }} options
+   * @param {{
+   *   plugins?: string[], args?: string[], mode?: string, env?: Record<string, string>, dev?: string[]
+   * }} options `dev` are folders of projects that the server builds
    */
-  constructor({ plugins = ['blog'], args = [], mode = 'local', env = {} } = {}) {
+  constructor({ plugins = ['blog'], args = [], mode = 'local', env = {}, dev } = {}) {
     this.folder = mkdtempSync(path.join(tmpdir(), 'host-e2e-'));
     this.plugins = path.join(this.folder, 'plugins');
     mkdirSync(this.plugins);
     for (const name of plugins) {
       cpSync(plugin(name), path.join(this.plugins, `${name}.wasm`));
     }
-    this.arguments = ['--mode', mode, '--port', '0', '--plugins', this.plugins];
+    this.arguments = dev ? ['dev', ...dev] : ['--mode', mode];
+    this.arguments.push('--port', '0', '--plugins', this.plugins);
     this.arguments.push('--data-dir', path.join(this.folder, 'data'), ...args);
     this.env = env;
     this.logs = '';
@@ -219,10 +222,12 @@ export function blogThatSays(text) {
  * Runs a command of the binary, and waits for its end.
  *
  * @param {string[]} args
- * @param {{ cwd?: string, input?: string | Uint8Array, env?: Record<string, string> }} options
+ * @param {{
+ *   cwd?: string, input?: string | Uint8Array, env?: Record<string, string>, patience?: number
+ * }} options
  * @returns {Promise<{ code: number, stdout: string, bytes: Buffer, stderr: string, json: any }>}
  */
-export async function command(args, { cwd, input = '', env = {} } = {}) {
+export async function command(args, { cwd, input = '', env = {}, patience = 4 * PATIENCE } = {}) {
   const child = spawn(BINARY, args, { cwd, env: { ...process.env, PORT: undefined, ...env } });
   const out = [];
   let stderr = '';
@@ -235,7 +240,7 @@ export async function command(args, { cwd, input = '', env = {} } = {}) {
     child.on('error', reject);
     child.on('close', (code, signal) => resolve(code ?? signal));
   });
-  const code = await within(`\`host ${args.join(' ')}\` to end`, end, 4 * PATIENCE);
+  const code = await within(`\`host ${args.join(' ')}\` to end`, end, patience);
   const bytes = Buffer.concat(out);
   const stdout = bytes.toString();
   return {

@@ -8,6 +8,7 @@
 //! hash of the sources that it was built from (see `sources.rs`), by which `--check` and a test find
 //! out when it is stale.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,6 @@ fn check(root: &Path) -> Result<()> {
 fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Result<Vec<PathBuf>> {
     eprintln!("building {guest} with {}", toolchain.name());
     let manifest = root.join(guest).join("Cargo.toml");
-    let folder = root.join(BUILD_FOLDER);
     // Fetched first, because the names to hide in the module are those of the fetched folders.
     let cargo = toolchain.cargo();
     cmd!(shell, "{cargo} fetch --quiet --locked --manifest-path {manifest}")
@@ -110,12 +110,12 @@ fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Resu
         .run()?;
     let messages = cmd!(
         shell,
-        "{cargo} build --release --locked --workspace --target {TARGET} --target-dir {folder}
-         --manifest-path {manifest} --message-format json-render-diagnostics"
+        "{cargo} build --release --locked --workspace --target {TARGET} --manifest-path {manifest}
+         --message-format json-render-diagnostics"
     )
     .args(toolchain.build_flags())
     .envs(toolchain.environment())
-    .env("CARGO_ENCODED_RUSTFLAGS", hide_paths(root).join("\x1f"))
+    .envs(build_environment(root))
     .read()
     .with_context(|| format!("{guest} does not build"))?;
     let mut built = Vec::new();
@@ -123,6 +123,15 @@ fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Resu
         built.extend(modules(&serde_json::from_str(message)?));
     }
     Ok(built)
+}
+
+/// Where and with which flags guests are compiled: another project that is compiled so, and has their
+/// profile, shares what they depend on.
+pub fn build_environment(root: &Path) -> [(&'static str, OsString); 2] {
+    [
+        ("CARGO_TARGET_DIR", root.join(BUILD_FOLDER).into()),
+        ("CARGO_ENCODED_RUSTFLAGS", hide_paths(root).join("\x1f").into()),
+    ]
 }
 
 /// The modules that one of Cargo's messages speaks of.

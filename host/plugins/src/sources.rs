@@ -31,6 +31,7 @@ const DEPTH: usize = 8;
 
 const WASM: &str = ".wasm";
 const WORKSPACE: &str = "/workspace.rhai";
+const MANIFEST: &str = ".toml";
 
 /// Tells versions of a plugin apart without reading them: what is known of each of its files, by
 /// path within the folder.
@@ -69,7 +70,8 @@ pub(crate) struct Sources {
     pub(crate) tables: BTreeMap<String, BTreeMap<usize, Text>>,
 }
 
-/// The plugins in a folder, by name. Follows links, takes regular files only.
+/// The plugins in a folder, by name, and manifests that belong to none. Follows links, takes regular
+/// files only.
 pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
     let mut plugins: BTreeMap<String, Fingerprint> = BTreeMap::new();
     let mut beside = BTreeMap::new();
@@ -105,10 +107,14 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
         }
     }
     for (name, stamp) in beside {
-        for plugin in plugins_of(&name) {
-            if let Some(files) = plugins.get_mut(&plugin) {
-                files.insert(name.clone(), stamp);
+        let mut owner = plugins_of(&name).into_iter().filter(|plugin| plugins.contains_key(plugin));
+        match owner.next() {
+            Some(plugin) => drop(plugins.entry(plugin).or_default().insert(name, stamp)),
+            // Grants to nobody are a mistake, which shows as a plugin that cannot be loaded.
+            None if name.ends_with(MANIFEST) => {
+                plugins.insert(name.clone(), BTreeMap::from([(name, stamp)]));
             }
+            None => {}
         }
     }
     Ok(plugins)
@@ -196,6 +202,12 @@ impl Sources {
     ) -> Result<(Self, Hash, u64), String> {
         if files.len() > FILES {
             return Err(format!("it has more than {FILES} files"));
+        }
+        if let Some(stem) = plugin.strip_suffix(MANIFEST) {
+            return Err(format!(
+                "there is no {stem}{WASM} beside it that it could grant anything; the manifest of a folder \
+                 of scripts is {stem}/workspace.toml"
+            ));
         }
         let stem = plugin.strip_suffix(WASM).or(plugin.strip_suffix(WORKSPACE)).unwrap_or(plugin);
         let mut sources = Self { stem: stem.to_owned(), ..Self::default() };
@@ -340,11 +352,13 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let found = list(dir.path()).unwrap();
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["blog.wasm", "notes/workspace.rhai"]);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["blog.wasm", "lost.toml", "notes/workspace.rhai"]);
         assert_eq!(found["blog.wasm"].len(), 4);
         let read = |plugin: &str| {
             Sources::read(dir.path(), plugin, &found[plugin], &Limits::default()).unwrap()
         };
+        let lost = Sources::read(dir.path(), "lost.toml", &found["lost.toml"], &Limits::default());
+        assert!(lost.unwrap_err().contains("there is no lost.wasm"));
         let (blog, hash, _) = read("blog.wasm");
         assert_eq!(blog.actions.keys().collect::<Vec<_>>(), ["posts/top"]);
         assert!(blog.component.is_some() && blog.manifest.is_some() && blog.functions.is_some());

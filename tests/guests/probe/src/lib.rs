@@ -66,6 +66,15 @@ enum How {
     Panic,
     Spin,
     Devour,
+    Recurse,
+    /// Asks the host for ever.
+    Ask,
+    /// Writes ten million lines into the log.
+    Chatter,
+    /// Writes into a table of another workspace.
+    Trespass,
+    /// Answers with a gigabyte.
+    Boast,
 }
 
 /// One member of each type that a query string has to be coerced to.
@@ -123,9 +132,24 @@ fn move_between(tx: &Transaction, Move { from, to, by }: Move) -> Result<i64> {
     Ok(left)
 }
 
-fn misbehave(tx: &Transaction, Misbehave { id, how }: Misbehave) -> Result<()> {
+fn misbehave(tx: &Transaction, Misbehave { id, how }: Misbehave) -> Result<String> {
     add(tx, Add { id, by: 1 })?;
     match how {
+        How::Recurse => Ok(nest(1).to_string()),
+        How::Ask => loop {
+            std::hint::black_box(tables::count("counters", &[])).ok();
+        },
+        How::Chatter => {
+            for line in 0..10_000_000 {
+                log::info!("line {line}");
+            }
+            Err(Error::failed("it has said everything"))
+        }
+        How::Trespass => match tables::put("posts", r#"{"id":"x","title":"x"}"#) {
+            Ok(row) => Ok(row),
+            Err(error) => Err(Error::failed(format!("{error:?}"))),
+        },
+        How::Boast => Ok("x".repeat(1 << 30)),
         How::Fail => Err(Error::failed("it failed on purpose")),
         How::Refuse => Err(Error::invalid("id", "refused on purpose")),
         How::Deny => Err(Error::denied("denied on purpose")),
@@ -194,6 +218,12 @@ fn ask_for(model: String, question: String) -> ai::Request {
         .system("Be brief.")
         .tool("sum", "Sums up the counters.", parameters)
         .user(question)
+}
+
+/// Calls itself until the stack ends.
+#[expect(unconditional_recursion)]
+fn nest(depth: u64) -> u64 {
+    std::hint::black_box(depth) + nest(std::hint::black_box(depth + 1))
 }
 
 fn check(_: &Context, change: Change<Counter>) -> Result<()> {
