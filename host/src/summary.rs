@@ -41,7 +41,8 @@ pub fn local(server: &LocalServer, took: Duration) {
     for plugin in status.iter().filter(|plugin| plugin.error.is_some()) {
         let error = plugin.error.as_deref().unwrap_or_default();
         println!("  {BAD}✗ {}{PLAIN} was not loaded", plugin.file);
-        println!("    {error}\n");
+        error.lines().for_each(|fault| println!("    {fault}"));
+        println!();
     }
     if definitions.is_empty() {
         println!(

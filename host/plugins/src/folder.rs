@@ -638,10 +638,11 @@ impl Folder {
         entry.busy = false;
         let kept =
             if entry.serving.is_some() { " (the version before it keeps serving)" } else { "" };
+        let line = reason.replace('\n', "; ");
         if self.starting {
-            tracing::debug!("{file} not loaded: {reason}");
+            tracing::debug!("{file} not loaded: {line}");
         } else {
-            tracing::error!("{file} not loaded: {reason}{kept}");
+            tracing::error!("{file} not loaded: {line}{kept}");
         }
         entry.error = Some(reason);
     }

@@ -65,7 +65,7 @@ pub struct Counters {
     pub errors: u64,
     /// The newest of them.
     pub last_error: Option<LastError>,
-    /// Linear memory of all instances, in bytes.
+    /// Linear memory of all instances, and what scripts hold, in bytes.
     pub memory: usize,
 }
 
@@ -121,7 +121,8 @@ impl Plugin {
             calls: self.calls.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             last_error: self.last_error.lock().clone(),
-            memory: self.component.as_ref().map_or(0, |component| component.wasm.memory()),
+            memory: self.component.as_ref().map_or(0, |component| component.wasm.memory())
+                + self.scripts.as_ref().map_or(0, Scripts::memory),
         }
     }
 

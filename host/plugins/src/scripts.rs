@@ -29,6 +29,7 @@ mod value;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use host_workspace::definition::ActionDefinition;
@@ -40,7 +41,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::api::{error_of, misuse_of};
-use self::call::{Call, GRACE, Stop};
+use self::call::{Call, GRACE, Share, Stop};
 use self::header::{ActionSettings, Mistake};
 use self::rows::Rows;
 pub(crate) use self::threads::Threads;
@@ -51,6 +52,7 @@ use crate::engine;
 use crate::instance::{self, Access};
 use crate::limits::Limits;
 use crate::log::{Log, one_line};
+use crate::metered;
 use crate::places::{Full, Places};
 use crate::pool::Kind;
 use crate::sources::{Sources, Text};
@@ -67,6 +69,10 @@ pub(crate) struct Scripts {
     checks: Places,
     parses: Places,
     files: Vec<String>,
+    /// Bytes that they take as they are, compiled.
+    compiled: usize,
+    /// Bytes that their calls hold now.
+    held: Arc<AtomicUsize>,
 }
 
 /// What a thread needs to run any of them.
@@ -117,6 +123,7 @@ impl Scripts {
         limits: Arc<Limits>,
         asking: Asking,
     ) -> Result<(Self, Definition), Vec<String>> {
+        let held_before = metered::held();
         let engine = sandbox::engine(&limits);
         let mut faults = Vec::new();
         let (mut definition, rows) = match component {
@@ -183,6 +190,8 @@ impl Scripts {
             limits,
             asking,
             files,
+            compiled: usize::try_from(metered::held() - held_before).unwrap_or(0),
+            held: Arc::default(),
         };
         Ok((scripts, definition))
     }
@@ -215,6 +224,11 @@ impl Scripts {
     /// Whether this action is one of them.
     pub(crate) fn has_action(&self, path: &str) -> bool {
         self.program.actions.contains_key(path)
+    }
+
+    /// Bytes of memory that they take: compiled, and in the calls that run.
+    pub(crate) fn memory(&self) -> usize {
+        self.compiled + self.held.load(Ordering::Relaxed)
     }
 
     /// Their files.
@@ -325,12 +339,15 @@ impl Scripts {
         let (limits, heavy) = (self.limits.clone(), self.host.heavy().clone());
         let asking = self.asking.clone();
         let (program, runtime) = (self.program.clone(), Handle::current());
+        let held = self.held.clone();
         let (done, outcome) = oneshot::channel();
         let job = {
             let (plugin, name) = (plugin.clone(), name.clone());
             move || {
                 let _places = (place, of_server);
-                let made = Call::new(call, log, (limits, asking), runtime, cancelled, heavy);
+                let with = (limits, asking);
+                let share = Share::new(held);
+                let made = Call::new(call, log, with, runtime, cancelled, heavy, share);
                 let work = AssertUnwindSafe(|| made.during(|| work(&program)));
                 let outcome = match std::panic::catch_unwind(work) {
                     Ok((Ok(answer), None)) => Outcome::Answer(answer),

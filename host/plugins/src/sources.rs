@@ -352,7 +352,10 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let found = list(dir.path()).unwrap();
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["blog.wasm", "lost.toml", "notes/workspace.rhai"]);
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            ["blog.wasm", "lost.toml", "notes/workspace.rhai"]
+        );
         assert_eq!(found["blog.wasm"].len(), 4);
         let read = |plugin: &str| {
             Sources::read(dir.path(), plugin, &found[plugin], &Limits::default()).unwrap()

@@ -49,7 +49,7 @@ pub struct PluginStatus {
     pub errors: u64,
     /// The newest fault.
     pub last_error: Option<LastError>,
-    /// Linear memory of all of its instances, in bytes.
+    /// Linear memory of all of its instances, and what its scripts hold, in bytes.
     pub memory: usize,
     /// The files of its scripts.
     pub scripts: Vec<String>,

@@ -106,8 +106,14 @@ fn describe(plugin: &Inspection) {
             granted.extend(hosts.map(|host| format!("http {host}")));
             granted.extend(http.allow_private.then(|| "http to private addresses".to_owned()));
         }
-        line("granted", if granted.is_empty() { "nothing" } else { "" }.trim_end());
-        granted.iter().for_each(|grant| line("", grant));
+        if granted.is_empty() {
+            granted.push("nothing".to_owned());
+        }
+        let mut label = "granted";
+        for grant in granted {
+            line(label, &grant);
+            label = "";
+        }
     }
     let usual = Limits::default().named();
     let mut label = "limits";

@@ -28,6 +28,13 @@ pub struct BuildError {
     pub output: String,
 }
 
+impl BuildError {
+    /// The same with a reason before its own.
+    pub(super) fn context(self, reason: String) -> Self {
+        Self { reason: self.reason.context(reason), ..self }
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.reason)

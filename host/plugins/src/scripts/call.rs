@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use host_workspace::{ActionError, Transaction};
@@ -41,7 +42,35 @@ pub(super) struct Call {
     pub(super) heavy: HeavyCount,
     rested: Instant,
     held_before: isize,
+    share: Share,
     stopped: Option<Stop>,
+}
+
+/// What one call holds, as a part of what all calls of a plugin's scripts hold together.
+pub(super) struct Share {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Share {
+    /// A part of nothing yet.
+    pub(super) fn new(of: Arc<AtomicUsize>) -> Self {
+        Self { of, bytes: 0 }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.of.fetch_add(more, Ordering::Relaxed),
+            None => self.of.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        };
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Why the host stopped a script.
@@ -60,6 +89,7 @@ impl Call {
         runtime: Handle,
         cancelled: CancellationToken,
         heavy: HeavyCount,
+        share: Share,
     ) -> Self {
         let rested = call.started;
         Self {
@@ -72,6 +102,7 @@ impl Call {
             heavy,
             rested,
             held_before: metered::held(),
+            share,
             stopped: None,
         }
     }
@@ -104,13 +135,16 @@ impl Call {
 
     fn step(&mut self, count: u64) -> Option<Dynamic> {
         let max = self.limits.script_memory;
-        if metered::held() - self.held_before > isize::try_from(max).unwrap_or(isize::MAX) {
+        // Below zero when it freed what the call was given.
+        let held = usize::try_from(metered::held() - self.held_before).unwrap_or(0);
+        if held > max {
             let reason = format!("out of memory, a script may use {} MiB", max >> 20);
             return Some(self.stop(Stop::Spent(reason)));
         }
         if !count.is_multiple_of(LOOK) {
             return None;
         }
+        self.share.set(held);
         let now = Instant::now();
         if now >= self.call.deadline || self.cancelled.is_cancelled() {
             return Some(self.stop(Stop::TimedOut));

@@ -511,3 +511,28 @@ async fn documents_need_a_table_and_its_columns() {
         assert!(served.error().contains(expected), "{settings}: {}", served.error());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_of_scripts_is_known_while_they_run_and_while_they_do_not() {
+    let script =
+        "//! ---\n//! kind = \"query\"\nlet s = \"\"; s.pad(2000000, 'x'); loop { s.len(); }";
+    let files = [("notes/workspace.rhai", "fn nothing() {}"), ("notes/actions/hold.rhai", script)];
+    let served = Arc::new(Served::start(&files).await);
+    let memory = |served: &Served| served.plugins.status()[0].memory;
+    let idle = memory(&served);
+    assert!(idle > 1_000 && idle < 1_000_000, "{idle}");
+    let running = {
+        let served = served.clone();
+        tokio::spawn(async move { served.get("/notes/actions/hold").await })
+    };
+    while !running.is_finished() && memory(&served) < idle + 2_000_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished(), "it ended, and nobody saw what it held");
+    let (status, answer) = running.await.unwrap();
+    assert!(status >= 500, "{status} {answer}");
+    // The thread gives back what it held after it has answered.
+    while memory(&served) != idle {
+        tokio::task::yield_now().await;
+    }
+}

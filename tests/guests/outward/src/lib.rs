@@ -30,9 +30,7 @@ fn fetch(_: &Context, Fetch { host, path }: Fetch) -> Result<Answer> {
     let coming = handle(request, None).map_err(refused)?;
     coming.subscribe().block();
     match coming.get() {
-        Some(Ok(Ok(response))) => {
-            Ok(Answer { status: response.status(), body: text(&response)? })
-        }
+        Some(Ok(Ok(response))) => Ok(Answer { status: response.status(), body: text(&response)? }),
         Some(Ok(Err(error))) => Err(refused(error)),
         _ => Err(Error::failed("no answer came")),
     }
@@ -59,9 +57,11 @@ fn environment(_: &Context, (): ()) -> Result<Vec<(String, String)>> {
 }
 
 fn workspace() -> Workspace {
-    Workspace::new("outward")
-        .query("fetch", "Sends a request.", fetch)
-        .query("environment", "Lists the variables.", environment)
+    Workspace::new("outward").query("fetch", "Sends a request.", fetch).query(
+        "environment",
+        "Lists the variables.",
+        environment,
+    )
 }
 
 export!(workspace);
