@@ -4,17 +4,33 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use futures_util::FutureExt;
+use include_dir::include_dir;
 use tokio::process::Command;
 
 use super::{Language, name_of_folder};
 use crate::projects::Project;
 use crate::projects::process::{BuildError, run_tool};
+use crate::projects::template::Template;
 
 pub const LANGUAGE: Language = Language {
     name: "c",
     title: "C",
     marker: "Makefile",
-    template: None,
+    template: Some(Template {
+        project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/c/template"),
+        sdk: "epicenter",
+        files: &[
+            ("epicenter.c", include_str!("../../../../sdk/c/epicenter.c")),
+            ("epicenter.h", include_str!("../../../../sdk/c/epicenter.h")),
+            ("plugin.mk", include_str!("../../../../sdk/c/plugin.mk")),
+            ("README.md", include_str!("../../../../sdk/c/README.md")),
+        ],
+        folders: &[
+            ("bindings", include_dir!("$CARGO_MANIFEST_DIR/../sdk/c/bindings")),
+            ("yyjson", include_dir!("$CARGO_MANIFEST_DIR/../sdk/c/yyjson")),
+        ],
+        moved: None,
+    }),
     name_of,
     build: |project| build(project).boxed(),
 };
