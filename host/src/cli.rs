@@ -45,7 +45,7 @@ pub enum Task {
     Dev(Box<DevArgs>),
     /// What ends by itself.
     #[command(flatten)]
-    Command(Command),
+    Command(Box<Command>),
 }
 
 /// What a server is started with.

@@ -198,7 +198,9 @@ fn ask_in_pieces(ctx: &Context, Ask { model, question }: Ask) -> Result<Value> {
         match event? {
             ai::Event::Thinking(_) | ai::Event::ToolCall(_) => {}
             ai::Event::Text(piece) => pieces.push(piece),
-            ai::Event::End(answer) => return Ok(json!({ "pieces": pieces, "text": answer.text() })),
+            ai::Event::End(answer) => {
+                return Ok(json!({ "pieces": pieces, "text": answer.text() }));
+            }
         }
     }
     Err(Error::failed("the answer had no end"))
