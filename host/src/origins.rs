@@ -69,20 +69,21 @@ impl Origins {
                 (Ok(origin), Some(Ok(host))) if own(origin, host)
             )
     }
-    /// Refuses sockets and changes that a page of another origin asks for.
-    pub fn check(&self, request: &Parts) -> Result<(), Response> {
+
+    /// The answer to sockets and changes that a page of another origin asks for; none to what may pass.
+    pub fn refusal(&self, request: &Parts) -> Option<Response> {
         let headers = &request.headers;
         let host = headers.get(header::HOST);
         if let Err(name) = self.1.check(host) {
             let message =
                 format!("this server is not called {name:?}; if it is, start it with --allow-host");
-            return Err(error(StatusCode::MISDIRECTED_REQUEST, message));
+            return Some(error(StatusCode::MISDIRECTED_REQUEST, message));
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let harmless = reads && !headers.contains_key(header::UPGRADE);
         // Accounts check origins themselves, as Better Auth does: a bearer is from nobody's page.
         if harmless || request.uri.path().starts_with("/auth/") {
-            return Ok(());
+            return None;
         }
         match headers.get(header::ORIGIN) {
             Some(origin) if !self.allows(origin, host) => {
@@ -91,15 +92,15 @@ impl Origins {
                     "pages from {origin} may not use this server; start it with --allow-origin \
                      {origin}"
                 );
-                Err(error(StatusCode::FORBIDDEN, message))
+                Some(error(StatusCode::FORBIDDEN, message))
             }
             // A browser sends a cookie by itself, and says for which page whenever it matters.
             None if Token::of(request).is_some_and(|t| t.place == Place::Cookie) => {
                 let message = "a session cookie counts only together with an Origin; programs send \
                                their token as a bearer";
-                Err(error(StatusCode::FORBIDDEN, message))
+                Some(error(StatusCode::FORBIDDEN, message))
             }
-            _ => Ok(()),
+            _ => None,
         }
     }
 }

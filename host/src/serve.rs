@@ -193,8 +193,10 @@ impl App {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         let (parts, body) = request.into_parts();
-        let checked = self.origins.check(&parts);
-        let answer = checked.map(|()| self.app.call(Request::from_parts(parts, body)));
+        let answer = match self.origins.refusal(&parts) {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.app.call(Request::from_parts(parts, body))),
+        };
         async {
             let answer = match answer {
                 Ok(answer) => answer.await?.map(Body::new),
