@@ -5,7 +5,7 @@
 //! crash leaves of that file misleads nobody: it counts only while the lock is held, and whoever
 //! takes the lock removes it before anything else.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl DataFolder {
     /// Takes the folder; makes it when it is missing.
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |source| StartError::Data { folder: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        create(path).map_err(failed)?;
         let mut lock = OpenOptions::new();
         let lock = lock.create(true).truncate(false).write(true);
         let lock = lock.open(path.join("lock")).map_err(failed)?;
@@ -95,6 +95,14 @@ impl Hooks for LogRooms {
     fn evicted(&self, room: &str) {
         tracing::debug!(room, "room evicted");
     }
+}
+
+/// Makes the folder where it is missing, for this account alone: what is in it is people's.
+fn create(path: &Path) -> io::Result<()> {
+    let mut folder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.recursive(true).create(path)
 }
 
 #[cfg(test)]

@@ -262,6 +262,7 @@ test('accounts survive a restart, and nobody else can read them', async () => {
   after(() => server.dispose());
   const { auth, kept } = client(server, { keep: 'token' });
   ok(await auth.signUp.email({ name: 'A', email: 'a@example.com', password: PASSWORD }));
+  assert.equal(statSync(path.join(server.folder, 'data')).mode & 0o777, 0o700);
   for (const name of ['auth.db', 'auth.secret']) {
     assert.equal(statSync(path.join(server.folder, 'data', name)).mode & 0o777, 0o600, name);
   }

@@ -171,10 +171,13 @@ impl Database {
             }
         }
         if !present.is_empty() {
-            return Err(DatabaseError::Failed(format!(
-                "it has {}, but not as Better Auth makes them: {missing}",
-                present.join(", ")
-            )));
+            // Another server may have made them between the two looks.
+            return self.check().await.map_err(|_| {
+                DatabaseError::Failed(format!(
+                    "it has {}, but not as Better Auth makes them: {missing}",
+                    present.join(", ")
+                ))
+            });
         }
         match self.0.create().await {
             Ok(()) => {}
