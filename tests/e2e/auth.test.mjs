@@ -245,8 +245,12 @@ test('a PostgreSQL database is shared with Better Auth, in both directions', asy
 
   // An empty one gets the tables, and two hubs use it at once.
   const env = { AUTH_DATABASE: await cluster.database('fresh'), BETTER_AUTH_SECRET: SECRET };
-  const hubs = await Promise.all([hub({ env }), hub({ env })]);
-  for (const server of hubs) after(() => server.dispose());
+  const start = async () => {
+    const server = await hub({ env });
+    after(() => server.dispose());
+    return server;
+  };
+  const hubs = await Promise.all([start(), start()]);
   const one = client(hubs[0], { keep: 'token' });
   ok(await one.auth.signUp.email({ name: 'A', email: 'a@example.com', password: PASSWORD }));
   const bearer = { authorization: `Bearer ${one.kept.token}` };
