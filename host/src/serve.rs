@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use host_ai::Ai;
@@ -198,10 +198,16 @@ impl App {
             None => Ok(self.app.call(Request::from_parts(parts, body))),
         };
         async {
-            let answer = match answer {
+            let mut answer = match answer {
                 Ok(answer) => answer.await?.map(Body::new),
                 Err(refusal) => refusal,
             };
+            if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                // What is left of the body is not read, so the connection ends; who does not know
+                // that would send the next request on it.
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok(crate::origins::guard(answer))
         }
     }
