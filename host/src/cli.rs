@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use host_plugins::Compile;
 use host_sync::Limits;
 
 use crate::commands::Command;
@@ -63,6 +64,10 @@ pub struct ServeArgs {
     /// Folder of the workspaces' .wasm files; it is watched for changes. Local mode only.
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub plugins: PathBuf,
+    /// Compiles plugins once, for speed, where otherwise a quicker compiler comes first: they are live
+    /// later, and what strangers wrote meets one compiler less. Local mode only.
+    #[arg(long)]
+    pub compile_once: bool,
     /// Origin of web pages that may use this server; give it again for more of them. Pages that
     /// the server itself serves always may.
     #[arg(long = "allow-origin", value_name = "ORIGIN", default_value = "tauri://localhost")]
@@ -147,6 +152,7 @@ impl ServeArgs {
         LocalConfig {
             address: self.address(),
             plugins: self.plugins.clone(),
+            compile: if self.compile_once { Compile::Once } else { Compile::Twice },
             data_dir: self.data_dir.clone(),
             allowed_origins: self.allowed_origins.clone(),
             access: self.access.config(),

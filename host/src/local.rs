@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use host_ai::{Ai, AiConfig};
 use host_auth::{HubSessions, Verifier};
 use host_plugins::ai::Models;
-use host_plugins::{Plugins, PluginsConfig};
+use host_plugins::{Compile, Plugins, PluginsConfig};
 use host_workspace::Workspaces;
 use serde_json::{Value, json};
 
@@ -32,6 +32,8 @@ pub struct LocalConfig {
     pub address: SocketAddr,
     /// Folder of the workspaces' .wasm files.
     pub plugins: PathBuf,
+    /// How they are compiled.
+    pub compile: Compile,
     /// Folder for everything that is kept.
     pub data_dir: PathBuf,
     /// Origins of web pages that may use the server.
@@ -84,6 +86,7 @@ impl LocalServer {
         let ai = ai.with_actions(Arc::new(WorkspaceActions(workspaces.clone())));
         let models: Arc<dyn Models> = Arc::new(ChatModels(ai.chat.clone()));
         let with = PluginsConfig::new(&config.plugins, cache).with_models(models);
+        let with = PluginsConfig { compile: config.compile, ..with };
         let plugins = Plugins::open(with, workspaces.clone()).await?;
         let builds = config.builds.clone();
         let context = Context { plugins: plugins.clone(), workspaces: workspaces.clone(), builds };

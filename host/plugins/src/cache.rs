@@ -143,7 +143,7 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // caller has checked their HMAC, made with a key that nobody but this server can read, by `put`
     // above, over just these bytes. That they fit this engine's settings and this CPU, wasmtime
     // checks itself.
-    unsafe { Component::deserialize(engine.wasmtime(), code) }
+    unsafe { Component::deserialize(&engine.optimising().wasmtime, code) }
 }
 
 fn create_private_dir(dir: &Path) -> io::Result<()> {

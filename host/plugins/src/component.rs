@@ -9,6 +9,8 @@
 //! All of this takes milliseconds to seconds and runs on threads for blocking work. Reading foreign
 //! bytes may find a bug in a parser: a panic there ends as an error of this file.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -19,7 +21,7 @@ use wit_component::ComponentEncoder;
 
 use crate::cache::Cache;
 use crate::contract::{self, Prepared};
-use crate::engine::Engine;
+use crate::engine::{Compiler, Engine};
 
 /// Why a file is not a plugin: what is wrong with it and what would mend it, one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,8 @@ impl LoadError {
 pub(crate) struct Loaded {
     pub(crate) prepared: Prepared,
     pub(crate) from_cache: bool,
+    /// The component, where the code of it is not the fastest that there is.
+    pub(crate) to_optimise: Option<Vec<u8>>,
     /// The interfaces that it imports, by their full names.
     pub(crate) imports: Vec<String>,
 }
@@ -65,7 +69,7 @@ impl std::fmt::Display for Hash {
     }
 }
 
-/// Compiles the file, or takes what was compiled from the same bytes before. Blocks.
+/// Compiles the file as quickly as can be, or takes what was compiled from the same bytes before. Blocks.
 pub(crate) fn load(
     engine: &Engine,
     cache: Option<&Cache>,
@@ -74,40 +78,69 @@ pub(crate) fn load(
     hash: Hash,
 ) -> Result<Loaded, LoadError> {
     let failed = |reason: String| LoadError::new(file, reason);
-    let cached = cache.and_then(|cache| cache.get(engine, hash));
-    let from_cache = cached.is_some();
-    let component = match cached {
-        Some(component) => component,
-        None => {
-            // What takes a second or more is announced, so that nobody wonders why nothing happens.
-            if bytes.len() > 1 << 20 {
-                tracing::info!("compiling {file}, {:.1} MB", bytes.len() as f64 / 1e6);
-            }
-            let component = compile(engine, bytes).map_err(failed)?;
-            if let Some(cache) = cache {
-                cache.put(engine, hash, &component);
-            }
-            component
-        }
-    };
-    let version = contract::recognise(engine.wasmtime(), &component).map_err(failed)?;
-    let prepared = engine.linkers().prepare(version, &component).map_err(failed)?;
-    let ty = component.component_type();
-    let imports = ty.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-    Ok(Loaded { prepared, from_cache, imports })
+    if let Some(component) = cache.and_then(|cache| cache.get(engine, hash)) {
+        let (prepared, imports) = prepare(engine.optimising(), &component).map_err(failed)?;
+        return Ok(Loaded { prepared, from_cache: true, to_optimise: None, imports });
+    }
+    // What takes a second or more is announced, so that nobody wonders why nothing happens.
+    if bytes.len() > 1 << 20 {
+        tracing::info!("compiling {file}, {:.1} MB", bytes.len() as f64 / 1e6);
+    }
+    let bytes = wrapped(bytes).map_err(failed)?;
+    // The baseline compiler does not know all of WebAssembly: what it refuses may still be good.
+    if let Some(baseline) = engine.baseline()
+        && let Ok(component) = Component::from_binary(&baseline.wasmtime, &bytes)
+    {
+        let (prepared, imports) = prepare(baseline, &component).map_err(failed)?;
+        let to_optimise = Some(bytes.into_owned());
+        return Ok(Loaded { prepared, from_cache: false, to_optimise, imports });
+    }
+    let component = compile(engine, cache, &bytes, hash).map_err(failed)?;
+    let (prepared, imports) = prepare(engine.optimising(), &component).map_err(failed)?;
+    Ok(Loaded { prepared, from_cache: false, to_optimise: None, imports })
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
-    let wrapped;
-    let component = match sort(bytes)? {
-        Sort::Component => bytes,
-        Sort::Module { imports_wasi } => {
-            wrapped = wrap(bytes, imports_wasi)?;
-            wrapped.as_slice()
-        }
-    };
-    Component::from_binary(engine.wasmtime(), component)
-        .map_err(|error| format!("not a valid component: {error:#}"))
+/// Compiles a component that was loaded, so that it runs fast from now on. Blocks, for long.
+pub(crate) fn optimise(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    component: &[u8],
+    hash: Hash,
+) -> Result<Prepared, String> {
+    let component = compile(engine, cache, component, hash)?;
+    prepare(engine.optimising(), &component).map(|(prepared, _)| prepared)
+}
+
+/// Makes fast code, and keeps it.
+fn compile(
+    engine: &Engine,
+    cache: Option<&Cache>,
+    component: &[u8],
+    hash: Hash,
+) -> Result<Component, String> {
+    let component = Component::from_binary(&engine.optimising().wasmtime, component)
+        .map_err(|error| format!("not a valid component: {error:#}"))?;
+    if let Some(cache) = cache {
+        cache.put(engine, hash, &component);
+    }
+    Ok(component)
+}
+
+/// Resolves its imports, and names them.
+fn prepare(compiler: &Compiler, component: &Component) -> Result<(Prepared, Vec<String>), String> {
+    let version = contract::recognise(&compiler.wasmtime, component)?;
+    let prepared = compiler.linkers.prepare(version, component)?;
+    let ty = component.component_type();
+    let imports = ty.imports(&compiler.wasmtime).map(|(name, _)| name.to_owned()).collect();
+    Ok((prepared, imports))
+}
+
+/// The file as a component.
+fn wrapped(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    match sort(bytes)? {
+        Sort::Component => Ok(bytes.into()),
+        Sort::Module { imports_wasi } => wrap(bytes, imports_wasi).map(Cow::Owned),
+    }
 }
 
 enum Sort {

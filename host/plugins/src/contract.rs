@@ -142,6 +142,13 @@ pub(crate) enum Prepared {
 }
 
 impl Prepared {
+    /// The engine whose compiler made its code.
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            Self::V0_1_0(prepared) => prepared.engine(),
+        }
+    }
+
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         match self {
             Self::V0_1_0(prepared) => prepared.instantiate_async(store).await.map(Guest::V0_1_0),

@@ -1,4 +1,9 @@
-//! The one wasmtime engine of a server.
+//! What compiles and runs the components of a server.
+//!
+//! **Two compilers.** One takes its time and makes fast code. The other, where the machine has it, is
+//! several times quicker and makes code that runs at half the speed: a plugin that was just saved is
+//! live with that, and goes on with the better code when it is there ([`Optimiser`]). What a guest is
+//! and may do is the same in both; only optimised code is kept on disk.
 //!
 //! **Time.** Guest code is compiled with epoch checks at loop heads and function entries. One thread
 //! advances the epoch every [`TICK`]; a guest that meets a new epoch hands its thread back to tokio,
@@ -20,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline,
+    Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Strategy, UpdateDeadline,
 };
 
 use crate::ai::Models;
@@ -51,12 +56,37 @@ pub struct Engine {
 }
 
 struct Inner {
-    wasmtime: wasmtime::Engine,
-    linkers: Linkers,
+    optimising: Compiler,
+    /// None where the machine has none, or the operator wants none.
+    baseline: Option<Compiler>,
     compatibility: String,
     pooling: bool,
     heavy: HeavyCount,
     threads: Threads,
+}
+
+/// One of wasmtime's compilers, with the engine that runs its code.
+pub(crate) struct Compiler {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) linkers: Linkers,
+}
+
+impl Compiler {
+    fn new(config: &Config) -> Result<Self, wasmtime::Error> {
+        let wasmtime = wasmtime::Engine::new(config)?;
+        let linkers = Linkers::new(&wasmtime)?;
+        Ok(Self { wasmtime, linkers })
+    }
+}
+
+/// Which compiler makes the code that a plugin begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compile {
+    /// The quick one where there is one, and the other after it: live soon.
+    Twice,
+    /// The one whose code is fast, at once. For plugins from strangers: one compiler less has to be
+    /// trusted with what they sent.
+    Once,
 }
 
 /// How instances get their memory.
@@ -70,36 +100,52 @@ pub enum Allocation {
 
 impl Engine {
     /// Starts the engine and the thread that advances its epoch; the thread ends with the engine.
-    pub fn new(allocation: Allocation) -> Result<Self, wasmtime::Error> {
+    pub fn new(allocation: Allocation, compile: Compile) -> Result<Self, wasmtime::Error> {
+        let baseline = match compile {
+            Compile::Twice => Compiler::new(&baseline())
+                .inspect_err(|error| tracing::debug!("no baseline compiler: {error:#}"))
+                .ok(),
+            Compile::Once => None,
+        };
+        // Where nobody waits for it, it leaves the other cores alone.
+        let optimising = || {
+            let mut config = config();
+            config.parallel_compilation(baseline.is_none());
+            config
+        };
         let pooled = match allocation {
-            Allocation::Auto => wasmtime::Engine::new(config().allocation_strategy(pool()))
+            Allocation::Auto => Compiler::new(optimising().allocation_strategy(pool()))
                 .inspect_err(|error| tracing::info!("plugins run without a memory pool: {error:#}"))
                 .ok(),
             Allocation::OnDemand => None,
         };
         let pooling = pooled.is_some();
-        let wasmtime = match pooled {
-            Some(engine) => engine,
-            None => wasmtime::Engine::new(&config())?,
+        let optimising = match pooled {
+            Some(compiler) => compiler,
+            None => Compiler::new(&optimising())?,
         };
-        let weak = wasmtime.weak();
+        let engines = [Some(&optimising), baseline.as_ref()];
+        let engines = engines.map(|compiler| compiler.map(|compiler| compiler.wasmtime.weak()));
         std::thread::Builder::new().name("plugin-epoch".into()).spawn(move || {
             loop {
                 std::thread::sleep(TICK);
-                match weak.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => break,
+                let mut alive = false;
+                for engine in engines.iter().flatten().filter_map(|engine| engine.upgrade()) {
+                    engine.increment_epoch();
+                    alive = true;
+                }
+                if !alive {
+                    break;
                 }
             }
         })?;
         let mut hasher = DefaultHasher::new();
-        wasmtime.precompile_compatibility_hash().hash(&mut hasher);
+        optimising.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
-        let linkers = Linkers::new(&wasmtime)?;
         let heavy = HeavyCount::default();
         let threads = Threads::default();
         Ok(Self {
-            inner: Arc::new(Inner { wasmtime, linkers, compatibility, pooling, heavy, threads }),
+            inner: Arc::new(Inner { optimising, baseline, compatibility, pooling, heavy, threads }),
             models: None,
         })
     }
@@ -118,15 +164,17 @@ impl Engine {
         self.inner.pooling
     }
 
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.inner.wasmtime
+    /// What makes code that runs fast.
+    pub(crate) fn optimising(&self) -> &Compiler {
+        &self.inner.optimising
     }
 
-    pub(crate) fn linkers(&self) -> &Linkers {
-        &self.inner.linkers
+    /// What makes code fast, where there is such a compiler.
+    pub(crate) fn baseline(&self) -> Option<&Compiler> {
+        self.inner.baseline.as_ref()
     }
 
-    /// Differs between engines that cannot run each other's compiled code.
+    /// Differs between engines that cannot run each other's optimised code.
     pub(crate) fn compatibility(&self) -> &str {
         &self.inner.compatibility
     }
@@ -141,9 +189,10 @@ impl Engine {
         &self.inner.threads
     }
 
-    /// An empty store whose guest gives way at each tick and stops at its call's deadline.
-    pub(crate) fn store(&self, state: State) -> Store<State> {
-        let mut store = Store::new(self.wasmtime(), state);
+    /// An empty store, for code of one of the compilers, whose guest gives way at each tick and stops
+    /// at its call's deadline.
+    pub(crate) fn store(&self, compiled_by: &wasmtime::Engine, state: State) -> Store<State> {
+        let mut store = Store::new(compiled_by, state);
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
         let heavy = self.inner.heavy.clone();
@@ -206,6 +255,14 @@ fn config() -> Config {
     // Host functions run on the guest's stack, and an unoptimised build of ours needs much more than
     // an optimised one; the pages that nobody touches cost nothing.
     config.max_wasm_stack(1 << 20).async_stack_size(4 << 20);
+    config
+}
+
+/// Its frames are larger, so that a guest gets as deep as it will in optimised code. Without a pool,
+/// because its instances are few and soon gone.
+fn baseline() -> Config {
+    let mut config = config();
+    config.strategy(Strategy::Winch).max_wasm_stack(2 << 20).async_stack_size(5 << 20);
     config
 }
 

@@ -20,6 +20,10 @@
 //! **Who owns a workspace?** The first file that defines it. Another file that defines the same one
 //! gets an error that names both, and its chance when the first goes away.
 //!
+//! **When is it optimised?** A plugin that was not compiled before begins with code that was made in haste
+//! ([`crate::engine`]). Better code is made once it has been served for [`PROVEN`], so that an author who saves
+//! again and again pays for it once, one plugin after the other, beside everything else.
+//!
 //! **What is tried again?** A file that cannot be loaded fails again in the same way until it changes. A
 //! mount may fail for a reason outside of it (a full disk, a busy machine), so that is tried again
 //! after a while, at longer and longer intervals.
@@ -41,7 +45,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::ai::Models;
 use crate::cache::Cache;
 use crate::component::{Hash, LoadError};
-use crate::engine::{Allocation, Engine};
+use crate::engine::{Allocation, Compile, Engine};
 use crate::limits::Limits;
 use crate::mounts::Mounts;
 use crate::plugin::Plugin;
@@ -68,6 +72,14 @@ const GATHER: Duration = Duration::from_millis(5);
 /// of may be there again; 60 s: it parses all rows, and nobody is served by doing that all the time.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How long a version is served before its code is optimised. 1 s: who saves twice in a second is not
+/// done yet, and a second of slower code is nothing.
+const PROVEN: Duration = Duration::from_secs(1);
+
+/// From when on it is told how long optimising took. 2 s: an author who measures wants to know that
+/// what comes now is faster; nobody cares about less.
+const TOLD: Duration = Duration::from_secs(2);
+
 /// How long jobs are waited for at the end. 5 s: a mount is over by then, a long compilation may go.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -88,6 +100,8 @@ pub struct PluginsConfig {
     pub limits: Limits,
     /// How instances get their memory.
     pub allocation: Allocation,
+    /// Which compiler makes the code that plugins begin with.
+    pub compile: Compile,
     /// Who is asked when a plugin asks a language model; without, none can.
     pub models: Option<Arc<dyn Models>>,
 }
@@ -100,6 +114,7 @@ impl PluginsConfig {
             cache_dir: cache_dir.into(),
             limits: Limits::default(),
             allocation: Allocation::Auto,
+            compile: Compile::Twice,
             models: None,
         }
     }
@@ -145,8 +160,9 @@ impl Plugins {
     /// Loads and mounts every plugin in the folder, then watches it. When it returns, what could be
     /// served is served; [`Plugins::status`] says what was not, and why.
     pub async fn open(config: PluginsConfig, mounts: impl Mounts) -> Result<Self, OpenError> {
-        let PluginsConfig { dir, cache_dir, limits, allocation, models } = config;
-        let engine = Engine::new(allocation).map_err(OpenError::Engine)?.with_models(models);
+        let PluginsConfig { dir, cache_dir, limits, allocation, compile, models } = config;
+        let engine = Engine::new(allocation, compile).map_err(OpenError::Engine)?;
+        let engine = engine.with_models(models);
         let folder_error = |error| OpenError::Folder { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(folder_error)?;
         let cache = Cache::open(&cache_dir)
@@ -172,6 +188,8 @@ impl Plugins {
             owners: HashMap::new(),
             complete: HashSet::new(),
             jobs: JoinSet::new(),
+            optimisations: JoinSet::new(),
+            optimising: Arc::new(Semaphore::new(1)),
             compiling: Arc::new(Semaphore::new(COMPILING)),
             mounting: Arc::new(Semaphore::new(MOUNTING)),
             unreadable: false,
@@ -263,6 +281,7 @@ impl Entry {
             loaded_at: serving.map(|serving| serving.loaded_at),
             took_ms: serving.map(|serving| ms(serving.took)),
             from_cache: serving.map(|serving| serving.from_cache),
+            optimised: serving.and_then(|serving| serving.plugin.is_optimised()),
             rows: serving.map(|serving| serving.rows),
             invalid: serving.map(|serving| serving.invalid),
             calls: counters.calls,
@@ -321,6 +340,9 @@ struct Folder {
     /// Files that are probably complete and were not looked at since.
     complete: HashSet<String>,
     jobs: JoinSet<Done>,
+    /// Apart from the jobs, because nobody waits for them: they end with the folder.
+    optimisations: JoinSet<()>,
+    optimising: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
     mounting: Arc<Semaphore>,
     /// Whether the folder could not be read when it was last tried.
@@ -366,6 +388,7 @@ impl Folder {
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = self.watch.changed() => tokio::time::sleep(GATHER).await,
                 Some(done) = self.jobs.join_next() => self.done(done),
+                Some(_) = self.optimisations.join_next() => continue,
             }
             next = self.look().await;
         }
@@ -592,6 +615,7 @@ impl Folder {
                 return self.failed(&file, format!("its rows could not be taken over: {error}"));
             }
         };
+        self.optimise(&new.plugin);
         let took = new.started.elapsed();
         let serving = Serving {
             workspace: workspace.clone(),
@@ -630,6 +654,30 @@ impl Folder {
             tracing::info!("{file} no longer defines the workspace {}", before.workspace);
             self.unmount(before.workspace);
         }
+    }
+
+    /// Has a plugin compiled for speed, unless another version has taken its place by then.
+    fn optimise(&mut self, plugin: &Arc<Plugin>) {
+        if plugin.is_optimised() != Some(false) {
+            return;
+        }
+        let (plugin, engine) = (Arc::downgrade(plugin), self.source.engine.clone());
+        let optimising = self.optimising.clone();
+        self.optimisations.spawn(async move {
+            tokio::time::sleep(PROVEN).await;
+            let _permit = optimising.acquire_owned().await.ok();
+            let Some(plugin) = plugin.upgrade() else { return };
+            let started = Instant::now();
+            match plugin.optimise(&engine).await {
+                Ok(true) if started.elapsed() >= TOLD => tracing::info!(
+                    "{} runs optimised code now; compiling it took {:.1} s",
+                    plugin.file(),
+                    started.elapsed().as_secs_f64()
+                ),
+                Ok(_) => tracing::debug!("{} runs optimised code now", plugin.file()),
+                Err(error) => tracing::warn!("{error}; it goes on with slower code"),
+            }
+        });
     }
 
     fn failed(&mut self, file: &str, reason: String) {

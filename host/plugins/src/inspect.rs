@@ -9,7 +9,7 @@ use host_workspace::Definition;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::engine::{Allocation, Engine};
+use crate::engine::{Allocation, Compile, Engine};
 use crate::folder::OpenError;
 use crate::limits::Limits;
 use crate::manifest::Grants;
@@ -40,7 +40,7 @@ pub struct Inspection {
 pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
     let folder_error = |error: io::Error| OpenError::Folder { dir: dir.into(), error };
     let found = sources::list(dir).map_err(folder_error)?;
-    let engine = Engine::new(Allocation::OnDemand).map_err(OpenError::Engine)?;
+    let engine = Engine::new(Allocation::OnDemand, Compile::Twice).map_err(OpenError::Engine)?;
     let limits = Arc::new(Limits::default());
     let mut inspections = Vec::new();
     for (file, fingerprint) in found {

@@ -18,7 +18,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::ai::{self, Asking, Replies};
-use crate::contract::Guest;
+use crate::contract::{Guest, Prepared};
 use crate::engine::Heavy;
 use crate::http::Outbound;
 use crate::limits::Limits;
@@ -30,6 +30,8 @@ use crate::wasi;
 pub(crate) struct Instance {
     pub(crate) store: Store<State>,
     pub(crate) guest: Guest,
+    /// What it is an instance of.
+    pub(crate) code: Arc<Prepared>,
     /// Calls served.
     pub(crate) calls: u64,
 }

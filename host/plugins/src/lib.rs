@@ -41,7 +41,7 @@ mod wasm;
 mod watch;
 
 pub use component::LoadError;
-pub use engine::{Allocation, Engine};
+pub use engine::{Allocation, Compile, Engine};
 pub use folder::{OpenError, Plugins, PluginsConfig};
 pub use inspect::{Inspection, inspect};
 pub use limits::Limits;

@@ -1,7 +1,7 @@
 //! A plugin: the logic of one workspace, run by a component, by scripts, or by both.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -21,6 +21,11 @@ use crate::manifest::{Grants, Manifest};
 use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::wasm::{Wasm, check};
+
+/// How far whoever optimises stands back behind those who serve. 10: halfway, so that it gets an idle
+/// core to itself and still gets on beside busy ones.
+#[cfg(unix)]
+const NICE: i32 = 10;
 
 /// A loaded plugin, ready to be mounted.
 pub struct Plugin {
@@ -44,6 +49,22 @@ struct Component {
     hash: Hash,
     manifest: Manifest,
     from_cache: bool,
+    hasty: Arc<Hasty>,
+}
+
+/// What was compiled in haste, until it has been compiled for speed.
+struct Hasty {
+    optimised: AtomicBool,
+    /// The component, until somebody begins with it; and where the result is kept.
+    component: Mutex<Option<(Vec<u8>, Option<Arc<Cache>>)>>,
+}
+
+impl Hasty {
+    fn new(component: Option<Vec<u8>>, cache: Option<Arc<Cache>>) -> Arc<Self> {
+        let optimised = AtomicBool::new(component.is_none());
+        let component = Mutex::new(component.map(|component| (component, cache)));
+        Arc::new(Self { optimised, component })
+    }
 }
 
 /// The newest fault of a plugin.
@@ -113,6 +134,38 @@ impl Plugin {
     /// Whether its component was compiled before.
     pub(crate) fn is_from_cache(&self) -> bool {
         self.component.as_ref().is_none_or(|component| component.from_cache)
+    }
+
+    /// Whether the code of its component is as fast as can be; none where it has no component.
+    pub(crate) fn is_optimised(&self) -> Option<bool> {
+        let component = self.component.as_ref()?;
+        Some(component.hasty.optimised.load(Ordering::Relaxed))
+    }
+
+    /// Compiles for speed what was compiled in haste, and goes on with the result; returns whether there
+    /// was anything to do. Takes as long as it takes, on a thread of its own that gives way to all others.
+    pub async fn optimise(&self, engine: &Engine) -> Result<bool, LoadError> {
+        let Some(component) = &self.component else { return Ok(false) };
+        let Some((bytes, cache)) = component.hasty.component.lock().take() else {
+            return Ok(false);
+        };
+        let (engine, hash) = (engine.clone(), component.hash);
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let compile = move || {
+            #[cfg(unix)]
+            let _ = rustix::process::nice(NICE);
+            // Nobody waits any more when the server ends meanwhile.
+            let _ = send.send(component::optimise(&engine, cache.as_deref(), &bytes, hash));
+        };
+        let failed = |reason: &str| LoadError::new(&*self.file, reason);
+        std::thread::Builder::new()
+            .name("plugin-optimiser".into())
+            .spawn(compile)
+            .map_err(|error| failed(&format!("no thread to optimise it: {error}")))?;
+        let compiled = receive.await.map_err(|_| failed("the optimising compiler failed on it"))?;
+        component.wasm.optimise(compiled.map_err(|reason| failed(&reason))?);
+        component.hasty.optimised.store(true, Ordering::Relaxed);
+        Ok(true)
     }
 
     /// What it has done so far.
@@ -312,6 +365,7 @@ impl Draft {
         // The semaphore is never closed; were it, compiling would merely be unbounded.
         let permit = compiling.acquire().await.ok();
         let (with, name) = (engine.clone(), self.file.clone());
+        let kept = cache.clone();
         let compile = move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
         let loaded = match tokio::task::spawn_blocking(compile).await {
             Ok(Ok(loaded)) => loaded,
@@ -336,6 +390,7 @@ impl Draft {
                 hash,
                 manifest,
                 from_cache: loaded.from_cache,
+                hasty: Hasty::new(loaded.to_optimise, kept),
             }),
             Err(faults) => {
                 self.faults.extend(faults.lines().map(str::to_owned));

@@ -4,6 +4,9 @@
 //! keep state between calls, and must not rely on it. After any fault (a trap, a timeout, a caller
 //! that went away in the middle) the instance is dropped: nobody knows what its memory holds.
 //!
+//! **Better code.** When the code is compiled anew ([`Pool::optimise`]) new instances are of it, calls that
+//! are under way end as they began, and what they leave behind is dropped.
+//!
 //! **Places.** A call needs a place, and there are so many for each kind of call. Calls nest: an
 //! action that writes a row waits for `check-change` and `parse-rows` of the same plugin while it
 //! holds its own place. Were there one kind of place, sixteen actions could hold all sixteen and each
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use host_workspace::{Fault, Transaction};
 use parking_lot::Mutex;
@@ -51,7 +55,7 @@ pub(crate) enum Kind {
 
 pub(crate) struct Pool {
     engine: Engine,
-    prepared: Prepared,
+    code: ArcSwap<Prepared>,
     plugin: Arc<str>,
     workspace: Arc<str>,
     limits: Arc<Limits>,
@@ -84,7 +88,7 @@ impl Pool {
         let places = |count| Places::new(count, limits.waiting);
         Self {
             engine,
-            prepared,
+            code: ArcSwap::from_pointee(prepared),
             plugin,
             workspace: "".into(),
             actions: places(limits.actions),
@@ -104,6 +108,12 @@ impl Pool {
         self.workspace = workspace.into();
         self.idle.get_mut().clear();
         self
+    }
+
+    /// Goes on with other code of the same component.
+    pub(crate) fn optimise(&self, prepared: Prepared) {
+        self.code.store(Arc::new(prepared));
+        self.idle.lock().clear();
     }
 
     /// Bytes of linear memory that all instances have now.
@@ -167,10 +177,11 @@ impl Pool {
         let deadline = call.deadline;
         let reach = (self.outbound.clone(), self.asking.clone());
         let state = State::new(self.limits.clone(), &self.grants, reach, log, memory, call);
-        let mut store = self.engine.store(state);
+        let code = self.code.load_full();
+        let mut store = self.engine.store(code.engine(), state);
         store.set_hostcall_fuel(self.limits.transfer_bytes);
-        match bounded(deadline, self.prepared.instantiate(&mut store)).await {
-            Ok(guest) => Ok(Instance { store, guest, calls: 0 }),
+        match bounded(deadline, code.instantiate(&mut store)).await {
+            Ok(guest) => Ok(Instance { store, guest, code, calls: 0 }),
             Err(ended) => Err(self.fault(&store, limit, ended)),
         }
     }
@@ -183,7 +194,9 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.lock();
-        if idle.len() < self.limits.warm {
+        // Asked under the lock, so that no instance of the old code slips in after they were cleared.
+        let current = Arc::ptr_eq(&instance.code, &self.code.load());
+        if current && idle.len() < self.limits.warm {
             idle.push(Idle { instance, since: Instant::now() });
         }
     }

@@ -39,6 +39,8 @@ pub struct PluginStatus {
     pub took_ms: Option<u64>,
     /// Whether it was compiled before.
     pub from_cache: Option<bool>,
+    /// Whether its component runs optimised code, or still what was made in haste.
+    pub optimised: Option<bool>,
     /// Rows in its tables when it was loaded.
     pub rows: Option<usize>,
     /// How many of them it found invalid.

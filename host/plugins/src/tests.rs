@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use host_workspace::{ActionError, Fault, Logic};
 
 use self::guest::Guest;
-use crate::{Allocation, Engine, Limits, LoadError, Metered, Plugin};
+use crate::{Allocation, Compile, Engine, Limits, LoadError, Metered, Plugin};
 
 #[global_allocator]
 static ALLOCATOR: Metered = Metered;
 
 fn engine() -> Engine {
-    Engine::new(Allocation::OnDemand).unwrap()
+    Engine::new(Allocation::OnDemand, Compile::Once).unwrap()
 }
 
 /// Short limits, so that the tests of limits are short.
@@ -200,6 +200,31 @@ async fn a_trap_is_one_error_and_the_next_call_works() {
 }
 
 #[tokio::test]
+async fn what_holds_of_code_that_was_made_in_haste_holds_of_optimised_code() {
+    let engine = Engine::new(Allocation::OnDemand, Compile::Twice).unwrap();
+    let module = Guest::default().module();
+    let plugin = Plugin::from_bytes(&engine, "a.wasm", module, limits()).await.unwrap();
+    for optimised in [false, true] {
+        assert_eq!(plugin.is_optimised(), Some(optimised));
+        for (action, reason) in [
+            ("trap", "it panicked (unreachable); its last words: boom"),
+            ("memory", "out of memory, an instance may use 24 MiB of memory"),
+            ("recurse", "it recursed too deeply"),
+            ("beyond", "out of bounds"),
+        ] {
+            let found = trapped(&plugin, action).await;
+            assert!(found.contains(reason), "{action}: {found}");
+        }
+        let fault = act(&plugin, "spin").await.unwrap_err();
+        assert_eq!(fault.to_string(), "plugin a.wasm: action spin took longer than 300 ms");
+        // The counter counts the calls of one instance: the new code begins with a new one.
+        assert_eq!(act(&plugin, "c").await, Ok(Ok("1".into())));
+        assert_eq!(act(&plugin, "c").await, Ok(Ok("2".into())));
+        assert_eq!(plugin.optimise(&engine).await.unwrap(), !optimised);
+    }
+}
+
+#[tokio::test]
 async fn a_result_that_is_too_large_or_no_json_is_a_breach_of_the_contract() {
     let plugin = load(Guest::default()).await;
     for (action, expected) in [("giant", "9437184 bytes"), ("nonsense", "not JSON")] {
@@ -329,7 +354,7 @@ async fn a_row_beyond_the_limit_never_reaches_the_guest() {
 
 #[tokio::test]
 async fn the_pool_serves_as_well_as_memory_on_demand() {
-    let engine = Engine::new(Allocation::Auto).unwrap();
+    let engine = Engine::new(Allocation::Auto, Compile::Once).unwrap();
     let plugin = Plugin::from_bytes(&engine, "a.wasm", Guest::default().module(), limits()).await;
     let plugin = plugin.unwrap();
     trapped(&plugin, "memory").await;

@@ -47,6 +47,11 @@ impl Wasm {
         &self.definition
     }
 
+    /// Goes on with other code of the same component.
+    pub(crate) fn optimise(&self, prepared: Prepared) {
+        self.pool.optimise(prepared);
+    }
+
     /// Bytes of linear memory that all instances have now.
     pub(crate) fn memory(&self) -> usize {
         self.pool.memory()

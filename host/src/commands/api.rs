@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use host_plugins::{Plugins, PluginsConfig};
+use host_plugins::{Compile, Plugins, PluginsConfig};
 use host_sync::{Limits, Rooms};
 use host_workspace::Workspaces;
 use http_body_util::BodyExt;
@@ -441,7 +441,11 @@ impl Folder {
             // The folder of a hub has rooms without plugins.
             false => None,
             true => {
-                let config = PluginsConfig::new(plugins, data.path().join("cache"));
+                // A command is over before better code would be made, and the next one wants it.
+                let config = PluginsConfig {
+                    compile: Compile::Once,
+                    ..PluginsConfig::new(plugins, data.path().join("cache"))
+                };
                 Some(Plugins::open(config, workspaces).await?)
             }
         };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use axum::body::Body;
 use axum::http::Request;
-use host_plugins::{Allocation, Engine, Limits, Plugin, Plugins, PluginsConfig};
+use host_plugins::{Allocation, Compile, Engine, Limits, Plugin, Plugins, PluginsConfig};
 use host_sync::{Rooms, Sqlite};
 use host_workspace::{Logic, Workspaces};
 use serde::Serialize;
@@ -202,7 +202,7 @@ impl Bench<'_> {
 
     /// Parsing rows: one, and many.
     async fn parses(&mut self) -> Result<()> {
-        let engine = Engine::new(Allocation::Auto).map_err(plain)?;
+        let engine = Engine::new(Allocation::Auto, Compile::Once).map_err(plain)?;
         for (rows, what) in [(1, "parse of a row"), (BATCH, "parse of 100 rows")] {
             let rows = vec![ROW.to_owned(); rows];
             let bare = self.bare_parse(&rows).await?;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::guest::Guest;
-use crate::{Allocation, Mounts, PluginState, PluginStatus, Plugins, PluginsConfig};
+use crate::{Allocation, Compile, Mounts, PluginState, PluginStatus, Plugins, PluginsConfig};
 
 /// A server's workspaces, without the server. Notes what happens to each.
 #[derive(Clone, Default)]
@@ -56,10 +56,7 @@ impl Server {
     }
 
     async fn start_in(dir: TempDir) -> Self {
-        let mut config = PluginsConfig::new(dir.path().join("plugins"), dir.path().join("cache"));
-        config.allocation = Allocation::OnDemand;
-        let mounts = Mounting::default();
-        let plugins = Plugins::open(config, mounts.clone()).await.unwrap();
+        let (mounts, plugins) = open(&dir, Compile::Twice).await;
         Self { dir, mounts, plugins }
     }
 
@@ -109,6 +106,17 @@ impl Server {
         self.plugins.shutdown().await;
         self.dir
     }
+}
+
+async fn open(dir: &TempDir, compile: Compile) -> (Mounting, Plugins) {
+    let config = PluginsConfig {
+        allocation: Allocation::OnDemand,
+        compile,
+        ..PluginsConfig::new(dir.path().join("plugins"), dir.path().join("cache"))
+    };
+    let mounts = Mounting::default();
+    let plugins = Plugins::open(config, mounts.clone()).await.unwrap();
+    (mounts, plugins)
 }
 
 fn guest(id: &'static str, tables: &'static [&'static str]) -> Vec<u8> {
@@ -265,11 +273,12 @@ async fn many_quick_versions_end_with_the_last() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_start_compiles_nothing_and_trusts_no_foreign_cache_file() {
-    let server = Server::start(&[("blog.wasm", guest("blog", &["posts"]))]).await;
-    let dir = server.stop().await;
-    let server = Server::start_in(dir).await;
-    assert_eq!(server.status("blog.wasm").unwrap().from_cache, Some(true));
-    let dir = server.stop().await;
+    let dir = Server::start(&[("blog.wasm", guest("blog", &["posts"]))]).await.stop().await;
+    for from_cache in [false, true] {
+        let server = reopen(&dir).await;
+        assert_eq!(server.status("blog.wasm").unwrap().from_cache, Some(from_cache));
+        server.stop().await;
+    }
 
     let cached = || {
         let files = fs::read_dir(dir.path().join("cache")).unwrap();
@@ -301,10 +310,30 @@ async fn a_second_start_compiles_nothing_and_trusts_no_foreign_cache_file() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_served_in_haste_is_optimised_while_it_serves() {
+    let server = Server::start(&[("blog.wasm", guest("blog", &["posts"]))]).await;
+    let status = server.status("blog.wasm").unwrap();
+    assert_eq!((status.from_cache, status.optimised), (Some(false), Some(false)));
+    let logic = server.mounts.serving.lock()["blog"].clone();
+    let parse = || logic.parse_rows("posts", vec!["{}".into()], "");
+    assert!(parse().await.is_ok());
+    // Saved again before it is proven: only the new version is worth the work.
+    server.write("blog.wasm", &guest("blog", &["posts", "notes"]));
+    server.until("the new version", |server| server.tables("blog").len() == 2).await;
+    let optimised = |server: &Server| server.status("blog.wasm").unwrap().optimised;
+    server.until("it is optimised", |server| optimised(server) == Some(true)).await;
+    assert_eq!(server.tables("blog").len(), 2);
+    assert!(parse().await.is_ok());
+    let dir = server.stop().await;
+    let kept = fs::read_dir(dir.path().join("cache")).unwrap();
+    assert_eq!(kept.filter(|file| file.as_ref().unwrap().path().extension().is_some()).count(), 1);
+    let server = Server::start_in(dir).await;
+    let status = server.status("blog.wasm").unwrap();
+    assert_eq!((status.from_cache, status.optimised), (Some(true), Some(true)));
+}
+
 async fn reopen(dir: &TempDir) -> Server {
-    let mut config = PluginsConfig::new(dir.path().join("plugins"), dir.path().join("cache"));
-    config.allocation = Allocation::OnDemand;
-    let mounts = Mounting::default();
-    let plugins = Plugins::open(config, mounts.clone()).await.unwrap();
+    let (mounts, plugins) = open(dir, Compile::Once).await;
     Server { dir: TempDir::new().unwrap(), mounts, plugins }
 }
