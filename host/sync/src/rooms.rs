@@ -155,6 +155,12 @@ impl Rooms {
         Ok(room)
     }
 
+    /// Notes whose rooms are ([`Storage::claim`]). It binds nobody who asks for a room: it is for those
+    /// who keep owners apart.
+    pub async fn claim(&self, rooms: Vec<String>, owner: &str) -> Result<Vec<bool>, StorageError> {
+        self.inner.storage.claim(rooms, owner).await
+    }
+
     /// Opens a room only if there is one, in memory or in storage.
     pub async fn open_existing(&self, id: &str) -> Result<Option<Room>, StorageError> {
         let in_memory = self.inner.rooms.lock().contains_key(id);

@@ -34,6 +34,9 @@ const SCHEMA: &str = "
         room INTEGER NOT NULL REFERENCES rooms(id), position INTEGER NOT NULL, data BLOB NOT NULL,
         PRIMARY KEY (room, position)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS owners (
+        room TEXT PRIMARY KEY, owner TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// The schema's version, in the file's `user_version`.
@@ -59,11 +62,17 @@ enum Write {
         upto: u64,
         done: oneshot::Sender<Result<u64, StorageError>>,
     },
+    Claim {
+        rooms: Vec<String>,
+        owner: String,
+        done: oneshot::Sender<Result<u64, StorageError>>,
+    },
 }
 
 impl Write {
     fn reply(self, result: Result<u64, StorageError>) {
-        let (Write::Append { done, .. } | Write::Compact { done, .. }) = self;
+        let (Write::Append { done, .. } | Write::Compact { done, .. } | Write::Claim { done, .. }) =
+            self;
         // Who asked may have gone; the write stands all the same.
         let _ = done.send(result);
     }
@@ -193,6 +202,40 @@ impl Storage for Sqlite {
         let room = room.to_owned();
         self.read(move |connection| Ok(room_id(connection, &room)?.is_some())).await
     }
+
+    async fn claim(&self, rooms: Vec<String>, owner: &str) -> Result<Vec<bool>, StorageError> {
+        let (mut owners, rooms) = self.owners(rooms).await?;
+        // Mostly all of them are somebody's already, and nothing has to be written.
+        let free = rooms.iter().zip(&owners).filter(|(room, found)| match found {
+            None => true,
+            Some(found) => found != owner && *room == owner,
+        });
+        let free: Vec<_> = free.map(|(room, _)| room.clone()).collect();
+        if !free.is_empty() {
+            let owner = owner.to_owned();
+            self.write(|done| Write::Claim { rooms: free, owner, done }).await?;
+            // Another may have been faster.
+            (owners, _) = self.owners(rooms).await?;
+        }
+        Ok(owners.into_iter().map(|found| found.as_deref() == Some(owner)).collect())
+    }
+}
+
+impl Sqlite {
+    /// Whose rooms are, as far as they are anybody's; and the rooms again.
+    async fn owners(
+        &self,
+        rooms: Vec<String>,
+    ) -> Result<(Vec<Option<String>>, Vec<String>), StorageError> {
+        self.read(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT owner FROM owners WHERE room = ?")?;
+            let owner = |room| statement.query_row([room], |row| row.get(0)).optional();
+            let owners = rooms.iter().map(owner).collect::<Result<_, _>>()?;
+            Ok((owners, rooms))
+        })
+        .await
+    }
 }
 
 fn room_id(connection: &Connection, room: &str) -> rusqlite::Result<Option<i64>> {
@@ -271,6 +314,17 @@ impl Writer {
                         .execute(params![id, *upto as i64])?;
                     positions.push(*upto);
                 }
+                Write::Claim { rooms, owner, .. } => {
+                    let mut statement = transaction.prepare_cached(
+                        "INSERT INTO owners (room, owner) VALUES (?, ?)
+                         ON CONFLICT DO UPDATE SET owner = excluded.owner
+                         WHERE excluded.owner = excluded.room",
+                    )?;
+                    for room in rooms {
+                        statement.execute(params![room, owner])?;
+                    }
+                    positions.push(position);
+                }
             }
         }
         transaction.commit()?;
@@ -326,6 +380,22 @@ mod tests {
         assert!(position > stored.position, "positions go on after a restart");
         assert!(storage.exists("b").await.unwrap());
         assert!(!storage.exists("c").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_room_is_the_first_ones_who_claims_it_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rooms.db");
+        let rooms = |list: &[&str]| list.iter().map(|room| room.to_string()).collect();
+        let storage = Sqlite::open(&path).unwrap();
+        assert_eq!(storage.claim(rooms(&["a", "b"]), "x").await.unwrap(), [true, true]);
+        assert_eq!(storage.claim(rooms(&["b", "c"]), "y").await.unwrap(), [false, true]);
+        assert!(!storage.exists("a").await.unwrap(), "an owner is no content");
+        drop(storage);
+        let storage = Sqlite::open(&path).unwrap();
+        assert_eq!(storage.claim(rooms(&["a", "b", "c"]), "x").await.unwrap(), [true, true, false]);
+        assert_eq!(storage.claim(rooms(&["a"]), "a").await.unwrap(), [true], "it has its name");
+        assert_eq!(storage.claim(rooms(&["a"]), "x").await.unwrap(), [false]);
     }
 
     #[tokio::test]

@@ -21,6 +21,11 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Whether anything is kept of a room.
     async fn exists(&self, room: &str) -> Result<bool, StorageError>;
+
+    /// Notes whose rooms are, unless they are another's already; a room that is named as the owner is
+    /// always the owner's. Says of each, in their order, whether it is now; that is durable. A room
+    /// has an owner without anything being kept of it.
+    async fn claim(&self, rooms: Vec<String>, owner: &str) -> Result<Vec<bool>, StorageError>;
 }
 
 /// What is kept of a room.

@@ -11,14 +11,21 @@
 //! a crash between both leaves the row's time newer than its text, and nobody was told that it was
 //! saved.
 //!
+//! **Whose is it?** A guid comes from whoever wrote the row, and could name any room. So a room belongs to
+//! the workspace whose row named it first, which storage remembers ([`Rooms::claim`]), and a workspace's own
+//! room to itself. What belongs to another workspace is neither read nor written nor closed here, also while
+//! that one is not served. Names that begin with `_` are for rooms that devices share, and nobody's.
+//!
 //! **Deleting** the row closes the room's sockets. What is in the room stays on disk, as with the
 //! original: another device may have kept the row, and its text must not be gone then.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{LazyLock, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
 use bytes::Bytes;
-use host_sync::{NotText, Rooms, Text, Update};
+use host_sync::{NotText, RoomError, Rooms, StorageError, Text, Update};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -40,8 +47,11 @@ const READERS: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Documents {
     rooms: Rooms,
-    /// Whose rooms are not to be written into as if they were documents of rows.
+    workspace: Arc<str>,
+    /// Whose rooms are not documents of rows.
     workspaces: Weak<Inner>,
+    /// Rooms that are known to be this workspace's.
+    ours: Arc<Mutex<HashSet<Box<str>>>>,
 }
 
 /// A text that is to be written.
@@ -66,17 +76,37 @@ pub(crate) fn tag(text: &str) -> String {
 }
 
 impl Documents {
-    pub fn new(rooms: Rooms, workspaces: Weak<Inner>) -> Self {
-        Self { rooms, workspaces }
+    /// Those of a workspace, whose own room becomes its own, too.
+    pub async fn open(
+        rooms: Rooms,
+        workspace: &str,
+        workspaces: Weak<Inner>,
+    ) -> Result<Self, StorageError> {
+        rooms.claim(vec![workspace.to_owned()], workspace).await?;
+        Ok(Self { rooms, workspace: workspace.into(), workspaces, ours: Arc::default() })
+    }
+
+    /// Claims the rooms that rows name, as far as they are nobody else's.
+    pub async fn claim(&self, guids: Vec<String>) -> Result<(), StorageError> {
+        let new: Vec<_> = {
+            let ours = self.ours.lock();
+            let new = |guid: &String| !guid.starts_with('_') && !ours.contains(guid.as_str());
+            guids.into_iter().filter(new).collect()
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        let claimed = self.rooms.claim(new.clone(), &self.workspace).await?;
+        let claimed = new.into_iter().zip(claimed).filter(|(_, ours)| *ours);
+        self.ours.lock().extend(claimed.map(|(guid, _)| guid.into_boxed_str()));
+        Ok(())
     }
 
     /// What a document says; nothing when it was never written.
     pub async fn read(&self, guid: &str) -> Result<String, Error> {
-        self.check(guid)?;
-        let room = self.rooms.open_existing(guid).await.map_err(|source| {
-            let room = guid.to_owned();
-            host_sync::RoomError::Storage { room, source }
-        })?;
+        self.check(guid).await?;
+        let room = self.rooms.open_existing(guid).await;
+        let room = room.map_err(|source| self.storage(guid, source))?;
         let Some(room) = room else { return Ok(String::new()) };
         let document = room.document().await?;
         order(document.bytes, |text| Ok(text.content().to_owned())).await
@@ -84,7 +114,7 @@ impl Documents {
 
     /// Makes a document say something. Returns once that is durable.
     pub async fn write(&self, guid: &str, writing: Writing) -> Result<(), Error> {
-        self.check(guid)?;
+        self.check(guid).await?;
         let room = self.rooms.open(guid)?;
         for _ in 0..TRIES {
             let document = room.document().await?;
@@ -103,18 +133,33 @@ impl Documents {
 
     /// Sends those who are in a document's room away, because its row is gone.
     pub fn close(&self, guid: &str) {
-        if self.check(guid).is_ok() {
+        if self.is_ours(guid) {
             self.rooms.disconnect(guid, 4004, "the row of this document was deleted");
         }
     }
 
-    fn check(&self, guid: &str) -> Result<(), Error> {
-        let workspaces = self.workspaces.upgrade();
-        if workspaces.is_some_and(|workspaces| workspaces.has(guid)) {
-            let message = format!("{guid:?} is the room of a workspace, not of a row's document");
-            return Err(ActionError::Invalid(vec![Issue::whole(message)]).into());
+    async fn check(&self, guid: &str) -> Result<(), Error> {
+        if !self.is_ours(guid) {
+            let claim = self.claim(vec![guid.to_owned()]).await;
+            claim.map_err(|source| self.storage(guid, source))?;
         }
-        Ok(())
+        if self.is_ours(guid) {
+            return Ok(());
+        }
+        let message = format!(
+            "{guid:?} is a room of others; leave the column empty, and the document gets one of its own"
+        );
+        Err(ActionError::Invalid(vec![Issue::whole(message)]).into())
+    }
+
+    /// Whether a room is known to be of this workspace's rows.
+    fn is_ours(&self, guid: &str) -> bool {
+        let of_workspace = self.workspaces.upgrade().is_some_and(|workspaces| workspaces.has(guid));
+        !of_workspace && self.ours.lock().contains(guid)
+    }
+
+    fn storage(&self, room: &str, source: StorageError) -> Error {
+        RoomError::Storage { room: room.to_owned(), source }.into()
     }
 }
 

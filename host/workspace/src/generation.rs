@@ -19,7 +19,7 @@ use imbl::{OrdMap, Vector};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::definition::{Definition, Issue};
+use crate::definition::{Definition, Issue, TableDefinition};
 use crate::documents::{Documents, guid};
 use crate::fields::{Fields, Members};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
@@ -265,16 +265,25 @@ impl Generation {
 impl State {
     /// Closes the documents of a row that was deleted.
     fn close_documents(&self, definition: &Definition, table: &str, row: &Row) {
-        let documents = definition.table(table).map_or(&[][..], |table| &table.documents);
-        if documents.is_empty() {
+        let table = definition.table(table).filter(|table| !table.documents.is_empty());
+        let (Some(table), Ok(text)) = (table, &row.parsed) else { return };
+        let row = serde_json::from_str(text).unwrap_or_default();
+        for guid in guids(table, &row) {
+            self.documents.close(&guid);
+        }
+    }
+
+    /// Claims the rooms of a table's documents that rows name.
+    async fn claim_documents(&self, table: &TableDefinition, rows: &[(Arc<str>, Option<Row>)]) {
+        if table.documents.is_empty() {
             return;
         }
-        let Ok(text) = &row.parsed else { return };
-        let row: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-        for document in documents {
-            if let Some(guid) = guid(document, &row) {
-                self.documents.close(&guid);
-            }
+        let texts = rows.iter().filter_map(|(_, row)| row.as_ref()?.parsed.as_ref().ok());
+        let rows = texts.filter_map(|text| serde_json::from_str(text).ok());
+        let guids = rows.flat_map(|row| guids(table, &row)).collect();
+        if let Err(error) = self.documents.claim(guids).await {
+            // It is asked again when somebody wants to read the document.
+            tracing::warn!("whose the documents of {} are is not noted: {error}", table.name);
         }
     }
 
@@ -300,7 +309,11 @@ impl State {
                 let mut invalid = table.invalid;
                 let version = changes.arrays.get(&array).copied().unwrap_or(0);
                 let (mut recent, mut forgotten) = (table.recent.clone(), table.forgotten);
-                for (key, row) in parse_rows(logic, name, changed, &mut faults).await {
+                let parsed = parse_rows(logic, name, changed, &mut faults).await;
+                if let Some(definition) = definition.table(name) {
+                    self.claim_documents(definition, &parsed).await;
+                }
+                for (key, row) in parsed {
                     recent.push_back((version, key.clone()));
                     if recent.len() > RECENT {
                         forgotten = recent.pop_front().map_or(version, |(version, _)| version);
@@ -338,6 +351,11 @@ impl State {
         self.version.send_replace(changes.version);
         faults
     }
+}
+
+/// The rooms that a row's documents have.
+fn guids(table: &TableDefinition, row: &serde_json::Value) -> Vec<String> {
+    table.documents.iter().filter_map(|document| guid(document, row)).collect()
 }
 
 type Changed = (Arc<str>, Option<Entry>, Option<Parsed>);

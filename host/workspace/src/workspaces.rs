@@ -76,8 +76,10 @@ impl Workspaces {
             None => {
                 let room = self.inner.rooms.open(&id);
                 let room = room.map_err(|error| MountError::Document(error.to_string()))?;
+                let (rooms, workspaces) = (self.inner.rooms.clone(), Arc::downgrade(&self.inner));
+                let documents = Documents::open(rooms, &id, workspaces).await;
                 let documents =
-                    Documents::new(self.inner.rooms.clone(), Arc::downgrade(&self.inner));
+                    documents.map_err(|error| MountError::Document(error.to_string()))?;
                 let workspace =
                     Workspace::open(room, logic, documents).await.map_err(|error| match error {
                         Error::Fault(fault) => MountError::Fault(fault),

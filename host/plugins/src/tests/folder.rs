@@ -315,8 +315,10 @@ async fn what_is_served_in_haste_is_optimised_while_it_serves() {
     let server = Server::start(&[("blog.wasm", guest("blog", &["posts"]))]).await;
     let status = server.status("blog.wasm").unwrap();
     assert_eq!((status.from_cache, status.optimised), (Some(false), Some(false)));
-    let logic = server.mounts.serving.lock()["blog"].clone();
-    let parse = || logic.parse_rows("posts", vec!["{}".into()], "");
+    let parse = async || {
+        let logic = server.mounts.serving.lock()["blog"].clone();
+        logic.parse_rows("posts", vec!["{}".into()], "").await
+    };
     assert!(parse().await.is_ok());
     // Saved again before it is proven: only the new version is worth the work.
     server.write("blog.wasm", &guest("blog", &["posts", "notes"]));

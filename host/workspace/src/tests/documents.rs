@@ -114,16 +114,26 @@ async fn a_text_has_a_tag_that_a_write_can_demand() {
 }
 
 #[tokio::test]
-async fn a_row_may_not_pass_off_a_workspace_as_its_document() {
+async fn a_row_may_not_pass_off_the_room_of_others_as_its_document() {
     let server = server().await;
-    let post = json!({ "id": "a", "title": "t", "views": 1, "body": "blog" });
-    let server = server.with_posts([post]).await;
-    server
-        .check([
-            case("read", ask("GET", BODY), 422).has(&["room of a workspace"]),
-            case("write", put("x"), 422),
-        ])
-        .await;
+    // Another workspace's row named it first; that workspace need not be served at the moment.
+    let theirs = server.rooms.open("theirs").unwrap();
+    server.rooms.claim(vec!["theirs".into(), "notes".into()], "notes").await.unwrap();
+    for room in ["theirs", "notes", "blog", "_epicenter_discovery"] {
+        let post = json!({ "id": "a", "title": "t", "views": 1, "body": room });
+        let saved = server.ask(ask("POST", "/tables/posts").json(post)).await;
+        assert!(saved.status.is_success(), "{}", saved.text);
+        server
+            .check([
+                case("read", ask("GET", BODY), 422).has(&["is a room of others"]),
+                case("write", put("x"), 422).has(&["is a room of others"]),
+            ])
+            .await;
+    }
+    let empty = theirs.snapshot().await.unwrap();
+    assert_eq!(&empty[..], [0, 0], "nothing was written");
+    // The first row of this workspace that names a room makes it this workspace's.
+    assert_eq!(server.rooms.claim(vec!["body-of-a".into()], "notes").await.unwrap(), [false]);
 }
 
 #[tokio::test]
