@@ -25,7 +25,7 @@ const HOSTILE = {
   devour: [500, /out of memory, an instance may use 128 MiB/],
   recurse: [500, /recursed too deeply/],
   panic: [500, /it panicked/],
-  ask: [500, /called tables and kv more than 100000 times|took longer/],
+  ask: [500, /called the host more than 100000 times|took longer/],
   boast: [500, /out of memory|bytes/],
   chatter: [500, /it has said everything|took longer/],
   trespass: [500, /NotFound/],

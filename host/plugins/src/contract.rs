@@ -122,7 +122,8 @@ impl Linkers {
             if !known && !matches!(item.ty, types::ComponentItem::Type(_)) {
                 return Err(format!(
                     "imports {name}, which this host does not provide; it provides tables, kv, \
-                     documents, log, context and ai of {PACKAGE}, and WASI 0.2 without files and sockets"
+                     documents, log, context, ai, http and \
+                     environment of {PACKAGE}, and WASI 0.2 without files and sockets"
                 ));
             }
         }
@@ -198,7 +199,7 @@ impl Guest {
         &self,
         store: &mut Store<State>,
         change: Change,
-    ) -> wasmtime::Result<Result<(), Vec<host_workspace::Issue>>> {
+    ) -> wasmtime::Result<Result<(), ActionError>> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::check_change(guest, store, change).await,
         }

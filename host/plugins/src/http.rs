@@ -14,12 +14,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, StreamBody};
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::fetch;
 use crate::limits::Limits;
+use crate::log::{Level, Log};
 use crate::manifest::{Grants, HttpGrant};
 
 /// What a plugin sends requests with; shared by all of its instances.
@@ -56,19 +59,47 @@ impl Outbound {
     }
 }
 
-impl WasiHttpHooks for Outbound {
+impl Outbound {
+    /// The bounds on requests, where any may be sent.
+    pub(crate) fn limits(&self) -> Option<&Limits> {
+        self.0.as_ref().map(|sender| &*sender.limits)
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Answer {
+        match &self.0 {
+            Some(sender) => sender.send(request, options).await,
+            None => Err(Error::HttpRequestDenied),
+        }
+    }
+}
+
+/// What an instance sends requests with. The codes that `wasi:http` has for what goes wrong name neither
+/// host nor manifest, so the log does.
+pub(crate) struct Hooks {
+    pub(crate) outbound: Outbound,
+    pub(crate) log: Arc<Mutex<Log>>,
+}
+
+impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        let sender = self.0.clone();
+        let (outbound, log) = (self.outbound.clone(), self.log.clone());
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         Box::new(async move {
-            match sender {
-                Some(sender) => sender.send(request, options).await,
-                None => Err(Error::HttpRequestDenied),
+            let sent = outbound.send(request, options).await;
+            if let Err(error) = &sent {
+                let refusal = fetch::refusal(&host, error, outbound.limits());
+                log.lock().write(Level::Error, &refusal.to_string());
             }
+            sent
         })
     }
 }

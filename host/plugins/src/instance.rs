@@ -17,13 +17,14 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::ai::{self, Asking, Replies};
+use crate::ai::{self, Replies};
 use crate::contract::{Guest, Prepared};
 use crate::engine::Heavy;
-use crate::http::Outbound;
+use crate::fetch;
+use crate::http::Hooks;
 use crate::limits::Limits;
 use crate::log::{Level, Log};
-use crate::manifest::Grants;
+use crate::reach::Reach;
 use crate::wasi;
 
 /// A guest with its memory, between calls or in one.
@@ -81,15 +82,21 @@ impl Call {
         self.data.as_ref().and_then(|data| data.caller())
     }
 
-    /// The transaction, when this call may use it so. Counts the call's use of it, of which there
-    /// may be `limit`.
-    pub(crate) fn transaction(&mut self, access: Access, limit: usize) -> Answer<Arc<Transaction>> {
+    /// Counts what the guest asks of the host, which it may `limit` times.
+    pub(crate) fn count(&mut self, limit: usize) -> wasmtime::Result<()> {
         self.host_calls += 1;
         if self.host_calls > limit {
             return Err(wasmtime::Error::msg(format!(
-                "it called tables and kv more than {limit} times in one call"
+                "it called the host more than {limit} times in one call"
             )));
         }
+        Ok(())
+    }
+
+    /// The transaction, when this call may use it so. Counts the call's use of it, of which there
+    /// may be `limit`.
+    pub(crate) fn transaction(&mut self, access: Access, limit: usize) -> Answer<Arc<Transaction>> {
+        self.count(limit)?;
         let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
         match &self.data {
             _ if self.access == Access::Nothing => {
@@ -112,8 +119,8 @@ pub(crate) struct State {
     call: Call,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
-    asking: Asking,
+    hooks: Hooks,
+    reach: Reach,
     replies: Replies,
     resources: ResourceTable,
 }
@@ -125,8 +132,7 @@ type Answer<T> = wasmtime::Result<Result<T, ActionError>>;
 impl State {
     pub(crate) fn new(
         limits: Arc<Limits>,
-        grants: &Grants,
-        (outbound, asking): (Outbound, Asking),
+        reach: Reach,
         log: Log,
         memory: Memory,
         call: Call,
@@ -134,7 +140,8 @@ impl State {
         let log = Arc::new(Mutex::new(log));
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.resources);
-        let wasi = wasi::context(&log, grants);
+        let wasi = wasi::context(&log, &reach.grants);
+        let hooks = Hooks { outbound: reach.outbound.clone(), log: log.clone() };
         let mut state = Self {
             memory,
             log,
@@ -142,8 +149,8 @@ impl State {
             call,
             wasi,
             http: WasiHttpCtx::new(),
-            outbound,
-            asking,
+            hooks,
+            reach,
             replies: Replies::default(),
             resources,
         };
@@ -268,14 +275,24 @@ impl State {
     }
 
     pub(crate) async fn chat(&mut self, request: ai::Request) -> Result<ai::Answer, ActionError> {
-        self.asking.ask(&self.call, request).await?.whole().await
+        self.reach.ask(&self.call, request).await?.whole().await
+    }
+
+    pub(crate) async fn fetch(&mut self, request: fetch::Request) -> Answer<fetch::Response> {
+        self.call.count(self.limits.host_calls)?;
+        Ok(self.reach.fetch(&self.call, request).await)
+    }
+
+    pub(crate) fn variable(&mut self, name: &str) -> Answer<Option<String>> {
+        self.call.count(self.limits.host_calls)?;
+        Ok(self.reach.variable(name))
     }
 
     pub(crate) async fn chat_stream(
         &mut self,
         request: ai::Request,
     ) -> Answer<Resource<ai::Handle>> {
-        match self.asking.ask(&self.call, request).await {
+        match self.reach.ask(&self.call, request).await {
             Ok(reply) => {
                 let handle = self.replies.insert(reply);
                 Ok(Ok(self.resources.push(ai::Handle(handle))?))
@@ -330,7 +347,7 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
-            hooks: &mut self.outbound,
+            hooks: &mut self.hooks,
             table: &mut self.resources,
             ctx: &mut self.http,
         }

@@ -11,7 +11,8 @@
 //! `plugin` puts both together, and `folder` follows what changes.
 //!
 //! The way of a call: `plugin` knows who is asked. A component finds a place and an instance in `pool`,
-//! `instance` is what its guest may do, `http` which requests it may send, `ai` what it may ask of models, `engine` holds it to its time. A script gets a thread and the
+//! `instance` is what its guest may do, `reach` what it may use beyond its workspace (`http` and `fetch` for
+//! requests, `ai` for models), `engine` holds it to its time. A script gets a thread and the
 //! same transaction.
 
 pub mod ai;
@@ -19,6 +20,7 @@ mod cache;
 mod component;
 mod contract;
 mod engine;
+mod fetch;
 mod folder;
 mod http;
 mod inspect;
@@ -31,6 +33,7 @@ mod mounts;
 mod places;
 mod plugin;
 mod pool;
+mod reach;
 mod scripts;
 mod sources;
 mod status;

@@ -11,13 +11,13 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 
-use crate::ai::Asking;
 use crate::cache::Cache;
 use crate::component::{self, Hash, LoadError};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::log::one_line;
 use crate::manifest::{Grants, Manifest};
+use crate::reach::Reach;
 use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::wasm::{Wasm, check};
@@ -209,8 +209,7 @@ impl Plugin {
                 Ok(_) => Ok(Ok(result)),
                 Err(error) => Err(breach(format!("the result is not JSON: {error}"))),
             },
-            Err(ActionError::Invalid(issues)) => Ok(Err(ActionError::Invalid(self.issues(issues)))),
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(self.bounded(error))),
         }
     }
 
@@ -244,6 +243,13 @@ impl Plugin {
             ))]),
             Ok(value) => Ok(value),
             Err(issues) => Err(self.issues(issues)),
+        }
+    }
+
+    fn bounded(&self, error: ActionError) -> ActionError {
+        match error {
+            ActionError::Invalid(issues) => ActionError::Invalid(self.issues(issues)),
+            other => other,
         }
     }
 
@@ -289,7 +295,8 @@ pub(crate) struct Draft {
     pub(crate) limits: Arc<Limits>,
     /// Everything that is wrong; a plugin has none.
     pub(crate) faults: Vec<String>,
-    asking: Asking,
+    /// None where TLS cannot be set up, which is a fault.
+    reach: Option<Reach>,
     component: Option<Component>,
     scripts: Option<Scripts>,
 }
@@ -317,7 +324,9 @@ impl Draft {
             limits.clone()
         });
         let grants = Arc::new(manifest.grants.clone());
-        let asking = Asking::new(&grants, engine.models(), &limits);
+        let reach = Reach::new(&grants, engine.models(), &limits)
+            .map_err(|fault| faults.push(fault))
+            .ok();
         let mut draft = Self {
             file,
             definition: None,
@@ -325,7 +334,7 @@ impl Draft {
             grants,
             limits,
             faults,
-            asking,
+            reach,
             component: None,
             scripts: None,
         };
@@ -382,9 +391,8 @@ impl Draft {
         // A slow `define` holds up nobody else.
         drop(permit);
         self.imports = loaded.imports.clone();
-        let (file, limits) = (self.file.clone(), self.limits.clone());
-        let (grants, asking) = (self.grants.clone(), self.asking.clone());
-        match Wasm::new(engine, file, loaded.prepared, limits, grants, asking).await {
+        let (file, limits, reach) = (self.file.clone(), self.limits.clone(), self.reach.clone()?);
+        match Wasm::new(engine, file, loaded.prepared, limits, reach).await {
             Ok(wasm) => Some(Component {
                 wasm: Arc::new(wasm),
                 hash,
@@ -405,9 +413,9 @@ impl Draft {
         component: Option<Arc<Definition>>,
         sources: Sources,
     ) {
-        let (limits, asking) = (self.limits.clone(), self.asking.clone());
+        let (limits, Some(reach)) = (self.limits.clone(), self.reach.clone()) else { return };
         let sources = Arc::new(sources);
-        let loaded = Scripts::load(engine, &self.file, component, sources, limits, asking);
+        let loaded = Scripts::load(engine, &self.file, component, sources, limits, reach);
         let checked = match loaded.await {
             Ok((scripts, definition)) => {
                 self.scripts = Some(scripts);
@@ -497,13 +505,13 @@ impl Logic for Plugin {
         &self,
         change: Change,
         data: Arc<Transaction>,
-    ) -> Result<Result<(), Vec<Issue>>, Fault> {
+    ) -> Result<Result<(), ActionError>, Fault> {
         let checked = match (&self.component, &self.scripts) {
             (Some(component), _) => component.wasm.check_change(change, data).await,
             (None, Some(scripts)) => scripts.check_change(change, data).await,
             (None, None) => Ok(Ok(())),
         };
-        self.counted(checked).map(|checked| checked.map_err(|issues| self.issues(issues)))
+        self.counted(checked).map(|checked| checked.map_err(|error| self.bounded(error)))
     }
 
     async fn run_action(

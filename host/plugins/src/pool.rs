@@ -34,15 +34,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
-use crate::ai::Asking;
 use crate::contract::{Guest, Prepared};
 use crate::engine::Engine;
-use crate::http::Outbound;
 use crate::instance::{Access, Call, Instance, Memory, State};
 use crate::limits::Limits;
 use crate::log::{Log, one_line};
-use crate::manifest::Grants;
 use crate::places::{Full, Places};
+use crate::reach::Reach;
 
 /// The kinds of calls, each with places of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +57,7 @@ pub(crate) struct Pool {
     plugin: Arc<str>,
     workspace: Arc<str>,
     limits: Arc<Limits>,
-    grants: Arc<Grants>,
-    outbound: Outbound,
-    asking: Asking,
+    reach: Reach,
     actions: Places,
     checks: Places,
     parses: Places,
@@ -81,9 +77,7 @@ impl Pool {
         prepared: Prepared,
         plugin: Arc<str>,
         limits: Arc<Limits>,
-        grants: Arc<Grants>,
-        outbound: Outbound,
-        asking: Asking,
+        reach: Reach,
     ) -> Self {
         let places = |count| Places::new(count, limits.waiting);
         Self {
@@ -95,9 +89,7 @@ impl Pool {
             checks: places(limits.checks),
             parses: places(limits.parses),
             limits,
-            grants,
-            outbound,
-            asking,
+            reach,
             idle: Mutex::default(),
             memory: Arc::default(),
         }
@@ -175,8 +167,8 @@ impl Pool {
         );
         let memory = Memory::new(&self.limits, self.memory.clone());
         let deadline = call.deadline;
-        let reach = (self.outbound.clone(), self.asking.clone());
-        let state = State::new(self.limits.clone(), &self.grants, reach, log, memory, call);
+        let state =
+            State::new(self.limits.clone(), self.reach.clone(), log, memory, call);
         let code = self.code.load_full();
         let mut store = self.engine.store(code.engine(), state);
         store.set_hostcall_fuel(self.limits.transfer_bytes);

@@ -33,20 +33,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use host_workspace::definition::ActionDefinition;
-use host_workspace::{ActionError, Change, Definition, Fault, Issue, Parsed, Transaction};
+use host_workspace::{ActionError, Change, Definition, Fault, Parsed, Transaction};
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Scope};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use self::api::{error_of, misuse_of};
+use self::api::{error_of, is_by_host, log, misuse_of};
 use self::call::{Call, GRACE, Share, Stop};
 use self::header::{ActionSettings, Mistake};
 use self::rows::Rows;
 pub(crate) use self::threads::Threads;
 use self::value::{to_json, to_script};
-use crate::ai::Asking;
 use crate::component::LoadError;
 use crate::engine;
 use crate::instance::{self, Access};
@@ -55,6 +54,7 @@ use crate::log::{Log, one_line};
 use crate::metered;
 use crate::places::{Full, Places};
 use crate::pool::Kind;
+use crate::reach::Reach;
 use crate::sources::{Sources, Text};
 
 /// The scripts of one plugin, compiled.
@@ -63,7 +63,7 @@ pub(crate) struct Scripts {
     workspace: Arc<str>,
     host: engine::Engine,
     limits: Arc<Limits>,
-    asking: Asking,
+    reach: Reach,
     program: Arc<Program>,
     actions: Places,
     checks: Places,
@@ -121,7 +121,7 @@ impl Scripts {
         component: Option<&Definition>,
         sources: &Sources,
         limits: Arc<Limits>,
-        asking: Asking,
+        reach: Reach,
     ) -> Result<(Self, Definition), Vec<String>> {
         let held_before = metered::held();
         let engine = sandbox::engine(&limits);
@@ -188,7 +188,7 @@ impl Scripts {
             checks: places(limits.checks),
             parses: places(limits.parses),
             limits,
-            asking,
+            reach,
             files,
             compiled: usize::try_from(metered::held() - held_before).unwrap_or(0),
             held: Arc::default(),
@@ -203,13 +203,13 @@ impl Scripts {
         component: Option<Arc<Definition>>,
         sources: Arc<Sources>,
         limits: Arc<Limits>,
-        asking: Asking,
+        reach: Reach,
     ) -> Result<(Self, Definition), LoadError> {
         let (done, compiled) = oneshot::channel();
         let (engine, name) = (host.clone(), plugin.clone());
         let compile = move || {
             let component = component.as_deref();
-            let compile = || Self::compile(&engine, name, component, &sources, limits, asking);
+            let compile = || Self::compile(&engine, name, component, &sources, limits, reach);
             let _ = done.send(std::panic::catch_unwind(AssertUnwindSafe(compile)));
         };
         let failed = |reason: String| LoadError::new(&**plugin, reason);
@@ -302,7 +302,7 @@ impl Scripts {
         &self,
         change: Change,
         data: Arc<Transaction>,
-    ) -> Result<Result<(), Vec<Issue>>, Fault> {
+    ) -> Result<Result<(), ActionError>, Fault> {
         let call = format!("check-change of {}", change.table);
         self.run(Kind::Check, call, Some(data), "", move |program| program.check(&change)).await
     }
@@ -337,7 +337,7 @@ impl Scripts {
         let cancelled = CancellationToken::new();
         let _nobody_waits = cancelled.clone().drop_guard();
         let (limits, heavy) = (self.limits.clone(), self.host.heavy().clone());
-        let asking = self.asking.clone();
+        let reach = self.reach.clone();
         let (program, runtime) = (self.program.clone(), Handle::current());
         let held = self.held.clone();
         let (done, outcome) = oneshot::channel();
@@ -345,7 +345,7 @@ impl Scripts {
             let (plugin, name) = (plugin.clone(), name.clone());
             move || {
                 let _places = (place, of_server);
-                let with = (limits, asking);
+                let with = (limits, reach);
                 let share = Share::new(held);
                 let made = Call::new(call, log, with, runtime, cancelled, heavy, share);
                 let work = AssertUnwindSafe(|| made.during(|| work(&program)));
@@ -424,7 +424,14 @@ impl Script {
         match error.unwrap_inner() {
             EvalAltResult::ErrorRuntime(value, at) => match misuse_of(value) {
                 Some(reason) => Err(format!("{}{}: {reason}", self.path, place(*at))),
-                None => Ok(Err(error_of(value.clone()))),
+                None => {
+                    let error = error_of(value.clone());
+                    // The caller is told what, and the author where; what an author throws is meant.
+                    if is_by_host(value) {
+                        log(&format!("{}{}: {error}", self.path, place(*at)));
+                    }
+                    Ok(Err(error))
+                }
             },
             inner => Err(self.broke(engine, inner)),
         }

@@ -195,7 +195,7 @@ async fn a_trap_is_one_error_and_the_next_call_works() {
     let plugin = load_with(&Guest::default().module(), limited).await.unwrap();
     assert_eq!(
         trapped(&plugin, "host").await,
-        "it called tables and kv more than 100 times in one call"
+        "it called the host more than 100 times in one call"
     );
 }
 

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use host_workspace::{ActionError, Change, Definition, Fault, Issue, Parsed, Transaction};
+use host_workspace::{ActionError, Change, Definition, Fault, Parsed, Transaction};
 
-use crate::ai::Asking;
 use crate::contract::Prepared;
 use crate::engine::Engine;
-use crate::http::Outbound;
 use crate::limits::Limits;
-use crate::manifest::Grants;
 use crate::pool::{Kind, Pool, bounded};
+use crate::reach::Reach;
 
 pub(crate) struct Wasm {
     pool: Pool,
@@ -25,11 +23,9 @@ impl Wasm {
         plugin: Arc<str>,
         prepared: Prepared,
         limits: Arc<Limits>,
-        grants: Arc<Grants>,
-        asking: Asking,
+        reach: Reach,
     ) -> Result<Self, String> {
-        let outbound = Outbound::new(&grants, &limits)?;
-        let pool = Pool::new(engine.clone(), prepared, plugin, limits, grants, outbound, asking);
+        let pool = Pool::new(engine.clone(), prepared, plugin, limits, reach);
         let first = define(&pool).await?;
         if define(&pool).await? != first {
             return Err(
@@ -94,7 +90,7 @@ impl Wasm {
         &self,
         change: Change,
         data: Arc<Transaction>,
-    ) -> Result<Result<(), Vec<Issue>>, Fault> {
+    ) -> Result<Result<(), ActionError>, Fault> {
         let call = format!("check-change of {}", change.table);
         let mut turn = self.pool.turn(Kind::Check, call, Some(data), "").await?;
         let deadline = turn.deadline();

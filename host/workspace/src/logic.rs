@@ -35,12 +35,12 @@ pub trait Logic: Send + Sync + 'static {
     async fn parse_kv(&self, key: &str, value: String, request_id: &str) -> Result<Parsed, Fault>;
 
     /// Asked before a row changes, in tables that ask for it. The transaction may be read, and
-    /// refuses writes while it is lent to this call.
+    /// refuses writes while it is lent to this call. An error refuses the change.
     async fn check_change(
         &self,
         change: Change,
         data: Arc<Transaction>,
-    ) -> Result<Result<(), Vec<Issue>>, Fault>;
+    ) -> Result<Result<(), ActionError>, Fault>;
 
     /// Runs an action with input that is valid for its schema. The result is JSON text.
     async fn run_action(

@@ -236,6 +236,17 @@ impl Transaction {
         self.now
     }
 
+    /// Whether there is a table of that name; the error has the names that there are.
+    pub fn find_table(&self, name: &str) -> Result<(), Vec<String>> {
+        match self.table(name) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let tables = self.generation.definition().tables.iter();
+                Err(tables.map(|table| table.name.clone()).collect())
+            }
+        }
+    }
+
     /// Names the request in the log.
     pub fn request_id(&self) -> &str {
         &self.context.request_id
@@ -353,7 +364,7 @@ impl Transaction {
         let lent = Lent::new(self);
         let checked = self.generation.logic.check_change(change, self.clone()).await;
         drop(lent);
-        checked?.map_err(|issues| Refusal::Action(ActionError::Invalid(issues)))
+        Ok(checked??)
     }
 
     /// A row, own writes first; remembers what it saw.

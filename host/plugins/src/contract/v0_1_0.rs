@@ -8,6 +8,7 @@ use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use crate::ai as asked;
+use crate::fetch;
 use crate::instance::{State, random_id, random_u64};
 use crate::log::Level;
 
@@ -22,6 +23,7 @@ wasmtime::component::bindgen!({
         "epicenter:workspace/documents.set-text": async | trappable,
         "epicenter:workspace/kv.set": async | trappable,
         "epicenter:workspace/kv.delete": async | trappable,
+        "epicenter:workspace/http.send": async | trappable,
         "epicenter:workspace/ai.chat": async | trappable,
         "epicenter:workspace/ai.chat-stream": async | trappable,
         "epicenter:workspace/ai.[method]answer-stream.next": async | trappable,
@@ -31,7 +33,7 @@ wasmtime::component::bindgen!({
     with: { "epicenter:workspace/ai.answer-stream": crate::ai::Handle },
 });
 
-use epicenter::workspace::{ai, context, documents, kv, log, tables, types};
+use epicenter::workspace::{ai, context, documents, environment, http, kv, log, tables, types};
 use exports::epicenter::workspace::guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -72,7 +74,7 @@ pub(super) async fn check_change(
     guest: &Workspace,
     store: &mut Store<State>,
     change: Change,
-) -> wasmtime::Result<Result<(), Vec<Issue>>> {
+) -> wasmtime::Result<Result<(), ActionError>> {
     let change = types::Change {
         table: change.table,
         operation: match change.operation {
@@ -86,7 +88,7 @@ pub(super) async fn check_change(
         caller: change.caller.map(caller_to),
     };
     let checked = guest.epicenter_workspace_guest().call_check_change(store, &change).await?;
-    Ok(checked.map_err(issues_of))
+    Ok(checked.map_err(error_of))
 }
 
 pub(super) async fn run_action(
@@ -268,6 +270,35 @@ impl context::Host for State {
 
     fn request_id(&mut self) -> wasmtime::Result<String> {
         Ok(self.call().request_id.to_string())
+    }
+}
+
+impl http::Host for State {
+    async fn send(&mut self, request: http::Request) -> Answer<http::Response> {
+        let headers = request.headers.into_iter().map(|header| (header.name, header.value));
+        let request = fetch::Request {
+            method: request.method,
+            url: request.url,
+            headers: headers.collect(),
+            body: request.body.into(),
+        };
+        answer(self.fetch(request).await).map(|response| {
+            response.map(|response| http::Response {
+                status: response.status,
+                headers: response
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| http::Header { name, value })
+                    .collect(),
+                body: response.body.into(),
+            })
+        })
+    }
+}
+
+impl environment::Host for State {
+    fn get(&mut self, name: String) -> Answer<Option<String>> {
+        answer(self.variable(&name))
     }
 }
 

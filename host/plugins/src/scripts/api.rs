@@ -1,16 +1,19 @@
-//! What a script can use beside the language: `tables`, `kv`, `documents`, `log`, `context` and `ai`, the
-//! same as the contract's interfaces, and the four errors that an action can end with.
+//! What a script can use beside the language: `tables`, `kv`, `documents`, `log`, `context`, `ai`, `http`
+//! and `environment`, the same as the contract's interfaces, and the four errors that an action can end with.
 //!
 //! Queries have the shape that they have in URLs:
 //! `#{ filter: #{ views: #{ gte: 10 }, published: true }, sort: "-views", limit: 20 }`.
 
+use std::sync::Arc;
+
 use host_workspace::transaction::{Filter, Operator, Order, Query};
-use host_workspace::{ActionError, Issue};
+use host_workspace::{ActionError, Issue, Transaction};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, Position};
 use serde_json::{Value, json};
 
 use super::call;
 use super::value::{read, to_json, to_script};
+use crate::fetch;
 use crate::instance::{Access, random_id, random_u64};
 use crate::log::Level;
 
@@ -21,9 +24,11 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("tables", tables().into());
     engine.register_static_module("kv", kv().into());
     engine.register_static_module("documents", documents().into());
-    engine.register_static_module("log", log().into());
+    engine.register_static_module("log", logs().into());
     engine.register_static_module("context", context().into());
     engine.register_static_module("ai", ai().into());
+    engine.register_static_module("http", http().into());
+    engine.register_static_module("environment", environment().into());
     engine.register_fn("not_found", || error(ActionError::NotFound));
     engine.register_fn("denied", |text: &str| error(ActionError::Denied(text.into())));
     engine.register_fn("failed", |text: &str| error(ActionError::Failed(text.into())));
@@ -40,17 +45,28 @@ pub(super) fn register(engine: &mut Engine) {
     engine.on_debug(|text, _, position| write(Level::Debug, &format!("{text} ({position})")));
 }
 
+/// The call's transaction, for a table that there is: a name that is misspelt is the script's fault and
+/// not its caller's.
+fn known(table: &str, access: Access) -> Answer<Arc<Transaction>> {
+    let transaction = call::transaction(access)?;
+    if let Err(tables) = transaction.find_table(table) {
+        let there_is = if tables.is_empty() { "none".into() } else { tables.join(", ") };
+        return Err(misuse(format!("there is no table {table:?}; there is {there_is}")));
+    }
+    Ok(transaction)
+}
+
 fn tables() -> Module {
     let mut module = Module::new();
     module.set_native_fn("get", |table: &str, id: &str| -> Answer {
-        let row = call::transaction(Access::Read)?.get(table, id).map_err(thrown)?;
+        let row = known(table, Access::Read)?.get(table, id).map_err(thrown)?;
         row.map_or(Ok(Dynamic::UNIT), |row| read_one(&row))
     });
     module.set_native_fn("list", |table: &str| rows(table, Map::new()));
     module.set_native_fn("list", |table: &str, query: Map| rows(table, query));
     module.set_native_fn("page", |table: &str, query: Map| -> Answer {
         let page =
-            call::transaction(Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
+            known(table, Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
         let mut answer = Map::new();
         answer.insert("rows".into(), read_rows(&page.rows)?);
         answer.insert("next".into(), page.next.map_or(Dynamic::UNIT, Dynamic::from));
@@ -61,17 +77,17 @@ fn tables() -> Module {
     module.set_native_fn("put", |table: &str, row: Map| -> Answer {
         let row = json_of(row.into())?.to_string();
         call::check_written(&row)?;
-        let transaction = call::transaction(Access::Write)?;
+        let transaction = known(table, Access::Write)?;
         read_one(&call::park(transaction.put(table, &row))?)
     });
     module.set_native_fn("update", |table: &str, id: &str, fields: Map| -> Answer {
         let fields = json_of(fields.into())?.to_string();
         call::check_written(&fields)?;
-        let transaction = call::transaction(Access::Write)?;
+        let transaction = known(table, Access::Write)?;
         read_one(&call::park(transaction.update(table, id, &fields))?)
     });
     module.set_native_fn("delete", |table: &str, id: &str| -> Answer<bool> {
-        let transaction = call::transaction(Access::Write)?;
+        let transaction = known(table, Access::Write)?;
         call::park(transaction.delete(table, id))
     });
     module
@@ -100,20 +116,20 @@ fn kv() -> Module {
 fn documents() -> Module {
     let mut module = Module::new();
     module.set_native_fn("get_text", |table: &str, id: &str, document: &str| -> Answer<String> {
-        let transaction = call::transaction(Access::Read)?;
+        let transaction = known(table, Access::Read)?;
         call::park(transaction.text(table, id, document))
     });
     module.set_native_fn(
         "set_text",
         |table: &str, id: &str, document: &str, text: &str| -> Answer<()> {
-            let transaction = call::transaction(Access::Write)?;
+            let transaction = known(table, Access::Write)?;
             call::park(transaction.set_text(table, id, document, text))
         },
     );
     module
 }
 
-fn log() -> Module {
+fn logs() -> Module {
     let mut module = Module::new();
     let levels = [
         ("debug", Level::Debug),
@@ -124,7 +140,7 @@ fn log() -> Module {
     for (name, level) in levels {
         module.set_native_fn(name, move |text: Dynamic| -> Answer<()> {
             let text = text.to_string();
-            call::with(|call| call.log.write(level, &text))
+            call::host(|call| call.log.write(level, &text))
         });
     }
     module
@@ -133,11 +149,11 @@ fn log() -> Module {
 fn context() -> Module {
     let mut module = Module::new();
     module.set_native_fn("caller", || -> Answer {
-        let caller = call::with(|call| call.call.caller().cloned())?;
+        let caller = call::host(|call| call.call.caller().cloned())?;
         Ok(caller.map_or(Dynamic::UNIT, |caller| to_script(json!(caller))))
     });
     module.set_native_fn("now", || -> Answer<INT> {
-        call::with(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
+        call::host(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
     });
     module.set_native_fn("random_id", || -> Answer<String> { Ok(random_id()) });
     // From 0 to below the limit. The bias is one in 2^64 of the limit.
@@ -147,7 +163,7 @@ fn context() -> Module {
         Ok(INT::try_from(random_u64() % limit).unwrap_or(INT::MAX))
     });
     module.set_native_fn("request_id", || -> Answer<String> {
-        call::with(|call| call.call.request_id.to_string())
+        call::host(|call| call.call.request_id.to_string())
     });
     module
 }
@@ -164,8 +180,77 @@ fn ai() -> Module {
     module
 }
 
+/// `http::send(#{ method: "POST", url: "https://…", headers: #{ accept: "text/plain" }, body: "…" })` gives
+/// `#{ status, headers, body }`, the body as text; `http::get(url)` is the shortest. A body that is no text
+/// is sent as JSON, with a content type that says so.
+fn http() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("send", |request: Map| send(request));
+    module.set_native_fn("get", |url: &str| {
+        let mut request = Map::new();
+        request.insert("url".into(), url.into());
+        send(request)
+    });
+    module
+}
+
+fn send(request: Map) -> Answer {
+    let mut sent = fetch::Request {
+        method: "GET".into(),
+        url: String::new(),
+        headers: Vec::new(),
+        body: Default::default(),
+    };
+    let Value::Object(members) = json_of(request.into())? else { return Ok(Dynamic::UNIT) };
+    for (name, value) in members {
+        match (&*name, value) {
+            ("method", Value::String(method)) => sent.method = method,
+            ("url", Value::String(url)) => sent.url = url,
+            ("headers", Value::Object(headers)) => {
+                let text = |value: Value| match value {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                sent.headers.extend(headers.into_iter().map(|(name, value)| (name, text(value))));
+            }
+            ("body", Value::String(text)) => sent.body = text.into(),
+            ("body", json) => {
+                sent.body = json.to_string().into();
+                let json = "application/json".to_owned();
+                sent.headers.insert(0, ("content-type".into(), json));
+            }
+            (other, value) => {
+                return Err(misuse(format!(
+                    "a request has method, url, headers and body; {other:?}: {value} is none"
+                )));
+            }
+        }
+    }
+    let fetch::Response { status, headers, body } = call::fetch(sent)?;
+    let mut fields = serde_json::Map::new();
+    for (name, value) in headers {
+        match fields.get_mut(&name) {
+            // As a recipient may join them (RFC 9110, section 5.3).
+            Some(Value::String(before)) => *before += &format!(", {value}"),
+            _ => drop(fields.insert(name, value.into())),
+        }
+    }
+    let body = String::from_utf8_lossy(&body);
+    Ok(to_script(json!({ "status": status, "headers": fields, "body": body })))
+}
+
+/// `environment::get("WEATHER_KEY")`: the text, or `()` where the host has none.
+fn environment() -> Module {
+    let mut module = Module::new();
+    module.set_native_fn("get", |name: &str| -> Answer {
+        let value = call::host(|call| call.reach.variable(name))?.map_err(thrown)?;
+        Ok(value.map_or(Dynamic::UNIT, Dynamic::from))
+    });
+    module
+}
+
 fn rows(table: &str, query: Map) -> Answer {
-    let page = call::transaction(Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
+    let page = known(table, Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
     read_rows(&page.rows)
 }
 
@@ -180,13 +265,13 @@ fn read_one(text: &str) -> Answer {
 
 fn count(table: &str, filter: Map) -> Answer<INT> {
     let filters = filters_of(json_of(filter.into())?)?;
-    let count = call::transaction(Access::Read)?.count(table, &filters).map_err(thrown)?;
+    let count = known(table, Access::Read)?.count(table, &filters).map_err(thrown)?;
     Ok(INT::try_from(count).unwrap_or(INT::MAX))
 }
 
 fn write(level: Level, text: &str) {
     // Outside of a call nobody is there to read it.
-    let _ = call::with(|call| call.log.write(level, text));
+    let _ = call::host(|call| call.log.write(level, text));
 }
 
 fn json_of(value: Dynamic) -> Answer<Value> {
@@ -265,7 +350,21 @@ fn error(error: ActionError) -> Dynamic {
 
 /// The host's answer to a script that asked for what is not possible.
 pub(super) fn thrown(refused: ActionError) -> Box<EvalAltResult> {
-    EvalAltResult::ErrorRuntime(error(refused), Position::NONE).into()
+    let mut error = error(refused);
+    // Marks it as the host's. A script that throws it again leaves the mark, and the place is that of
+    // the second throw then.
+    error.set_tag(1);
+    EvalAltResult::ErrorRuntime(error, Position::NONE).into()
+}
+
+/// Tells the script's author something in the log of the call.
+pub(super) fn log(text: &str) {
+    write(Level::Warn, text);
+}
+
+/// Whether it was the host that threw it.
+pub(super) fn is_by_host(value: &Dynamic) -> bool {
+    value.tag() == 1
 }
 
 /// An error of the script itself: it asked in a way that makes no sense. It can be caught like any

@@ -14,12 +14,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::thrown;
-use crate::ai::{Answer, Asking, Request};
+use crate::ai::{Answer, Request};
+use crate::fetch;
 use crate::engine::{HEAVY_AFTER, Heavy, HeavyCount, TICK};
 use crate::instance::{self, Access, check_size};
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::metered;
+use crate::reach::Reach;
 
 /// Steps between two looks at the clock. 16: a step takes 50 ns, or a few ms when it works on the
 /// largest strings.
@@ -34,7 +36,7 @@ pub(super) struct Call {
     pub(super) call: instance::Call,
     pub(super) log: Log,
     pub(super) limits: Arc<Limits>,
-    pub(super) asking: Asking,
+    pub(super) reach: Reach,
     /// Where the host's side of the script's calls runs.
     pub(super) runtime: Handle,
     /// Cancelled when nobody waits for the script any more.
@@ -85,7 +87,7 @@ impl Call {
     pub(super) fn new(
         call: instance::Call,
         log: Log,
-        (limits, asking): (Arc<Limits>, Asking),
+        (limits, reach): (Arc<Limits>, Reach),
         runtime: Handle,
         cancelled: CancellationToken,
         heavy: HeavyCount,
@@ -96,7 +98,7 @@ impl Call {
             call,
             log,
             limits,
-            asking,
+            reach,
             runtime,
             cancelled,
             heavy,
@@ -188,6 +190,14 @@ pub(super) fn transaction(access: Access) -> Result<Arc<Transaction>, Box<EvalAl
     })?
 }
 
+/// Asks something else of the host, which counts as well.
+pub(super) fn host<T>(ask: impl FnOnce(&mut Call) -> T) -> Result<T, Box<EvalAltResult>> {
+    with(|call| match call.call.count(call.limits.host_calls) {
+        Ok(()) => Ok(ask(call)),
+        Err(error) => Err(ended(call.stop(Stop::Spent(error.to_string())))),
+    })?
+}
+
 /// Refuses a value that is too large to be written.
 pub(super) fn check_written(value: &str) -> Result<(), Box<EvalAltResult>> {
     with(|call| check_size(value, call.limits.row_bytes))?.map_err(thrown)
@@ -196,8 +206,13 @@ pub(super) fn check_written(value: &str) -> Result<(), Box<EvalAltResult>> {
 /// Asks a model, and parks the script until it has answered.
 pub(super) fn ask(request: Request) -> Result<Answer, Box<EvalAltResult>> {
     // The future may not look at the thread's call, which it waits for elsewhere.
-    let asked = with(|call| call.asking.clone().ask(&call.call, request))?;
+    let asked = host(|call| call.reach.ask(&call.call, request))?;
     park(async { asked.await?.whole().await })
+}
+
+/// Sends a request, and parks the script until it has the whole answer.
+pub(super) fn fetch(request: fetch::Request) -> Result<fetch::Response, Box<EvalAltResult>> {
+    park(host(|call| call.reach.fetch(&call.call, request))?)
 }
 
 /// Parks the script until the host has done something for it, or its time is over.

@@ -239,7 +239,7 @@ impl Program {
         }
     }
 
-    pub(super) fn check(&self, change: &Change) -> Result<Result<(), Vec<Issue>>, Broke> {
+    pub(super) fn check(&self, change: &Change) -> Result<Result<(), ActionError>, Broke> {
         let Some(rows) = &self.rows else { return Ok(Ok(())) };
         let row = |text: &Option<String>| -> Value {
             text.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -256,11 +256,15 @@ impl Program {
             "new": row(&change.new),
             "caller": change.caller,
         }));
-        let issues = match rows.call(&self.engine, "check", (asked,))? {
-            Ok(value) => verdict(value).map_err(|reason| format!("what check says {reason}"))?,
-            Err(error) => refused(error),
-        };
-        if issues.is_empty() { Ok(Ok(())) } else { Ok(Err(issues)) }
+        Ok(match rows.call(&self.engine, "check", (asked,))? {
+            Ok(value) => {
+                match verdict(value).map_err(|reason| format!("what check says {reason}"))? {
+                    issues if issues.is_empty() => Ok(()),
+                    issues => Err(ActionError::Invalid(issues)),
+                }
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 

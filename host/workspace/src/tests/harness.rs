@@ -193,16 +193,17 @@ impl Logic for Blog {
         &self,
         change: Change,
         data: Arc<Transaction>,
-    ) -> Result<Result<(), Vec<Issue>>, Fault> {
+    ) -> Result<Result<(), ActionError>, Fault> {
         tokio::task::yield_now().await;
         if change.operation == Operation::Delete && change.id == "bank" {
-            return Ok(Err(vec![Issue::whole("the bank stays")]));
+            return Ok(Err(ActionError::Denied("the bank stays".into())));
         }
         let written = data.put("posts", r#"{"id":"sneaked","title":"in a check"}"#).await;
         assert!(matches!(written, Err(ActionError::Denied(_))), "a check wrote");
         let new = change.new.map(|row| serde_json::from_str::<Value>(&row).unwrap());
         if new.is_some_and(|row| row["balance"].as_i64().is_some_and(|balance| balance < 0)) {
-            return Ok(Err(vec![Issue::at("balance", "must not be negative")]));
+            let issue = Issue::at("balance", "must not be negative");
+            return Ok(Err(ActionError::Invalid(vec![issue])));
         }
         Ok(Ok(()))
     }

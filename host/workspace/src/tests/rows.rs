@@ -150,7 +150,7 @@ async fn changes_are_checked_where_the_table_asks_for_it() {
                 ask("PUT", "/tables/accounts/bank").json(json!({ "balance": -1 })),
                 422,
             ),
-            case("a bad delete", ask("DELETE", "/tables/accounts/bank"), 422)
+            case("a bad delete", ask("DELETE", "/tables/accounts/bank"), 403)
                 .has(&["the bank stays"]),
             case("only the first happened", ask("GET", "/tables/accounts"), 200)
                 .has(&[r#"{"data":[{"id":"bank","balance":10}]}"#]),
