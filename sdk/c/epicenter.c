@@ -98,9 +98,9 @@ static const char *take_text(host_text *text) {
     return copy;
 }
 
-/// What the host is to read during one call.
+/// What the host is to read during one call; empty where there is none.
 static host_text lend_text(const char *text) {
-    return (host_text){(uint8_t *)text, strlen(text)};
+    return (host_text){(uint8_t *)text, text ? strlen(text) : 0};
 }
 
 static host_text own_bytes(const char *bytes, size_t length) {
@@ -185,14 +185,16 @@ typedef struct issues {
     size_t count;
 } issues;
 
-static struct {
+typedef struct note {
     enum { NOTHING, NOT_FOUND, INVALID, DENIED, FAILED } kind;
     issues issues;
     const char *text;
     /// Where it was found out; absent when the host said it.
     const char *file;
     int line;
-} noted;
+} note;
+
+static note noted;
 
 static void forget(void) {
     memset(&noted, 0, sizeof noted);
@@ -771,7 +773,7 @@ json *ws_list(const ws_table *table, ws_query query) {
     epicenter_workspace_tables_query_t asked = {
         .sort = lend_orders(query.sort),
         .limit = {query.limit > 0, query.limit},
-        .cursor = {query.cursor != NULL, lend_text(query.cursor ? query.cursor : "")},
+        .cursor = {query.cursor != NULL, lend_text(query.cursor)},
     };
     if (!lend_filters(query.where, &asked.filters)) return NULL;
     forget();
@@ -882,6 +884,347 @@ const char *ws_request_id(void) {
     return take_text(&id);
 }
 
+// Running the author's handlers.
+
+/// The handler gets the input as it is declared, or is not called.
+static json *run(json *(*handler)(json *input), const ws_field *members, json *input) {
+    if (!input || !members) return input ? handler(input) : NULL;
+    const ws_field type = {.type = WS_OBJECT, .members = members};
+    issues list = {0};
+    json *read = read_value(&type, input, NULL, &list);
+    if (list.count == 0) return handler(read);
+    forget();
+    noted.kind = INVALID;
+    noted.issues = list;
+    return NULL;
+}
+
+/// What the author did not foresee is a line of the log.
+static void log_note(void) {
+    if (noted.kind == FAILED && noted.file) ws_log(WS_ERROR, "%s:%d: %s", noted.file, noted.line, noted.text);
+}
+
+// Language models. What was said is a list from its end, so that copies of a conversation share their
+// beginning.
+
+/// Rounds in which a model may call tools: as many as the host grants where it runs the calls.
+enum { MOST_ROUNDS = 16 };
+
+typedef struct ws_said {
+    const struct ws_said *before;
+    enum { BY_USER, BY_MODEL, BY_TOOL, BY_NOBODY } by;
+    /// What the person said, or what came of the call.
+    const char *text;
+    const ws_answer *answer;
+    ws_tool_call call;
+    /// Why there is nothing that could be said. It may be forgotten elsewhere before anyone asks.
+    note why;
+} ws_said;
+
+static ws_chat *say(ws_chat *chat, ws_said said) {
+    ws_said *added = ws_alloc(sizeof *added);
+    *added = said;
+    added->before = chat->said;
+    chat->said = added;
+    return chat;
+}
+
+/// Lets whoever asks next fail with what was noted. Gives `NULL`.
+static ws_chat *say_nothing(ws_chat *chat) {
+    say(chat, (ws_said){.by = BY_NOBODY, .why = noted});
+    return NULL;
+}
+
+ws_chat *ws_chat_user(ws_chat *chat, const char *text) {
+    if (missing(chat, "conversation")) return NULL;
+    if (missing(text, "text to say")) return say_nothing(chat);
+    return say(chat, (ws_said){.by = BY_USER, .text = copy_text(text, strlen(text))});
+}
+
+ws_chat *ws_chat_assistant(ws_chat *chat, const ws_answer *said) {
+    if (missing(chat, "conversation")) return NULL;
+    if (missing(said, "answer") || missing(said->text, "text of an answer")) return say_nothing(chat);
+    ws_answer *copy = ws_alloc(sizeof *copy);
+    *copy = *said;
+    return say(chat, (ws_said){.by = BY_MODEL, .answer = copy});
+}
+
+ws_chat *ws_chat_result(ws_chat *chat, const ws_tool_call *call, json *result) {
+    if (missing(chat, "conversation")) return NULL;
+    if (missing(call, "call") || missing(result, "result of a call")) return say_nothing(chat);
+    const char *text = yyjson_mut_is_str(result) ? yyjson_mut_get_str(result) : write(result, &arena, NULL);
+    if (!text) return say_nothing(chat);
+    return say(chat, (ws_said){.by = BY_TOOL, .text = text, .call = *call});
+}
+
+static epicenter_workspace_ai_assistant_t lend_answer(const ws_answer *answer) {
+    size_t thoughts = 0, calls = 0;
+    while (answer->thoughts && answer->thoughts[thoughts].text) thoughts++;
+    while (answer->calls && answer->calls[calls].id) calls++;
+    epicenter_workspace_ai_assistant_t said = {
+        .thinking = {ws_alloc(thoughts * sizeof *said.thinking.ptr), thoughts},
+        .text = lend_text(answer->text),
+        .calls = {ws_alloc(calls * sizeof *said.calls.ptr), calls},
+    };
+    while (thoughts-- > 0) {
+        const ws_thought *from = &answer->thoughts[thoughts];
+        said.thinking.ptr[thoughts] =
+            (epicenter_workspace_ai_thought_t){lend_text(from->text), lend_text(from->signature)};
+    }
+    while (calls-- > 0) {
+        const ws_tool_call *from = &answer->calls[calls];
+        said.calls.ptr[calls] = (epicenter_workspace_ai_tool_call_t){
+            lend_text(from->id), lend_text(from->name), lend_text(from->arguments), lend_text(from->signature),
+        };
+    }
+    return said;
+}
+
+static epicenter_workspace_ai_message_t lend_user(const char *text) {
+    return (epicenter_workspace_ai_message_t){
+        .tag = EPICENTER_WORKSPACE_AI_MESSAGE_USER, .val.user = lend_text(text),
+    };
+}
+
+static epicenter_workspace_ai_message_t lend_said(const ws_said *said) {
+    switch (said->by) {
+    case BY_MODEL:
+        return (epicenter_workspace_ai_message_t){
+            .tag = EPICENTER_WORKSPACE_AI_MESSAGE_ASSISTANT, .val.assistant = lend_answer(said->answer),
+        };
+    case BY_TOOL:
+        return (epicenter_workspace_ai_message_t){
+            .tag = EPICENTER_WORKSPACE_AI_MESSAGE_TOOL_RESULT,
+            .val.tool_result = {lend_text(said->call.id), lend_text(said->call.name), lend_text(said->text)},
+        };
+    default:
+        return lend_user(said->text);
+    }
+}
+
+static bool lend_tools(const ws_tool *tools, epicenter_workspace_ai_list_tool_t *list) {
+    size_t count = 0;
+    while (tools && tools[count].name) count++;
+    *list = (epicenter_workspace_ai_list_tool_t){ws_alloc(count * sizeof *list->ptr), count};
+    for (size_t index = 0; index < count; index++) {
+        const ws_field *members = tools[index].input ? tools[index].input : (const ws_field[]){{0}};
+        epicenter_workspace_ai_tool_t *tool = &list->ptr[index];
+        tool->name = lend_text(tools[index].name);
+        tool->description = lend_text(tools[index].description);
+        if (!lend_json(schema_of_members(members), &tool->parameters)) return false;
+    }
+    return true;
+}
+
+/// A conversation as the host is asked to go on with it.
+static bool lend_chat(const ws_chat *chat, epicenter_workspace_ai_request_t *request) {
+    if (missing(chat, "conversation")) return false;
+    if (!chat->said && missing(chat->question, "question")) return false;
+    if (missing(chat->provider, "provider") || missing(chat->model, "model")) return false;
+    size_t count = chat->question != NULL;
+    for (const ws_said *said = chat->said; said; said = said->before, count++) {
+        if (said->by != BY_NOBODY) continue;
+        noted = said->why;
+        return false;
+    }
+    forget();
+    *request = (epicenter_workspace_ai_request_t){
+        .provider = lend_text(chat->provider),
+        .model = lend_text(chat->model),
+        .system = lend_text(chat->system),
+        .messages = {ws_alloc(count * sizeof *request->messages.ptr), count},
+        .options.is_some = chat->options != NULL,
+    };
+    for (const ws_said *said = chat->said; said; said = said->before)
+        request->messages.ptr[--count] = lend_said(said);
+    if (chat->question) *request->messages.ptr = lend_user(chat->question);
+    if (chat->options && !lend_json(chat->options, &request->options.val)) return false;
+    return lend_tools(chat->tools, &request->tools);
+}
+
+static ws_tool_call copy_call(const epicenter_workspace_ai_tool_call_t *from) {
+    return (ws_tool_call){
+        copy_text(from->id.ptr, from->id.len),
+        copy_text(from->name.ptr, from->name.len),
+        copy_text(from->arguments.ptr, from->arguments.len),
+        copy_text(from->signature.ptr, from->signature.len),
+    };
+}
+
+/// Makes what a model said a part of the conversation, for good.
+static ws_answer *hear(ws_chat *chat, const epicenter_workspace_ai_answer_t *from) {
+    const epicenter_workspace_ai_assistant_t *said = &from->message;
+    ws_tool_call *calls = ws_alloc((said->calls.len + 1) * sizeof *calls);
+    for (size_t index = 0; index < said->calls.len; index++) calls[index] = copy_call(&said->calls.ptr[index]);
+    calls[said->calls.len] = (ws_tool_call){0};
+    ws_thought *thoughts = ws_alloc((said->thinking.len + 1) * sizeof *thoughts);
+    for (size_t index = 0; index < said->thinking.len; index++) {
+        const epicenter_workspace_ai_thought_t *thought = &said->thinking.ptr[index];
+        thoughts[index] = (ws_thought){
+            copy_text(thought->text.ptr, thought->text.len),
+            copy_text(thought->signature.ptr, thought->signature.len),
+        };
+    }
+    thoughts[said->thinking.len] = (ws_thought){0};
+    ws_answer *answer = ws_alloc(sizeof *answer);
+    *answer = (ws_answer){
+        .text = copy_text(said->text.ptr, said->text.len),
+        .calls = calls,
+        .thoughts = thoughts,
+        .model = copy_text(from->model.ptr, from->model.len),
+        .reason = (ws_reason)from->reason,
+        .input_tokens = from->usage.input,
+        .output_tokens = from->usage.output,
+        .total_tokens = from->usage.total,
+    };
+    say(chat, (ws_said){.by = BY_MODEL, .answer = answer});
+    return answer;
+}
+
+static ws_answer *ask(ws_chat *chat) {
+    epicenter_workspace_ai_request_t request;
+    if (!lend_chat(chat, &request)) return NULL;
+    epicenter_workspace_ai_answer_t given;
+    host_error error;
+    if (!epicenter_workspace_ai_chat(&request, &given, &error)) return note_host(&error);
+    ws_answer *answer = hear(chat, &given);
+    epicenter_workspace_ai_answer_free(&given);
+    return answer;
+}
+
+const ws_answer *ws_chat_send(ws_chat *chat) { return ask(chat); }
+
+json *ws_chat_call(const ws_chat *chat, const ws_tool_call *call) {
+    if (missing(chat, "conversation") || missing(call, "call")) return NULL;
+    const ws_tool *tool = chat->tools;
+    while (tool && tool->name && strcmp(tool->name, call->name) != 0) tool++;
+    if (!tool || !tool->name) return ws_failed_at(NULL, 0, "there is no tool %s", call->name);
+    if (!tool->handler) return ws_failed("the tool %s has no handler", call->name);
+    forget();
+    if (!tool->input) return run(tool->handler, NULL, json_null());
+    // Models write nothing where they leave out all members.
+    const char *arguments = call->arguments && *call->arguments ? call->arguments : "{}";
+    yyjson_read_err error;
+    json *input = parse(arguments, strlen(arguments), &error);
+    if (!input) return ws_invalid("", "not JSON: %s at byte %zu", error.msg, error.pos);
+    return run(tool->handler, tool->input, input);
+}
+
+/// What was noted, for a model to read.
+static json *note_for_model(void) {
+    static const char *const WHY[] = {
+        [NOTHING] = "there was no result", [NOT_FOUND] = "not found", [INVALID] = "not valid",
+        [DENIED] = "denied", [FAILED] = "failed",
+    };
+    log_note();
+    json *result = json_object({"error", json_string(noted.text ? noted.text : WHY[noted.kind])});
+    if (noted.kind != INVALID) return result;
+    json *list = json_array();
+    for (const issue *each = noted.issues.first; each; each = each->next) {
+        json *path = json_array();
+        for (size_t at = 0; at < each->length; at++) json_append(path, json_string(each->path[at]));
+        json_append(list, json_object({"path", path}, {"message", json_string(each->message)}));
+    }
+    return json_set(result, "issues", list);
+}
+
+const ws_answer *ws_chat_run(ws_chat *chat) {
+    uint64_t input = 0, output = 0, total = 0;
+    for (int round = 0; round <= MOST_ROUNDS; round++) {
+        ws_answer *answer = ask(chat);
+        if (!answer) return NULL;
+        answer->input_tokens = input += answer->input_tokens;
+        answer->output_tokens = output += answer->output_tokens;
+        answer->total_tokens = total += answer->total_tokens;
+        // What was cut off may lack a part of its calls.
+        bool is_complete = answer->reason == WS_STOP || answer->reason == WS_TOOL_CALLS;
+        if (!answer->calls->id || !is_complete) return answer;
+        if (round == MOST_ROUNDS) break;
+        for (const ws_tool_call *call = answer->calls; call->id; call++) {
+            json *result = ws_chat_call(chat, call);
+            ws_chat_result(chat, call, result ? result : note_for_model());
+        }
+    }
+    return ws_failed_at(NULL, 0, "the model called tools in %d rounds, without an end", MOST_ROUNDS + 1);
+}
+
+const char *ws_chat_text(ws_chat *chat) {
+    const ws_answer *answer = ws_chat_run(chat);
+    return answer ? answer->text : NULL;
+}
+
+struct ws_stream {
+    struct ws_stream *before;
+    ws_chat *chat;
+    epicenter_workspace_ai_own_answer_stream_t handle;
+    bool is_open;
+};
+
+/// Those that the call has begun.
+static ws_stream *streams;
+
+void ws_stream_end(ws_stream *stream) {
+    if (!stream || !stream->is_open) return;
+    stream->is_open = false;
+    epicenter_workspace_ai_answer_stream_drop_own(stream->handle);
+}
+
+static void end_streams(void) {
+    for (; streams; streams = streams->before) ws_stream_end(streams);
+}
+
+/// What the end of a call does with streams; set by the first, so that a plugin without any imports nothing
+/// for it.
+static void (*at_end)(void);
+
+ws_stream *ws_chat_stream(ws_chat *chat) {
+    epicenter_workspace_ai_request_t request;
+    if (!lend_chat(chat, &request)) return NULL;
+    epicenter_workspace_ai_own_answer_stream_t handle;
+    host_error error;
+    if (!epicenter_workspace_ai_chat_stream(&request, &handle, &error)) return note_host(&error);
+    ws_stream *stream = ws_alloc(sizeof *stream);
+    *stream = (ws_stream){streams, chat, handle, true};
+    streams = stream;
+    at_end = end_streams;
+    return stream;
+}
+
+const ws_event *ws_stream_next(ws_stream *stream) {
+    if (missing(stream, "stream") || !stream->is_open) return NULL;
+    forget();
+    epicenter_workspace_ai_option_event_t next;
+    host_error error;
+    bool heard = epicenter_workspace_ai_method_answer_stream_next(
+        epicenter_workspace_ai_borrow_answer_stream(stream->handle), &next, &error
+    );
+    if (!heard) note_host(&error);
+    if (!heard || !next.is_some) {
+        ws_stream_end(stream);
+        return NULL;
+    }
+    ws_event *event = ws_alloc(sizeof *event);
+    *event = (ws_event){0};
+    switch (next.val.tag) {
+    case EPICENTER_WORKSPACE_AI_EVENT_THINKING:
+        event->thinking = copy_text(next.val.val.thinking.ptr, next.val.val.thinking.len);
+        break;
+    case EPICENTER_WORKSPACE_AI_EVENT_TEXT:
+        event->text = copy_text(next.val.val.text.ptr, next.val.val.text.len);
+        break;
+    case EPICENTER_WORKSPACE_AI_EVENT_TOOL_CALL:
+        ws_tool_call *call = ws_alloc(sizeof *call);
+        *call = copy_call(&next.val.val.tool_call);
+        event->call = call;
+        break;
+    default:
+        event->answer = hear(stream->chat, &next.val.val.end);
+        ws_stream_end(stream);
+    }
+    epicenter_workspace_ai_event_free(&next.val);
+    return event;
+}
+
 // What the host calls.
 
 static void begin(void) {
@@ -890,6 +1233,7 @@ static void begin(void) {
 }
 
 static void end(void) {
+    if (at_end) at_end();
     while (chunks && (chunks->before || chunks->size > CHUNK)) {
         chunk *before = chunks->before;
         free(chunks);
@@ -1085,21 +1429,10 @@ static void own_error(exports_epicenter_workspace_guest_error_t *error) {
         ws_failed_at(NULL, 0, "the action gave no result, and did not say why");
         __attribute__((fallthrough));
     case FAILED:
-        if (noted.file) ws_log(WS_ERROR, "%s:%d: %s", noted.file, noted.line, noted.text);
+        log_note();
         error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_FAILED;
         error->val.failed = own_text(noted.text);
     }
-}
-
-static json *run(const ws_action *action, json *input) {
-    if (!input || !action->input) return input ? action->handler(input) : NULL;
-    const ws_field type = {.type = WS_OBJECT, .members = action->input};
-    issues list = {0};
-    json *read = read_value(&type, input, NULL, &list);
-    if (list.count == 0) return action->handler(read);
-    noted.kind = INVALID;
-    noted.issues = list;
-    return NULL;
 }
 
 bool exports_epicenter_workspace_guest_run_action(
@@ -1110,7 +1443,7 @@ bool exports_epicenter_workspace_guest_run_action(
     const ws_action *action = workspace.actions;
     while (action && action->path && strcmp(action->path, wanted) != 0) action++;
     json *given = take_json(input);
-    json *result = action && action->path ? run(action, given) : ws_not_found();
+    json *result = action && action->path ? run(action->handler, action->input, given) : ws_not_found();
     bool done = result && own_json(result, ret);
     if (!done) own_error(err);
     end();

@@ -284,6 +284,139 @@ __attribute__((format(printf, 1, 2))) const char *ws_format(const char *format, 
 /// Memory until the call ends; a plugin that has no more is ended.
 void *ws_alloc(size_t size);
 
+// Language models, in actions, where the plugin's manifest says `ai = true`; denied where it does not.
+//
+// An action has five seconds, which a model may take for itself: let the manifest say more, as
+// `action = "2m"` under `[limits]`. A mutation may be run again, and then asks again.
+
+/// Something that a model may call.
+typedef struct ws_tool {
+    /// 1 to 64 characters from `[A-Za-z0-9_-]`.
+    const char *name;
+    /// When to call it, for the model to read.
+    const char *description;
+    /// Gets input as it was declared, with fallbacks; null when none was. Gives the result.
+    json *(*handler)(json *input);
+    /// The members of the input: `WS_MEMBERS({"term", WS_STRING})`; absent when it takes none.
+    const ws_field *input;
+} ws_tool;
+
+#define WS_TOOLS(...) ((const ws_tool[]){__VA_ARGS__, {0}})
+
+/// A conversation with a model: `ws_chat chat = {"openai", "gpt-5", question, .system = "Be brief."}`. A
+/// copy of it is a conversation of its own, which goes on from there.
+typedef struct ws_chat {
+    /// `anthropic`, `gemini`, `grok`, `openai`, or what the operator has added.
+    const char *provider;
+    /// The model, as the provider calls it.
+    const char *model;
+    /// What the person says first; absent when it is added by `ws_chat_user`.
+    const char *question;
+    /// What the model is told before anyone speaks.
+    const char *system;
+    /// What the model may call: `WS_TOOLS({"look_up", "Looks a term up.", look_up, …})`.
+    const ws_tool *tools;
+    /// Options in the provider's own words: `json_object({"temperature", json_number(0)})`.
+    json *options;
+    /// What was said since, which the functions below add to.
+    const struct ws_said *said;
+} ws_chat;
+
+/// Asks, and gives what the model says. It takes the members of a `ws_chat`, and answers calls of tools as
+/// `ws_chat_run` does: `json_string(ws_ask("openai", "gpt-5", question, .system = "Be brief."))`.
+#define ws_ask(...) ws_chat_text(&(ws_chat){__VA_ARGS__})
+
+/// What a model thought, and the provider's proof that it did; empty when there is none.
+typedef struct ws_thought {
+    const char *text;
+    const char *signature;
+} ws_thought;
+
+/// A call that a model made.
+typedef struct ws_tool_call {
+    /// By which its result is matched.
+    const char *id;
+    /// The tool.
+    const char *name;
+    /// JSON, as the model wrote it: it may break what the tool declares.
+    const char *arguments;
+    /// The provider's proof of the thought behind it; empty when there is none.
+    const char *signature;
+} ws_tool_call;
+
+/// Why an answer is complete.
+typedef enum ws_reason {
+    /// The model has said all.
+    WS_STOP,
+    /// The model waits for what it called.
+    WS_TOOL_CALLS,
+    /// The answer is as long as it may be.
+    WS_LENGTH,
+    /// The provider did not like the rest.
+    WS_CONTENT_FILTER,
+} ws_reason;
+
+/// All that a model said.
+typedef struct ws_answer {
+    /// Its words.
+    const char *text;
+    /// What it called, ended by `{0}`: `for (const ws_tool_call *call = answer->calls; call->id; call++)`.
+    const ws_tool_call *calls;
+    /// Its thoughts, as far as the provider tells them, ended by `{0}`.
+    const ws_thought *thoughts;
+    /// The model that answered, by its own name.
+    const char *model;
+    ws_reason reason;
+    /// In tokens, as the provider counts. Some count more than both into the total.
+    uint64_t input_tokens, output_tokens, total_tokens;
+} ws_answer;
+
+/// Asks, and waits for the whole answer, which is part of the conversation from then on. Denied without the
+/// grant, invalid for a provider that is not there, failed with the provider's words. What it calls is the
+/// caller's to run: every call wants a `ws_chat_result`, in their order, before this is called again.
+const ws_answer *ws_chat_send(ws_chat *chat);
+/// Asks, runs what the model calls and tells it the results, until it calls nothing more. What is wrong with
+/// an input and what a handler fails with is told to the model, which may mend it; what the handler wrote
+/// until then stays written, unless the whole action fails. Fails after 17 rounds. The tokens are those of
+/// all rounds.
+const ws_answer *ws_chat_run(ws_chat *chat);
+/// Runs the handler of what the model called. Invalid when the input is not as the tool declares.
+json *ws_chat_call(const ws_chat *chat, const ws_tool_call *call);
+
+// These add to the conversation, and give it. When the value is `NULL`, whoever asks next fails with the
+// reason.
+
+/// What the person says.
+ws_chat *ws_chat_user(ws_chat *chat, const char *text);
+/// What a model has said before, in another call perhaps: `&(ws_answer){text}`. Its lists are not copied. What
+/// `ws_chat_send` gave is part of the conversation already.
+ws_chat *ws_chat_assistant(ws_chat *chat, const ws_answer *said);
+/// What came of a call. A string is told as it is, anything else as JSON.
+ws_chat *ws_chat_result(ws_chat *chat, const ws_tool_call *call, json *result);
+
+/// An answer that is under way.
+typedef struct ws_stream ws_stream;
+
+/// What happens while a model answers: one of these, and the others are `NULL`.
+typedef struct ws_event {
+    /// A piece of its thoughts.
+    const char *thinking;
+    /// A piece of its words.
+    const char *text;
+    /// It has made a call.
+    const ws_tool_call *call;
+    /// It has said all, which is repeated here, and is part of the conversation.
+    const ws_answer *answer;
+} ws_event;
+
+/// Asks. What the provider says against it is known with the first event.
+ws_stream *ws_chat_stream(ws_chat *chat);
+/// What happens next; `NULL` after the answer, and when it fails:
+/// `for (const ws_event *event; (event = ws_stream_next(stream));) { … }`.
+const ws_event *ws_stream_next(ws_stream *stream);
+/// Ends the request early. What is under way when the action ends is ended, too.
+void ws_stream_end(ws_stream *stream);
+
 // The workspace.
 
 typedef enum ws_kind {
@@ -337,6 +470,7 @@ json *ws_json_parse(const char *file, int line, const char *text);
 const char *ws_json_text(const char *file, int line, json *value);
 json *ws_json_first(json *array);
 json *ws_json_next(json *array, json *item);
+const char *ws_chat_text(ws_chat *chat);
 __attribute__((format(printf, 3, 4))) void *ws_failed_at(const char *file, int line, const char *format, ...);
 
 #endif

@@ -24,6 +24,9 @@ YYJSON := -DYYJSON_DISABLE_NON_STANDARD=1 -DYYJSON_DISABLE_UTILS=1
 SDK := epicenter.c bindings/workspace.c yyjson/yyjson.c
 OBJECTS := $(patsubst %.c,build/%.o,$(SOURCES)) $(patsubst %.c,build/epicenter/%.o,$(SDK))
 
+.PHONY: all clean
+all: dist/$(NAME).wasm
+
 # Linked beside and then renamed, because a running host may watch the folder.
 dist/$(NAME).wasm: $(OBJECTS)
 	@mkdir -p $(@D)
@@ -38,7 +41,6 @@ build/%.o: %.c
 	@mkdir -p $(@D)
 	$(CLANG) --target=wasm32-wasi $(CFLAGS) -flto -MMD -c $< -o $@
 
-.PHONY: clean
 clean:
 	rm -rf build dist
 

@@ -1,20 +1,48 @@
 // What plugins in C get from their SDK, beyond what the blog uses of it (see languages.test.mjs).
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { Client } from './clients.mjs';
-import { Server, until } from './server.mjs';
+import { Providers, calling, endless, rounds } from './providers.mjs';
+import { Server, until, within } from './server.mjs';
 
 const BOOKS = '/workspaces/library-c/tables/books';
 const ACTIONS = '/workspaces/library-c/actions';
 
+let providers;
 let server;
 before(async () => {
-  server = await Server.start({ plugins: ['library-c'] });
+  providers = await Providers.start({
+    endless,
+    mends: rounds(
+      [['find', { id: 5 }]],
+      [['find', { id: 'none' }], ['nonsense', {}], ['nothing', {}]],
+      [['withdraw', { id: 'b' }], ['sum', { what: 'all' }], ['find', {}]],
+    ),
+    bare: rounds([['find', '']]),
+    forever(_, response, { provider }) {
+      return this.replay(response, Buffer.from(calling(provider, [['sum', {}]])));
+    },
+  });
+  server = new Server({
+    plugins: ['library-c'],
+    env: providers.env,
+    args: ['--max-chats-per-minute', '100000'],
+  });
+  writeFileSync(server.file('library-c.toml'), 'ai = true');
+  await server.start();
   await until('it is served', async () => (await server.get('/workspaces/library-c')).status === 200);
 });
-after(() => server?.dispose());
+after(async () => {
+  await server?.dispose();
+  await providers?.close();
+});
 
 const book = (id, more) => ({ id, authors: [{ name: 'Ada' }], ...more });
 
@@ -173,22 +201,139 @@ for (const [how, status, message] of [
   });
 }
 
-test('twenty thousand rows and a thousand actions leave its memory as it is', async () => {
+test("the README's examples compile, without a warning", () => {
+  const sdk = fileURLToPath(new URL('../../sdk/c', import.meta.url));
+  const readme = readFileSync(path.join(sdk, 'README.md'), 'utf8');
+  const examples = [...readme.matchAll(/```c\n([^]*?)```/g)].map(([, code]) => code);
+  assert.ok(examples.length > 1);
+  const folder = mkdtempSync(path.join(tmpdir(), 'host-c-'));
+  try {
+    examples.forEach((code, n) => {
+      writeFileSync(path.join(folder, `${n}.c`), `#include "epicenter.h"\n${code}`);
+      writeFileSync(path.join(folder, 'Makefile'), `NAME := ${n}\nSOURCES := ${n}.c\ninclude ${sdk}/plugin.mk\n`);
+      // An example may be a part of a plugin that nothing in it refers to.
+      const env = { ...process.env, CFLAGS: '-Werror -Wno-error=unused-function' };
+      execFileSync('make', ['--silent', `build/${n}.o`], { cwd: folder, env, stdio: 'pipe' });
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+const asks = (action, model, more = {}) =>
+  server.get(`${ACTIONS}/${action}?${new URLSearchParams({ model, question: 'Hi', ...more })}`);
+
+/** Without which thoughts are not sent back to this provider. */
+const THINKING = { options: JSON.stringify({ thinking: { type: 'enabled', budget_tokens: 1024 } }) };
+
+/** What the providers were asked in one scenario from its n-th request on. */
+const askedOf = (scenario, from = 0) => providers.of(scenario).slice(from).map(({ body }) => body);
+
+test('a model is asked in one line', async () => {
+  const { data, error } = await asks('ask-at-once', 'm-text', { question: 'What is thick?' });
+  assert.equal(data, 'Hello world', JSON.stringify(error));
+  const [{ messages, temperature, tools, system }] = askedOf('text');
+  assert.match(JSON.stringify(messages), /What is thick\?/);
+  assert.deepEqual([temperature, system], [0.5, undefined]);
+  assert.deepEqual(tools.map(({ name }) => name), ['sum', 'find', 'withdraw', 'nothing']);
+  assert.deepEqual(tools.map(({ input_schema: { required } }) => required), [[], ['id'], ['id'], []]);
+});
+
+test('what a model calls is run, and what is wrong with it told to the model, and logged', async () => {
+  for (const provider of ['openai', 'anthropic', 'gemini', 'grok']) {
+    const asked = providers.of('mends').length;
+    const logged = server.logs.length;
+    const input = { model: `${provider}:m-mends`, question: 'Hi' };
+    const { data, error } = await server.post(`${ACTIONS}/run-tools`, input);
+    assert.equal(error, undefined, provider);
+    assert.equal(data.text, 'Hello world');
+    assert.deepEqual([data.reason, data.input, data.output, data.total], [0, 44, 28, 72], provider);
+    const bodies = askedOf('mends', asked);
+    assert.equal(bodies.length, 4);
+    // Without the quotes, which are escaped to a depth of the provider's own.
+    const said = JSON.stringify(bodies.at(-1)).replaceAll(/[\\"]/g, '');
+    for (const part of [
+      '{error:not valid,issues:[{path:[id],message:must be a string, not 5}]}',
+      '{error:not found}',
+      '{error:there is no tool nonsense}',
+      '{error:the tool nothing has no handler}',
+      '{error:it is lent}',
+      '{error:not valid,issues:[{path:[id],message:is required}]}',
+    ]) assert.ok(said.includes(part), `${provider} was not told ${part}: ${said}`);
+    await until('the log names the line', () => /library\.c:\d+: it is lent/.test(server.logs.slice(logged)));
+    assert.equal((await server.get(`${BOOKS}/b`)).data.price, 0);
+  }
+});
+
+test('a model that writes no input leaves out all of it', async () => {
+  const { data } = await server.post(`${ACTIONS}/run-tools`, { model: 'grok:m-bare', question: 'Hi' });
+  assert.equal(data.text, 'Hello world');
+  assert.match(JSON.stringify(askedOf('bare').at(-1)), /is required/);
+});
+
+test('a model that calls and calls is not asked for ever', async () => {
+  const { status, error } = await asks('ask-at-once', 'm-forever');
+  assert.equal(status, 500);
+  assert.equal(error.message, 'the model called tools in 17 rounds, without an end');
+  assert.equal(providers.of('forever').length, 17);
+});
+
+test('thoughts, words and calls are heard as they come, and sent back as they were', async () => {
+  const { data: thought, error } = await asks('listen', 'anthropic:m-think', THINKING);
+  assert.equal(error, undefined);
+  assert.deepEqual(thought, { thinking: 'Let me think.', text: 'Hello world', calls: [], signature: 'anthropic:SIG' });
+  const [, { messages }] = askedOf('think');
+  assert.deepEqual(messages.map(({ role }) => role), ['user', 'assistant', 'user']);
+  assert.match(JSON.stringify(messages[1]), /Let me think\..*SIG.*Hello world/);
+  for (const provider of ['openai', 'anthropic', 'gemini', 'grok']) {
+    const { data } = await asks('listen', `${provider}:m-twotools`);
+    assert.equal(data.calls.length, 2, provider);
+    for (const call of data.calls) assert.equal(typeof JSON.parse(call), 'object');
+  }
+});
+
+test('a request ends when nobody listens any more, or the action has ended', async () => {
+  const { data, error } = await asks('listen-briefly', 'openai:m-endless');
+  assert.equal(data, true, error?.message);
+  assert.equal(providers.of('endless').length, 21);
+  for (const { closed } of providers.of('endless')) await within('the request to end', closed);
+});
+
+test('a copy of a conversation goes on by itself', async () => {
+  const before = providers.of('text').length;
+  const { error } = await asks('fork', 'anthropic:m-text', { question: 'One', ...THINKING });
+  assert.equal(error, undefined);
+  const words = ({ messages }) => JSON.stringify(messages).match(/One|Two|Three|Four|Five|Hm\.|PROOF/g).join(' ');
+  assert.deepEqual(askedOf('text', before).map(words), [
+    'One Hm. PROOF Two Three Four', 'One Hm. PROOF Two Three Five',
+  ]);
+});
+
+test('what could not be said is why nobody is asked', async () => {
+  const asked = providers.requests.length;
+  const { status } = await asks('ask-about-nothing', 'openai:m-text');
+  assert.equal(status, 404);
+  assert.equal(providers.requests.length, asked);
+});
+
+test('twenty thousand rows, a thousand actions and a hundred conversations do not make it grow', async () => {
   const rows = Array.from({ length: 200 }, (_, index) => book(`${index}`, { text: 'x'.repeat(index) }));
   rows.push(book('wrong', { authors: [] }));
   const json = JSON.stringify({ rows });
-  /** One batch of rows, of which one is wrong, so that nothing is written; and ten actions. */
+  /** One batch of rows, of which one is wrong, so that nothing is written; ten actions, and a conversation. */
   const work = async () => {
     assert.equal((await server.post(BOOKS, rows)).status, 422);
     for (let index = 0; index < 10; index++) {
       assert.equal((await server.post(`${ACTIONS}/twice`, { json })).status, 200);
       assert.equal((await server.get(`${ACTIONS}/books/ids`)).status, 200);
     }
+    assert.equal((await asks('listen', 'anthropic:m-think', THINKING)).status, 200);
   };
   const memory = async () => (await server.get('/plugins')).data.find(({ file }) => file === 'library-c.wasm').memory;
   await work();
   const before = await memory();
   assert.ok(before > 0);
   for (let index = 0; index < 100; index++) await work();
-  assert.equal(await memory(), before);
+  const grown = (await memory()) - before;
+  assert.ok(grown <= 0, `by ${grown} bytes`);
 });

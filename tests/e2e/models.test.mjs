@@ -6,36 +6,25 @@ import { writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import * as latest from '@tanstack/ai-client';
 import * as old from 'tanstack-ai-client-old';
-import { Providers, calling, endless, recording, refuse } from './providers.mjs';
+import { Providers, calling, endless, refuse, rounds } from './providers.mjs';
 import { Server, until, within } from './server.mjs';
 
 const PROVIDERS = ['openai', 'anthropic', 'gemini', 'grok'];
 const GENERATIONS = { old, latest };
 
-/** Scenarios are answered round by round: calls first, and at the end words. */
-const rounds = (...answers) => {
-  const asked = new Map();
-  return async (request, response, { provider, body }) => {
-    const round = asked.get(provider) ?? 0;
-    asked.set(provider, (round + 1) % (answers.length + 1));
-    const bytes = answers[round]
-      ? Buffer.from(calling(provider, answers[round]))
-      : recording(provider, 'text');
-    await providers.replay(response, bytes);
-  };
-};
+/** Plugins that ask alike, in several languages: the name, and the table that `ask-and-add` writes to. */
+const ASKING = { probe: 'counters', 'library-c': 'books' };
 
 let providers;
 let hub;
 let alice;
-let bob;
 const servers = [];
 
-/** A local server with the probe, whose manifest says this. */
-async function local(manifest, { args = [], env = {} } = {}) {
-  const server = new Server({ plugins: ['probe', 'blog'], args, env });
+/** A local server with a plugin, whose manifest says this. */
+async function local(manifest, { plugin = 'probe', args = [], env = {} } = {}) {
+  const server = new Server({ plugins: [plugin, 'blog'], args, env });
   servers.push(server);
-  writeFileSync(server.file('probe.toml'), manifest);
+  writeFileSync(server.file(`${plugin}.toml`), manifest);
   await server.start();
   return server;
 }
@@ -76,7 +65,6 @@ before(async () => {
   });
   servers.push(hub);
   alice = await signUp('alice');
-  bob = await signUp('bob');
 });
 
 after(async () => {
@@ -84,17 +72,17 @@ after(async () => {
   await providers?.close();
 });
 
-const query = (action, input) => `/workspaces/probe/actions/${action}?${new URLSearchParams(input)}`;
+for (const [plugin, table] of Object.entries(ASKING)) describe(`a plugin, ${plugin},`, () => {
+  const query = (action, input) => `/workspaces/${plugin}/actions/${action}?${new URLSearchParams(input)}`;
 
-describe('a plugin', () => {
   let own;
   before(async () => {
     const manifest = 'ai = true\n[limits]\naction = "2s"\nai-answer-bytes = "64KiB"';
-    own = await local(manifest, { env: providers.env, args: ['--max-chats-per-minute', '100000'] });
+    own = await local(manifest, { plugin, env: providers.env, args: ['--max-chats-per-minute', '100000'] });
   });
 
   test('without the grant is denied, and told what would mend it', async () => {
-    const server = await local('', { env: providers.env });
+    const server = await local('', { plugin, env: providers.env });
     const asked = providers.requests.length;
     const { status, error } = await server.get(query('ask', { model: 'openai:m-text', question: 'Hi' }));
     assert.equal(status, 403);
@@ -128,10 +116,10 @@ describe('a plugin', () => {
 
   test('is told what the provider says, and leaves nothing written', async () => {
     const input = { model: 'openai:m-unauthorized', question: 'Hi' };
-    const { status, error } = await own.post('/workspaces/probe/actions/ask-and-add', input);
+    const { status, error } = await own.post(`/workspaces/${plugin}/actions/ask-and-add`, input);
     assert.equal(status, 500);
     assert.equal(error.message, '401 Incorrect API key');
-    const { status: counter } = await own.get('/workspaces/probe/tables/counters/asked');
+    const { status: counter } = await own.get(`/workspaces/${plugin}/tables/${table}/asked`);
     assert.equal(counter, 404);
     const streamed = await own.get(query('ask-in-pieces', input));
     assert.equal(streamed.error.message, '401 Incorrect API key');
@@ -152,7 +140,8 @@ describe('a plugin', () => {
   });
 
   test('asks through the hub with the session of its caller, whose usage it is', async () => {
-    const server = await local('ai = true', { args: ['--hub-url', hub.url] });
+    const server = await local('ai = true', { plugin, args: ['--hub-url', hub.url] });
+    const bob = await signUp(`bob-${plugin}`);
     const ask = query('ask', { model: 'anthropic:m-text', question: 'Hi' });
     const { status, data, error } = await server.request('GET', ask, undefined, bob);
     assert.equal(status, 200, error?.message);

@@ -35,7 +35,7 @@ function* pieces(bytes, seed) {
 /**
  * All providers in one server, each below its own path. A request whose model is `m-text` is
  * answered with the recording of that name; `answers` has scenarios of its own, functions of
- * request and response.
+ * request and response whose `this` are the providers.
  */
 export class Providers {
   static async start(answers = {}) {
@@ -58,7 +58,7 @@ export class Providers {
       this.requests.push(seen);
       const before = this.requests.filter((other) => other.scenario === scenario).length - 1;
       const answer = answers[scenario];
-      if (answer) return answer(request, response, { provider, before, body });
+      if (answer) return answer.call(this, request, response, { provider, before, body });
       await this.replay(response, recording(provider, scenario));
     });
     await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
@@ -94,6 +94,17 @@ export class Providers {
     this.server.closeAllConnections();
     await new Promise((resolve) => this.server.close(resolve));
   }
+}
+
+/** A scenario that is answered round by round: calls first, `[name, input]` each, and at the end words. */
+export function rounds(...answers) {
+  const asked = new Map();
+  return async function (_, response, { provider }) {
+    const round = asked.get(provider) ?? 0;
+    asked.set(provider, (round + 1) % (answers.length + 1));
+    const words = () => recording(provider, 'text');
+    await this.replay(response, answers[round] ? Buffer.from(calling(provider, answers[round])) : words());
+  };
 }
 
 /** An answer that never ends: a word every now and then. */

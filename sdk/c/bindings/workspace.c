@@ -64,6 +64,17 @@ extern int64_t __wasm_import_epicenter_workspace_context_random_u64(void);
 __attribute__((__import_module__("epicenter:workspace/context@0.1.0"), __import_name__("request-id")))
 extern void __wasm_import_epicenter_workspace_context_request_id(uint8_t *);
 
+// Imported Functions from `epicenter:workspace/ai@0.1.0`
+
+__attribute__((__import_module__("epicenter:workspace/ai@0.1.0"), __import_name__("[method]answer-stream.next")))
+extern void __wasm_import_epicenter_workspace_ai_method_answer_stream_next(int32_t, uint8_t *);
+
+__attribute__((__import_module__("epicenter:workspace/ai@0.1.0"), __import_name__("chat")))
+extern void __wasm_import_epicenter_workspace_ai_chat(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("epicenter:workspace/ai@0.1.0"), __import_name__("chat-stream")))
+extern void __wasm_import_epicenter_workspace_ai_chat_stream(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `epicenter:workspace/guest@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_epicenter:workspace/guest@0.1.0#define")))
@@ -648,6 +659,190 @@ void epicenter_workspace_context_account_free(epicenter_workspace_context_accoun
 void epicenter_workspace_context_option_account_free(epicenter_workspace_context_option_account_t *ptr) {
   if (ptr->is_some) {
     epicenter_workspace_context_account_free(&ptr->val);
+  }
+}
+
+void epicenter_workspace_ai_json_free(epicenter_workspace_ai_json_t *ptr) {
+  epicenter_workspace_types_json_free(ptr);
+}
+
+void epicenter_workspace_ai_error_free(epicenter_workspace_ai_error_t *ptr) {
+  epicenter_workspace_types_error_free(ptr);
+}
+
+void epicenter_workspace_ai_thought_free(epicenter_workspace_ai_thought_t *ptr) {
+  workspace_string_free(&ptr->text);
+  workspace_string_free(&ptr->signature);
+}
+
+void epicenter_workspace_ai_tool_free(epicenter_workspace_ai_tool_t *ptr) {
+  workspace_string_free(&ptr->name);
+  workspace_string_free(&ptr->description);
+  epicenter_workspace_ai_json_free(&ptr->parameters);
+}
+
+void epicenter_workspace_ai_tool_call_free(epicenter_workspace_ai_tool_call_t *ptr) {
+  workspace_string_free(&ptr->id);
+  workspace_string_free(&ptr->name);
+  epicenter_workspace_ai_json_free(&ptr->arguments);
+  workspace_string_free(&ptr->signature);
+}
+
+void epicenter_workspace_ai_list_thought_free(epicenter_workspace_ai_list_thought_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    epicenter_workspace_ai_thought_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      epicenter_workspace_ai_thought_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void epicenter_workspace_ai_list_tool_call_free(epicenter_workspace_ai_list_tool_call_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    epicenter_workspace_ai_tool_call_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      epicenter_workspace_ai_tool_call_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void epicenter_workspace_ai_assistant_free(epicenter_workspace_ai_assistant_t *ptr) {
+  epicenter_workspace_ai_list_thought_free(&ptr->thinking);
+  workspace_string_free(&ptr->text);
+  epicenter_workspace_ai_list_tool_call_free(&ptr->calls);
+}
+
+void epicenter_workspace_ai_tool_result_free(epicenter_workspace_ai_tool_result_t *ptr) {
+  workspace_string_free(&ptr->id);
+  workspace_string_free(&ptr->name);
+  workspace_string_free(&ptr->content);
+}
+
+void epicenter_workspace_ai_message_free(epicenter_workspace_ai_message_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      workspace_string_free(&ptr->val.user);
+      break;
+    }
+    case 1: {
+      epicenter_workspace_ai_assistant_free(&ptr->val.assistant);
+      break;
+    }
+    case 2: {
+      epicenter_workspace_ai_tool_result_free(&ptr->val.tool_result);
+      break;
+    }
+  }
+}
+
+void epicenter_workspace_ai_list_message_free(epicenter_workspace_ai_list_message_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    epicenter_workspace_ai_message_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      epicenter_workspace_ai_message_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void epicenter_workspace_ai_list_tool_free(epicenter_workspace_ai_list_tool_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    epicenter_workspace_ai_tool_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      epicenter_workspace_ai_tool_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void epicenter_workspace_ai_option_json_free(epicenter_workspace_ai_option_json_t *ptr) {
+  if (ptr->is_some) {
+    epicenter_workspace_ai_json_free(&ptr->val);
+  }
+}
+
+void epicenter_workspace_ai_request_free(epicenter_workspace_ai_request_t *ptr) {
+  workspace_string_free(&ptr->provider);
+  workspace_string_free(&ptr->model);
+  workspace_string_free(&ptr->system);
+  epicenter_workspace_ai_list_message_free(&ptr->messages);
+  epicenter_workspace_ai_list_tool_free(&ptr->tools);
+  epicenter_workspace_ai_option_json_free(&ptr->options);
+}
+
+void epicenter_workspace_ai_answer_free(epicenter_workspace_ai_answer_t *ptr) {
+  workspace_string_free(&ptr->model);
+  epicenter_workspace_ai_assistant_free(&ptr->message);
+}
+
+void epicenter_workspace_ai_event_free(epicenter_workspace_ai_event_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      workspace_string_free(&ptr->val.thinking);
+      break;
+    }
+    case 1: {
+      workspace_string_free(&ptr->val.text);
+      break;
+    }
+    case 2: {
+      epicenter_workspace_ai_tool_call_free(&ptr->val.tool_call);
+      break;
+    }
+    case 3: {
+      epicenter_workspace_ai_answer_free(&ptr->val.end);
+      break;
+    }
+  }
+}
+
+__attribute__((__import_module__("epicenter:workspace/ai@0.1.0"), __import_name__("[resource-drop]answer-stream")))
+extern void __wasm_import_epicenter_workspace_ai_answer_stream_drop(int32_t handle);
+
+void epicenter_workspace_ai_answer_stream_drop_own(epicenter_workspace_ai_own_answer_stream_t handle) {
+  __wasm_import_epicenter_workspace_ai_answer_stream_drop(handle.__handle);
+}
+
+void epicenter_workspace_ai_answer_stream_drop_borrow(epicenter_workspace_ai_borrow_answer_stream_t handle) {
+  __wasm_import_epicenter_workspace_ai_answer_stream_drop(handle.__handle);
+}
+
+epicenter_workspace_ai_borrow_answer_stream_t epicenter_workspace_ai_borrow_answer_stream(epicenter_workspace_ai_own_answer_stream_t arg) {
+  return (epicenter_workspace_ai_borrow_answer_stream_t) { arg.__handle };
+}
+
+void epicenter_workspace_ai_option_event_free(epicenter_workspace_ai_option_event_t *ptr) {
+  if (ptr->is_some) {
+    epicenter_workspace_ai_event_free(&ptr->val);
+  }
+}
+
+void epicenter_workspace_ai_result_option_event_error_free(epicenter_workspace_ai_result_option_event_error_t *ptr) {
+  if (!ptr->is_err) {
+    epicenter_workspace_ai_option_event_free(&ptr->val.ok);
+  } else {
+    epicenter_workspace_ai_error_free(&ptr->val.err);
+  }
+}
+
+void epicenter_workspace_ai_result_answer_error_free(epicenter_workspace_ai_result_answer_error_t *ptr) {
+  if (!ptr->is_err) {
+    epicenter_workspace_ai_answer_free(&ptr->val.ok);
+  } else {
+    epicenter_workspace_ai_error_free(&ptr->val.err);
+  }
+}
+
+void epicenter_workspace_ai_result_own_answer_stream_error_free(epicenter_workspace_ai_result_own_answer_stream_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    epicenter_workspace_ai_error_free(&ptr->val.err);
   }
 }
 
@@ -1481,6 +1676,238 @@ void epicenter_workspace_context_request_id(workspace_string_t *ret) {
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_epicenter_workspace_context_request_id(ptr);
   *ret = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool epicenter_workspace_ai_method_answer_stream_next(epicenter_workspace_ai_borrow_answer_stream_t self, epicenter_workspace_ai_option_event_t *ret, epicenter_workspace_ai_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(56+8*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_epicenter_workspace_ai_method_answer_stream_next((self).__handle, ptr);
+  epicenter_workspace_ai_result_option_event_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      epicenter_workspace_ai_option_event_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + 8))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          epicenter_workspace_ai_event_t variant;
+          variant.tag = (int32_t) *((uint8_t*) (ptr + 16));
+          switch ((int32_t) variant.tag) {
+            case 0: {
+              variant.val.thinking = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 24))), (*((size_t*) (ptr + (24+1*sizeof(void*))))) };
+              break;
+            }
+            case 1: {
+              variant.val.text = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 24))), (*((size_t*) (ptr + (24+1*sizeof(void*))))) };
+              break;
+            }
+            case 2: {
+              variant.val.tool_call = (epicenter_workspace_ai_tool_call_t) {
+                (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 24))), (*((size_t*) (ptr + (24+1*sizeof(void*))))) },
+                (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+2*sizeof(void*))))), (*((size_t*) (ptr + (24+3*sizeof(void*))))) },
+                (epicenter_workspace_ai_json_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+4*sizeof(void*))))), (*((size_t*) (ptr + (24+5*sizeof(void*))))) },
+                (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+6*sizeof(void*))))), (*((size_t*) (ptr + (24+7*sizeof(void*))))) },
+              };
+              break;
+            }
+            case 3: {
+              variant.val.end = (epicenter_workspace_ai_answer_t) {
+                (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 24))), (*((size_t*) (ptr + (24+1*sizeof(void*))))) },
+                (epicenter_workspace_ai_assistant_t) (epicenter_workspace_ai_assistant_t) {
+                  (epicenter_workspace_ai_list_thought_t) (epicenter_workspace_ai_list_thought_t) { (epicenter_workspace_ai_thought_t*)(*((uint8_t **) (ptr + (24+2*sizeof(void*))))), (*((size_t*) (ptr + (24+3*sizeof(void*))))) },
+                  (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (24+4*sizeof(void*))))), (*((size_t*) (ptr + (24+5*sizeof(void*))))) },
+                  (epicenter_workspace_ai_list_tool_call_t) (epicenter_workspace_ai_list_tool_call_t) { (epicenter_workspace_ai_tool_call_t*)(*((uint8_t **) (ptr + (24+6*sizeof(void*))))), (*((size_t*) (ptr + (24+7*sizeof(void*))))) },
+                },
+                (epicenter_workspace_ai_finish_reason_t) (int32_t) *((uint8_t*) (ptr + (24+8*sizeof(void*)))),
+                (epicenter_workspace_ai_usage_t) (epicenter_workspace_ai_usage_t) {
+                  (uint64_t) (uint64_t) (*((int64_t*) (ptr + (32+8*sizeof(void*))))),
+                  (uint64_t) (uint64_t) (*((int64_t*) (ptr + (40+8*sizeof(void*))))),
+                  (uint64_t) (uint64_t) (*((int64_t*) (ptr + (48+8*sizeof(void*))))),
+                },
+              };
+              break;
+            }
+          }
+
+          option.val = variant;
+          break;
+        }
+      }
+
+      result.val.ok = option;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      epicenter_workspace_types_error_t variant0;
+      variant0.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant0.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant0.val.invalid = (epicenter_workspace_types_list_issue_t) { (epicenter_workspace_types_issue_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant0.val.denied = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant0.val.failed = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant0;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool epicenter_workspace_ai_chat(epicenter_workspace_ai_request_t *request, epicenter_workspace_ai_answer_t *ret, epicenter_workspace_ai_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(40+8*sizeof(void*))];
+  int32_t option;
+  uint8_t * option4;
+  size_t option5;
+  if (((*request).options).is_some) {
+    const epicenter_workspace_ai_json_t *payload3 = &((*request).options).val;
+    option = 1;
+    option4 = (uint8_t *) (*payload3).ptr;
+    option5 = (*payload3).len;
+  } else {
+    option = 0;
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_epicenter_workspace_ai_chat((uint8_t *) ((*request).provider).ptr, ((*request).provider).len, (uint8_t *) ((*request).model).ptr, ((*request).model).len, (uint8_t *) ((*request).system).ptr, ((*request).system).len, (uint8_t *) ((*request).messages).ptr, ((*request).messages).len, (uint8_t *) ((*request).tools).ptr, ((*request).tools).len, option, option4, option5, ptr);
+  epicenter_workspace_ai_result_answer_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (epicenter_workspace_ai_answer_t) {
+        (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (epicenter_workspace_ai_assistant_t) (epicenter_workspace_ai_assistant_t) {
+          (epicenter_workspace_ai_list_thought_t) (epicenter_workspace_ai_list_thought_t) { (epicenter_workspace_ai_thought_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) },
+          (workspace_string_t) (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+4*sizeof(void*))))), (*((size_t*) (ptr + (8+5*sizeof(void*))))) },
+          (epicenter_workspace_ai_list_tool_call_t) (epicenter_workspace_ai_list_tool_call_t) { (epicenter_workspace_ai_tool_call_t*)(*((uint8_t **) (ptr + (8+6*sizeof(void*))))), (*((size_t*) (ptr + (8+7*sizeof(void*))))) },
+        },
+        (epicenter_workspace_ai_finish_reason_t) (int32_t) *((uint8_t*) (ptr + (8+8*sizeof(void*)))),
+        (epicenter_workspace_ai_usage_t) (epicenter_workspace_ai_usage_t) {
+          (uint64_t) (uint64_t) (*((int64_t*) (ptr + (16+8*sizeof(void*))))),
+          (uint64_t) (uint64_t) (*((int64_t*) (ptr + (24+8*sizeof(void*))))),
+          (uint64_t) (uint64_t) (*((int64_t*) (ptr + (32+8*sizeof(void*))))),
+        },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      epicenter_workspace_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (epicenter_workspace_types_list_issue_t) { (epicenter_workspace_types_issue_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.denied = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.failed = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+1*sizeof(void*))))), (*((size_t*) (ptr + (8+2*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool epicenter_workspace_ai_chat_stream(epicenter_workspace_ai_request_t *request, epicenter_workspace_ai_own_answer_stream_t *ret, epicenter_workspace_ai_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  uint8_t * option4;
+  size_t option5;
+  if (((*request).options).is_some) {
+    const epicenter_workspace_ai_json_t *payload3 = &((*request).options).val;
+    option = 1;
+    option4 = (uint8_t *) (*payload3).ptr;
+    option5 = (*payload3).len;
+  } else {
+    option = 0;
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_epicenter_workspace_ai_chat_stream((uint8_t *) ((*request).provider).ptr, ((*request).provider).len, (uint8_t *) ((*request).model).ptr, ((*request).model).len, (uint8_t *) ((*request).system).ptr, ((*request).system).len, (uint8_t *) ((*request).messages).ptr, ((*request).messages).len, (uint8_t *) ((*request).tools).ptr, ((*request).tools).len, option, option4, option5, ptr);
+  epicenter_workspace_ai_result_own_answer_stream_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (epicenter_workspace_ai_own_answer_stream_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      epicenter_workspace_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (epicenter_workspace_types_list_issue_t) { (epicenter_workspace_types_issue_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.denied = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.failed = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 __attribute__((__export_name__("epicenter:workspace/guest@0.1.0#define")))

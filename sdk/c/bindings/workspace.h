@@ -280,6 +280,204 @@ typedef struct {
   epicenter_workspace_context_account_t val;
 } epicenter_workspace_context_option_account_t;
 
+typedef epicenter_workspace_types_json_t epicenter_workspace_ai_json_t;
+
+typedef epicenter_workspace_types_error_t epicenter_workspace_ai_error_t;
+
+// What a model thought.
+typedef struct epicenter_workspace_ai_thought_t {
+  workspace_string_t   text;
+  // The provider's proof that it thought so; empty when there is none.
+  workspace_string_t   signature;
+} epicenter_workspace_ai_thought_t;
+
+// Something that a model may call.
+typedef struct epicenter_workspace_ai_tool_t {
+  // 1 to 64 characters from `[A-Za-z0-9_-]`.
+  workspace_string_t   name;
+  // When to call it, for the model to read.
+  workspace_string_t   description;
+  // The JSON Schema of its input, which is an object.
+  epicenter_workspace_ai_json_t   parameters;
+} epicenter_workspace_ai_tool_t;
+
+// A call that a model made.
+typedef struct epicenter_workspace_ai_tool_call_t {
+  // By which its result is matched.
+  workspace_string_t   id;
+  // The tool.
+  workspace_string_t   name;
+  // The input, as the model wrote it: it may break the tool's schema.
+  epicenter_workspace_ai_json_t   arguments;
+  // The provider's proof of the thought behind it; empty when there is none.
+  workspace_string_t   signature;
+} epicenter_workspace_ai_tool_call_t;
+
+typedef struct {
+  epicenter_workspace_ai_thought_t *ptr;
+  size_t len;
+} epicenter_workspace_ai_list_thought_t;
+
+typedef struct {
+  epicenter_workspace_ai_tool_call_t *ptr;
+  size_t len;
+} epicenter_workspace_ai_list_tool_call_t;
+
+// What a model said.
+typedef struct epicenter_workspace_ai_assistant_t {
+  // Its thoughts, as far as the provider tells them.
+  epicenter_workspace_ai_list_thought_t   thinking;
+  // Its words.
+  workspace_string_t   text;
+  // What it called.
+  epicenter_workspace_ai_list_tool_call_t   calls;
+} epicenter_workspace_ai_assistant_t;
+
+// What came of a call.
+typedef struct epicenter_workspace_ai_tool_result_t {
+  // The call's id.
+  workspace_string_t   id;
+  // The tool.
+  workspace_string_t   name;
+  // Mostly JSON.
+  workspace_string_t   content;
+} epicenter_workspace_ai_tool_result_t;
+
+// What someone said.
+typedef struct epicenter_workspace_ai_message_t {
+  uint8_t tag;
+  union {
+    workspace_string_t     user;
+    epicenter_workspace_ai_assistant_t     assistant;
+    epicenter_workspace_ai_tool_result_t     tool_result;
+  } val;
+} epicenter_workspace_ai_message_t;
+
+// The person.
+#define EPICENTER_WORKSPACE_AI_MESSAGE_USER 0
+// The model, as it said it in an `answer`.
+#define EPICENTER_WORKSPACE_AI_MESSAGE_ASSISTANT 1
+// What came of one call of the message before. Each call wants one, in their order.
+#define EPICENTER_WORKSPACE_AI_MESSAGE_TOOL_RESULT 2
+
+typedef struct {
+  epicenter_workspace_ai_message_t *ptr;
+  size_t len;
+} epicenter_workspace_ai_list_message_t;
+
+typedef struct {
+  epicenter_workspace_ai_tool_t *ptr;
+  size_t len;
+} epicenter_workspace_ai_list_tool_t;
+
+typedef struct {
+  bool is_some;
+  epicenter_workspace_ai_json_t val;
+} epicenter_workspace_ai_option_json_t;
+
+// What a model is asked.
+typedef struct epicenter_workspace_ai_request_t {
+  // The provider's name, as the operator has set it up: `anthropic`, `gemini`, `grok`, `openai`,
+  // or an endpoint of their own. `invalid` when there is none of that name.
+  workspace_string_t   provider;
+  // The model, as the provider calls it.
+  workspace_string_t   model;
+  // What the model is told before anyone speaks; empty for nothing.
+  workspace_string_t   system;
+  // What was said, oldest first. With tools and options at most 8 MiB.
+  epicenter_workspace_ai_list_message_t   messages;
+  // What the model may call. It is the plugin that runs a call and sends the result back.
+  epicenter_workspace_ai_list_tool_t   tools;
+  // Options in the provider's own words, an object: temperature, thinking and so on.
+  epicenter_workspace_ai_option_json_t   options;
+} epicenter_workspace_ai_request_t;
+
+// Why an answer is complete.
+typedef uint8_t epicenter_workspace_ai_finish_reason_t;
+
+// The model has said all.
+#define EPICENTER_WORKSPACE_AI_FINISH_REASON_STOP 0
+// The model waits for what it called.
+#define EPICENTER_WORKSPACE_AI_FINISH_REASON_TOOL_CALLS 1
+// The answer is as long as it may be.
+#define EPICENTER_WORKSPACE_AI_FINISH_REASON_LENGTH 2
+// The provider did not like the rest.
+#define EPICENTER_WORKSPACE_AI_FINISH_REASON_CONTENT_FILTER 3
+
+// What an answer took, in tokens, as the provider counts.
+typedef struct epicenter_workspace_ai_usage_t {
+  uint64_t   input;
+  uint64_t   output;
+  // Both; some providers count more into it.
+  uint64_t   total;
+} epicenter_workspace_ai_usage_t;
+
+// All that a model said. At most 8 MiB.
+typedef struct epicenter_workspace_ai_answer_t {
+  // The model that answered, by its own name.
+  workspace_string_t   model;
+  epicenter_workspace_ai_assistant_t   message;
+  epicenter_workspace_ai_finish_reason_t   reason;
+  epicenter_workspace_ai_usage_t   usage;
+} epicenter_workspace_ai_answer_t;
+
+// What happens while a model answers.
+typedef struct epicenter_workspace_ai_event_t {
+  uint8_t tag;
+  union {
+    workspace_string_t     thinking;
+    workspace_string_t     text;
+    epicenter_workspace_ai_tool_call_t     tool_call;
+    epicenter_workspace_ai_answer_t     end;
+  } val;
+} epicenter_workspace_ai_event_t;
+
+// A piece of its thoughts.
+#define EPICENTER_WORKSPACE_AI_EVENT_THINKING 0
+// A piece of its words.
+#define EPICENTER_WORKSPACE_AI_EVENT_TEXT 1
+// It has made a call.
+#define EPICENTER_WORKSPACE_AI_EVENT_TOOL_CALL 2
+// It has said all, which is repeated here as a whole. Nothing comes after this.
+#define EPICENTER_WORKSPACE_AI_EVENT_END 3
+
+typedef struct epicenter_workspace_ai_own_answer_stream_t {
+  int32_t __handle;
+} epicenter_workspace_ai_own_answer_stream_t;
+
+typedef struct epicenter_workspace_ai_borrow_answer_stream_t {
+  int32_t __handle;
+} epicenter_workspace_ai_borrow_answer_stream_t;
+
+typedef struct {
+  bool is_some;
+  epicenter_workspace_ai_event_t val;
+} epicenter_workspace_ai_option_event_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    epicenter_workspace_ai_option_event_t ok;
+    epicenter_workspace_ai_error_t err;
+  } val;
+} epicenter_workspace_ai_result_option_event_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    epicenter_workspace_ai_answer_t ok;
+    epicenter_workspace_ai_error_t err;
+  } val;
+} epicenter_workspace_ai_result_answer_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    epicenter_workspace_ai_own_answer_stream_t ok;
+    epicenter_workspace_ai_error_t err;
+  } val;
+} epicenter_workspace_ai_result_own_answer_stream_error_t;
+
 typedef epicenter_workspace_types_json_t exports_epicenter_workspace_guest_json_t;
 
 typedef epicenter_workspace_types_issue_t exports_epicenter_workspace_guest_issue_t;
@@ -483,6 +681,15 @@ extern uint64_t epicenter_workspace_context_random_u64(void);
 // Names the request that this call serves; the same in the host's log.
 extern void epicenter_workspace_context_request_id(workspace_string_t *ret);
 
+// Imported Functions from `epicenter:workspace/ai@0.1.0`
+// What happens next; absent after the end, and after an error.
+extern bool epicenter_workspace_ai_method_answer_stream_next(epicenter_workspace_ai_borrow_answer_stream_t self, epicenter_workspace_ai_option_event_t *ret, epicenter_workspace_ai_error_t *err);
+// Asks, and waits for the whole answer. `failed` when the provider cannot be asked or says so,
+// with its words.
+extern bool epicenter_workspace_ai_chat(epicenter_workspace_ai_request_t *request, epicenter_workspace_ai_answer_t *ret, epicenter_workspace_ai_error_t *err);
+// Asks. Whether the provider answers is known with the first event.
+extern bool epicenter_workspace_ai_chat_stream(epicenter_workspace_ai_request_t *request, epicenter_workspace_ai_own_answer_stream_t *ret, epicenter_workspace_ai_error_t *err);
+
 // Exported Functions from `epicenter:workspace/guest@0.1.0`
 void exports_epicenter_workspace_guest_define(exports_epicenter_workspace_guest_workspace_definition_t *ret);
 void exports_epicenter_workspace_guest_parse_rows(workspace_string_t *table, exports_epicenter_workspace_guest_list_json_t *rows, exports_epicenter_workspace_guest_list_result_json_list_issue_t *ret);
@@ -565,6 +772,52 @@ void epicenter_workspace_documents_result_void_error_free(epicenter_workspace_do
 void epicenter_workspace_context_account_free(epicenter_workspace_context_account_t *ptr);
 
 void epicenter_workspace_context_option_account_free(epicenter_workspace_context_option_account_t *ptr);
+
+void epicenter_workspace_ai_json_free(epicenter_workspace_ai_json_t *ptr);
+
+void epicenter_workspace_ai_error_free(epicenter_workspace_ai_error_t *ptr);
+
+void epicenter_workspace_ai_thought_free(epicenter_workspace_ai_thought_t *ptr);
+
+void epicenter_workspace_ai_tool_free(epicenter_workspace_ai_tool_t *ptr);
+
+void epicenter_workspace_ai_tool_call_free(epicenter_workspace_ai_tool_call_t *ptr);
+
+void epicenter_workspace_ai_list_thought_free(epicenter_workspace_ai_list_thought_t *ptr);
+
+void epicenter_workspace_ai_list_tool_call_free(epicenter_workspace_ai_list_tool_call_t *ptr);
+
+void epicenter_workspace_ai_assistant_free(epicenter_workspace_ai_assistant_t *ptr);
+
+void epicenter_workspace_ai_tool_result_free(epicenter_workspace_ai_tool_result_t *ptr);
+
+void epicenter_workspace_ai_message_free(epicenter_workspace_ai_message_t *ptr);
+
+void epicenter_workspace_ai_list_message_free(epicenter_workspace_ai_list_message_t *ptr);
+
+void epicenter_workspace_ai_list_tool_free(epicenter_workspace_ai_list_tool_t *ptr);
+
+void epicenter_workspace_ai_option_json_free(epicenter_workspace_ai_option_json_t *ptr);
+
+void epicenter_workspace_ai_request_free(epicenter_workspace_ai_request_t *ptr);
+
+void epicenter_workspace_ai_answer_free(epicenter_workspace_ai_answer_t *ptr);
+
+void epicenter_workspace_ai_event_free(epicenter_workspace_ai_event_t *ptr);
+
+extern void epicenter_workspace_ai_answer_stream_drop_own(epicenter_workspace_ai_own_answer_stream_t handle);
+
+extern void epicenter_workspace_ai_answer_stream_drop_borrow(epicenter_workspace_ai_borrow_answer_stream_t handle);
+
+extern epicenter_workspace_ai_borrow_answer_stream_t epicenter_workspace_ai_borrow_answer_stream(epicenter_workspace_ai_own_answer_stream_t handle);
+
+void epicenter_workspace_ai_option_event_free(epicenter_workspace_ai_option_event_t *ptr);
+
+void epicenter_workspace_ai_result_option_event_error_free(epicenter_workspace_ai_result_option_event_error_t *ptr);
+
+void epicenter_workspace_ai_result_answer_error_free(epicenter_workspace_ai_result_answer_error_t *ptr);
+
+void epicenter_workspace_ai_result_own_answer_stream_error_free(epicenter_workspace_ai_result_own_answer_stream_error_t *ptr);
 
 void exports_epicenter_workspace_guest_json_free(exports_epicenter_workspace_guest_json_t *ptr);
 

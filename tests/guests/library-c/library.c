@@ -123,6 +123,152 @@ static json *context(json *input) {
     );
 }
 
+static json *sum(json *input) {
+    (void)input;
+    int64_t count = ws_count(&books, NULL);
+    return count < 0 ? NULL : json_integer(count);
+}
+
+/// Writes, and then fails where a book is lent.
+static json *withdraw(json *input) {
+    json *book = ws_update(&books, json_get_string(input, "id"), json_object({"price", json_number(0)}));
+    if (book && strcmp(json_get_string(book, "state"), "lent") == 0) return ws_failed("it is lent");
+    return book;
+}
+
+static const ws_tool tools[] = {
+    {"sum", "Sums up the counters.", sum},
+    {"find", "Finds a book.", get, .input = WS_MEMBERS({"id", WS_STRING})},
+    {"withdraw", "Takes a book out.", withdraw, .input = WS_MEMBERS({"id", WS_STRING})},
+    {"nothing", "Has no handler."},
+    {0},
+};
+
+/// A conversation as it is asked for: `model` is `provider:model`.
+static ws_chat chat_of(json *input) {
+    const char *model = json_get_string(input, "model");
+    size_t provider = strcspn(model, ":");
+    return (ws_chat){
+        ws_format("%.*s", (int)provider, model), model + provider + 1, json_get_string(input, "question"),
+        .system = "Be brief.", .tools = tools,
+    };
+}
+
+/// What each language's plugin does by itself that tests models.
+static json *ask(json *input) {
+    ws_chat chat = chat_of(input);
+    json *called = json_array();
+    for (;;) {
+        const ws_answer *answer = ws_chat_send(&chat);
+        if (!answer) return NULL;
+        if (!answer->calls->id) {
+            json *tokens = json_integer((int64_t)answer->total_tokens);
+            return json_object({"text", json_string(answer->text)}, {"called", called}, {"tokens", tokens});
+        }
+        for (const ws_tool_call *call = answer->calls; call->id; call++) {
+            json_append(called, json_string(call->name));
+            ws_chat_result(&chat, call, ws_chat_call(&chat, call));
+        }
+    }
+}
+
+static json *ask_in_pieces(json *input) {
+    ws_chat chat = chat_of(input);
+    ws_stream *stream = ws_chat_stream(&chat);
+    json *pieces = json_array();
+    for (const ws_event *event; (event = ws_stream_next(stream));) {
+        if (event->text) json_append(pieces, json_string(event->text));
+        if (event->answer) return json_object({"pieces", pieces}, {"text", json_string(event->answer->text)});
+    }
+    return NULL;
+}
+
+static json *ask_and_add(json *input) {
+    json *authors = json_append(json_array(), json_object({"name", json_string("Ada")}));
+    if (!ws_put(&books, json_object({"id", json_string("asked")}, {"authors", authors}))) return NULL;
+    ws_chat chat = chat_of(input);
+    const ws_answer *answer = ws_chat_send(&chat);
+    return answer ? json_string(answer->text) : NULL;
+}
+
+/// The shortest there is.
+static json *ask_at_once(json *input) {
+    return json_string(ws_ask("anthropic", json_get_string(input, "model"), json_get_string(input, "question"),
+                              .tools = tools, .options = json_object({"temperature", json_number(0.5)})));
+}
+
+static json *run_tools(json *input) {
+    ws_chat chat = chat_of(input);
+    const ws_answer *answer = ws_chat_run(&chat);
+    if (!answer) return NULL;
+    return json_object(
+        {"text", json_string(answer->text)},
+        {"model", json_string(answer->model)},
+        {"reason", json_integer(answer->reason)},
+        {"input", json_integer((int64_t)answer->input_tokens)},
+        {"output", json_integer((int64_t)answer->output_tokens)},
+        {"total", json_integer((int64_t)answer->total_tokens)}
+    );
+}
+
+/// All that happens, by its kind.
+static json *listen(json *input) {
+    ws_chat chat = chat_of(input);
+    chat.options = json_parse(json_get_string(input, "options"));
+    ws_stream *stream = ws_chat_stream(&chat);
+    json *heard = json_object(
+        {"thinking", json_string("")}, {"text", json_string("")}, {"calls", json_array()}, {"signature", json_null()}
+    );
+    for (const ws_event *event; (event = ws_stream_next(stream));) {
+        const char *name = event->thinking ? "thinking" : "text", *piece = event->thinking ?: event->text;
+        if (piece) json_set(heard, name, json_string(ws_format("%s%s", json_get_string(heard, name), piece)));
+        if (event->call) json_append(json_get(heard, "calls"), json_string(event->call->arguments));
+        if (!event->answer) continue;
+        const ws_thought *thoughts = event->answer->thoughts;
+        if (thoughts->text) json_set(heard, "signature", json_string(thoughts->signature));
+        // Whoever asks on does it with all of that, and nothing comes after the end.
+        if (ws_stream_next(stream)) return ws_failed("something came after the end");
+        if (!event->answer->calls->id && !ws_chat_send(ws_chat_user(&chat, "Go on"))) return NULL;
+        return heard;
+    }
+    return NULL;
+}
+
+/// Hears the first word of many answers, more than there may be at a time, and is content with it. What is
+/// left to the end of the action is ended by it.
+static json *listen_briefly(json *input) {
+    ws_chat chat = chat_of(input);
+    for (int number = 0; number < 20; number++) {
+        ws_stream *stream = ws_chat_stream(&chat);
+        if (!ws_stream_next(stream)) return NULL;
+        ws_stream_end(stream);
+        if (ws_stream_next(stream)) return ws_failed("something came after the end");
+    }
+    return json_boolean(ws_stream_next(ws_chat_stream(&chat)));
+}
+
+/// Two conversations with one beginning, part of which another model has said.
+static json *fork(json *input) {
+    ws_chat one = chat_of(input);
+    one.options = json_parse(json_get_string(input, "options"));
+    const ws_thought thoughts[] = {{"Hm.", "anthropic:PROOF"}, {0}};
+    ws_chat_user(ws_chat_assistant(&one, &(ws_answer){"Two", .thoughts = thoughts}), "Three");
+    ws_chat other = one;
+    if (!ws_chat_send(ws_chat_user(&one, "Four")) || !ws_chat_send(ws_chat_user(&other, "Five"))) return NULL;
+    return json_null();
+}
+
+/// Asks about what cannot be had, and learns only at the end why.
+static json *ask_about_nothing(json *input) {
+    ws_chat chat = chat_of(input);
+    const ws_tool_call call = {"1", "find", "{}"};
+    ws_chat_result(&chat, &call, ws_get(&books, "none"));
+    ws_chat_user(&chat, ws_random_id());
+    ws_find(&books, "none");
+    const ws_answer *answer = ws_chat_run(&chat);
+    return answer ? json_string(answer->text) : NULL;
+}
+
 /// Never comes back, which the compiler does not see.
 static int descend(const volatile char *above) {
     volatile char here[1024];
@@ -147,6 +293,10 @@ static json *fail(json *input) {
     for (size_t size = 1 << 20;; size *= 2) memset(ws_alloc(size), 1, size);
 }
 
+static const ws_field question[] = {
+    {"model", WS_STRING}, {"question", WS_STRING}, {"options", WS_STRING, .fallback = "\"{}\""}, {0},
+};
+
 const ws_workspace workspace = {
     .id = "library-c",
     .tables = WS_TABLES(&books),
@@ -163,6 +313,15 @@ const ws_workspace workspace = {
         {"clear", WS_MUTATION, "", clear},
         {"twice", WS_MUTATION, "", twice, .input = WS_MEMBERS({"json", WS_STRING})},
         {"context", WS_QUERY, "", context},
+        {"ask", WS_QUERY, "", ask, .input = question},
+        {"ask-in-pieces", WS_QUERY, "", ask_in_pieces, .input = question},
+        {"ask-and-add", WS_MUTATION, "", ask_and_add, .input = question},
+        {"ask-at-once", WS_QUERY, "", ask_at_once, .input = question},
+        {"ask-about-nothing", WS_QUERY, "", ask_about_nothing, .input = question},
+        {"run-tools", WS_MUTATION, "", run_tools, .input = question},
+        {"listen", WS_QUERY, "", listen, .input = question},
+        {"listen-briefly", WS_QUERY, "", listen_briefly, .input = question},
+        {"fork", WS_QUERY, "", fork, .input = question},
         {"fail", WS_MUTATION, "", fail, .input = WS_MEMBERS({"how", WS_STRING})}
     ),
 };
