@@ -40,7 +40,10 @@ pub(crate) async fn fetch(outbound: &Outbound, request: Request) -> Result<Respo
     let host = uri.authority().map(ToString::to_string).unwrap_or_default();
     let most = outbound.limits().map_or(usize::MAX, |limits| limits.http_request_bytes);
     if request.body.len() > most {
-        return Err(invalid("body", format!("is {} bytes; {most} is the most", request.body.len())));
+        return Err(invalid(
+            "body",
+            format!("is {} bytes; {most} is the most", request.body.len()),
+        ));
     }
     let body = Full::new(request.body).map_err(|never| match never {}).boxed_unsync();
     let mut wasi = http::Request::new(body);
@@ -80,10 +83,9 @@ pub(crate) fn refusal(host: &str, error: &Error, limits: Option<&Limits>) -> Act
         Error::ConnectionLimitReached => {
             format!("{} requests are under way already", of(|limits| limits.http_requests))
         }
-        Error::HttpResponseBodySize(_) => format!(
-            "its answer has more than {} bytes",
-            of(|limits| limits.http_response_bytes)
-        ),
+        Error::HttpResponseBodySize(_) => {
+            format!("its answer has more than {} bytes", of(|limits| limits.http_response_bytes))
+        }
         Error::HttpRequestBodySize(_) => {
             format!("the body has more than {} bytes", of(|limits| limits.http_request_bytes))
         }

@@ -324,9 +324,8 @@ impl Draft {
             limits.clone()
         });
         let grants = Arc::new(manifest.grants.clone());
-        let reach = Reach::new(&grants, engine.models(), &limits)
-            .map_err(|fault| faults.push(fault))
-            .ok();
+        let reach =
+            Reach::new(&grants, engine.models(), &limits).map_err(|fault| faults.push(fault)).ok();
         let mut draft = Self {
             file,
             definition: None,

@@ -167,8 +167,7 @@ impl Pool {
         );
         let memory = Memory::new(&self.limits, self.memory.clone());
         let deadline = call.deadline;
-        let state =
-            State::new(self.limits.clone(), self.reach.clone(), log, memory, call);
+        let state = State::new(self.limits.clone(), self.reach.clone(), log, memory, call);
         let code = self.code.load_full();
         let mut store = self.engine.store(code.engine(), state);
         store.set_hostcall_fuel(self.limits.transfer_bytes);

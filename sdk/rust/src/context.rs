@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use crate::__bindings::epicenter::workspace::{context, types as wit};
+use crate::__bindings::epicenter::workspace::{context, environment, types as wit};
 use crate::error::{Error, Result};
 
 /// The call that is being served, and the right to *read* the workspace in it.
@@ -62,6 +62,12 @@ impl Context {
     /// 64 random bits, from the system's secure source.
     pub fn random_u64(&self) -> u64 {
         context::random_u64()
+    }
+
+    /// A value of the host's environment; `None` when it has none. [`Error::Denied`] unless the
+    /// manifest names it under `env`.
+    pub fn environment(&self, name: &str) -> Result<Option<String>> {
+        environment::get(name).map_err(Error::from_host)
     }
 
     /// Names the request that this call serves; the same as in the host's log.

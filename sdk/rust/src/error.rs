@@ -110,14 +110,6 @@ impl Error {
             Error::Failed(message) => wit::Error::Failed(message),
         }
     }
-
-    /// The same as issues, where the contract leaves room for nothing else.
-    pub(crate) fn into_issues(self) -> Vec<Issue> {
-        match self {
-            Error::Invalid(issues) if !issues.is_empty() => issues,
-            other => vec![Issue::new((), other.to_string())],
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,13 +135,5 @@ mod tests {
         let hosts = Error::from_host(wit::Error::Failed("the disk is full".into()));
         let _handled = Error::failed("something else");
         assert_eq!(hosts.place(), None);
-    }
-
-    #[test]
-    fn a_denial_inside_a_check_becomes_one_issue_with_its_text() {
-        assert_eq!(
-            Error::denied("only the author may delete a post").into_issues(),
-            [Issue::new((), "only the author may delete a post")]
-        );
     }
 }

@@ -121,6 +121,7 @@ pub mod __plugin;
 pub mod ai;
 mod context;
 mod error;
+pub mod http;
 mod issue;
 mod json;
 mod key;

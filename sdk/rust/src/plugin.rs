@@ -5,6 +5,7 @@ use std::panic;
 
 use crate::__bindings::epicenter::workspace::types as wit;
 use crate::__bindings::exports::epicenter::workspace::guest;
+use crate::error::Error;
 use crate::issue::Issue;
 use crate::log;
 use crate::workspace::Workspace;
@@ -63,16 +64,19 @@ impl<P: Plugin> guest::Guest for P {
         workspace::<P>().parse_kv(&key, &value).map_err(to_host)
     }
 
-    fn check_change(change: wit::Change) -> Result<(), Vec<wit::Issue>> {
-        workspace::<P>().check_change(&change).map_err(|error| to_host(error.into_issues()))
+    fn check_change(change: wit::Change) -> Result<(), wit::Error> {
+        workspace::<P>().check_change(&change).map_err(told)
     }
 
     fn run_action(path: String, input: String) -> Result<String, wit::Error> {
-        workspace::<P>().run_action(&path, &input).map_err(|error| {
-            if let Some(place) = error.place() {
-                log::write(log::Level::Error, &format!("{place}: {error}"));
-            }
-            error.into_host()
-        })
+        workspace::<P>().run_action(&path, &input).map_err(told)
     }
+}
+
+/// Tells the author where it failed, and gives what the caller is told.
+fn told(error: Error) -> wit::Error {
+    if let Some(place) = error.place() {
+        log::write(log::Level::Error, &format!("{place}: {error}"));
+    }
+    error.into_host()
 }

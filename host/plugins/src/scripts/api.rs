@@ -65,8 +65,7 @@ fn tables() -> Module {
     module.set_native_fn("list", |table: &str| rows(table, Map::new()));
     module.set_native_fn("list", |table: &str, query: Map| rows(table, query));
     module.set_native_fn("page", |table: &str, query: Map| -> Answer {
-        let page =
-            known(table, Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
+        let page = known(table, Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
         let mut answer = Map::new();
         answer.insert("rows".into(), read_rows(&page.rows)?);
         answer.insert("next".into(), page.next.map_or(Dynamic::UNIT, Dynamic::from));

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::thrown;
 use crate::ai::{Answer, Request};
-use crate::fetch;
 use crate::engine::{HEAVY_AFTER, Heavy, HeavyCount, TICK};
+use crate::fetch;
 use crate::instance::{self, Access, check_size};
 use crate::limits::Limits;
 use crate::log::Log;

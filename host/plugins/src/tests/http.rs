@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
-use http_body_util::{BodyExt, Full};
 use host_workspace::{ActionError, Issue};
+use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpHooks};
 
@@ -58,8 +58,7 @@ async fn a_request_reaches_hosts_that_are_granted_and_no_others() {
     let some = outbound(&granted, Limits::default());
     let hello = send(&some, "GET", format!("http://localhost:{port}/hello"), vec![]).await;
     assert_eq!(hello.unwrap(), (200, b"hello".to_vec()));
-    let echo =
-        send(&some, "POST", format!("http://localhost:{port}/echo"), b"x".to_vec()).await;
+    let echo = send(&some, "POST", format!("http://localhost:{port}/echo"), b"x".to_vec()).await;
     assert_eq!(echo.unwrap(), (200, b"x".to_vec()));
     // Redirects are the plugin's to follow.
     let away = send(&some, "GET", format!("http://localhost:{port}/away"), vec![]).await;
@@ -136,7 +135,9 @@ async fn a_whole_request_is_answered_in_words_that_name_what_would_mend_it() {
     let cases = [
         (
             fetch(&granted, request("GET", "http://example.com/")).await,
-            denied("this plugin may not ask example.com; `hosts` under `[http]` in its manifest says whom it may"),
+            denied(
+                "this plugin may not ask example.com; `hosts` under `[http]` in its manifest says whom it may",
+            ),
         ),
         (
             fetch(&public, request("GET", "http://127.0.0.1:{port}/hello")).await,
