@@ -7,10 +7,11 @@ use clap::Parser;
 use host::cli::{Cli, Mode, Task};
 use host::dev::Dev;
 use host::{HubServer, LocalConfig, LocalServer, Running, commands, summary};
+use mimalloc::MiMalloc;
 
 /// Counts what each thread holds, so that scripts can be held to their memory.
 #[global_allocator]
-static ALLOCATOR: host_plugins::Metered = host_plugins::Metered;
+static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMalloc);
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { cpSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 
+import { Neighbour } from './neighbour.mjs';
 import { Server, plugin } from './server.mjs';
 
 const POSTS = '/workspaces/blog/tables/posts';
@@ -12,11 +13,14 @@ const QUICK = '/workspaces/blog/actions/posts/popular?min=0';
 const MISBEHAVE = '/workspaces/probe/actions/misbehave';
 
 let server;
+/** Another workspace, whose calls run in its component. */
+const blog = new Neighbour(async () => assert.equal((await server.get(QUICK)).status, 200));
 before(async () => {
   server = new Server({ plugins: ['blog'] });
   cpSync(plugin('probe'), server.file('probe.wasm'));
-  writeFileSync(server.file('probe.toml'), '[limits]\naction = "2s"\n');
+  writeFileSync(server.file('probe.toml'), '[limits]\naction = "2s"\nhost-calls = 5000\n');
   await server.start();
+  await blog.rest();
 });
 after(() => server?.dispose());
 
@@ -25,50 +29,37 @@ const HOSTILE = {
   devour: [500, /out of memory, an instance may use 128 MiB/],
   recurse: [500, /recursed too deeply/],
   panic: [500, /it panicked/],
-  ask: [500, /called the host more than 100000 times|took longer/],
-  boast: [500, /out of memory|bytes/],
-  chatter: [500, /it has said everything|took longer/],
+  ask: [500, /called the host more than 5000 times/],
+  boast: [500, /out of memory/],
+  chatter: [500, /called the host more than 5000 times/],
   trespass: [500, /NotFound/],
 };
 
-test('a hostile component ends in one clear error, has written nothing, and nobody waits for it', async () => {
-  for (const [how, [expected, text]] of Object.entries(HOSTILE)) {
+for (const [how, [expected, text]] of Object.entries(HOSTILE)) {
+  test(`a component that tries to ${how} ends in one clear error, has written nothing, and nobody waits for it`, async () => {
     const attack = server.post(MISBEHAVE, { id: how, how });
-    let over = false;
-    let asked = 0;
-    attack.finally(() => (over = true));
-    while (!over) {
-      assert.equal((await server.get(POSTS)).status, 200, how);
-      asked += 1;
-    }
+    await blog.during(how, attack);
     const { status, error } = await attack;
-    assert.ok(status === expected || status === 504, `${how}: ${status} ${JSON.stringify(error)}`);
-    assert.match(error.message, text, how);
-    assert.ok(asked >= 1, how);
-    assert.equal((await server.get('/workspaces/probe/actions/sum')).data, 0, how);
-  }
+    assert.equal(status, expected, JSON.stringify(error));
+    assert.match(error.message, text);
+    assert.equal((await server.get('/workspaces/probe/actions/sum')).data, 0);
+  });
+}
+
+test('what they did is told, and has changed nothing', async () => {
   assert.deepEqual((await server.get(POSTS)).data, []);
   const { data } = await server.get('/plugins');
   const probe = data.find(({ file }) => file === 'probe.wasm');
-  assert.ok(probe.errors >= 5 && probe.lastError.message.includes('probe'), JSON.stringify(probe));
+  assert.ok(probe.errors >= 7 && probe.lastError.message.includes('probe'), JSON.stringify(probe));
   const lines = server.logs.split('\n').filter((line) => /line \d+/.test(line)).length;
-  assert.ok(lines <= 1_001, `${lines} lines of ten million are in the log`);
+  assert.ok(lines >= 900 && lines <= 1_001, `${lines} lines of ten million are in the log`);
 });
 
 test('thousands of slow calls leave the other workspaces as quick as before', async () => {
-  const measure = async (count) => {
-    const started = performance.now();
-    for (let n = 0; n < count; n += 1) assert.equal((await server.get(QUICK)).status, 200);
-    return (performance.now() - started) / count;
-  };
-  await measure(20);
-  const before = await measure(100);
   const slow = Array.from({ length: 2_000 }, () => server.post(MISBEHAVE, { id: 'a', how: 'spin' }));
-  const during = await measure(100);
-  const answers = await Promise.all(slow);
-  const codes = answers.map(({ status }) => status);
+  await blog.during('2,000 that spin', Promise.all(slow));
+  const codes = (await Promise.all(slow)).map(({ status }) => status);
   assert.deepEqual(codes.filter((code) => code !== 503 && code !== 504), []);
   assert.ok(codes.includes(503), 'who waits too long is told that it is busy');
-  assert.ok(during < before * 40 + 40, `${before} ms before, ${during} ms beside 2,000 that spin`);
   assert.equal((await server.get('/workspaces/probe/actions/sum')).data, 0);
 });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use host_workspace::transaction::MAX_ROW;
 use serde::Deserialize;
 
 use crate::engine::{ELEMENTS_MAX, MEMORY_MAX};
@@ -242,6 +243,8 @@ overrides! {
     ai_requests: Count,
     ai_request_bytes: Count,
     ai_answer_bytes: Count,
+    script_bytes: Number,
+    file_bytes: Number,
 }
 
 impl Limits {
@@ -254,6 +257,8 @@ impl Limits {
             ("script-depth", self.script_depth, 64),
             // The contract allows no larger batch.
             ("batch-rows", self.batch_rows, 256),
+            // Neither does it allow larger rows.
+            ("row-bytes", self.row_bytes, MAX_ROW),
         ];
         let least = [
             ("actions", self.actions),

@@ -229,6 +229,7 @@ mod tests {
             ("[limits]\naction = \"soon\"", "a.toml:2: action: \"soon\" is no time"),
             ("[limits]\nmemory = \"lots\"", "a.toml:2: memory: \"lots\" is no size"),
             ("[limits]\nmemory = \"1GiB\"", "a.toml: memory is 1073741824; 268435456 is the most"),
+            ("[limits]\nrow-bytes = \"2MiB\"", "a.toml: row-bytes is 2097152; 1048576 is the most"),
             ("[http]\nhosts = [\"http://x\"]", "a.toml:2: hosts: \"http://x\" is no host"),
             ("[http]\nallow-private = true", "a.toml:1: missing field `hosts`"),
             ("a = [", "a.toml:1: a: "),

@@ -10,7 +10,7 @@
 //!
 //! ```
 //! #[global_allocator]
-//! static ALLOCATOR: host_plugins::Metered = host_plugins::Metered;
+//! static ALLOCATOR: host_plugins::Metered = host_plugins::Metered(std::alloc::System);
 //! ```
 //!
 //! Without it, scripts still have all their other limits.
@@ -25,8 +25,8 @@ thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counting. See the module's text.
-pub struct Metered;
+/// An allocator, counting. See the module's text.
+pub struct Metered<A = System>(pub A);
 
 /// Bytes that this thread allocated and did not free; below zero when it freed what others allocated.
 pub(crate) fn held() -> isize {
@@ -41,32 +41,32 @@ fn uncount(bytes: usize) {
     HELD.set(HELD.get().wrapping_sub_unsigned(bytes));
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
-// counting touches nothing but a number of this thread.
-unsafe impl GlobalAlloc for Metered {
+// SAFETY: every call is passed on unchanged to an allocator that keeps the contract; counting touches
+// nothing but a number of this thread.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Metered<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { System.alloc(layout) }
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         uncount(layout.size());
         // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { self.0.dealloc(pointer, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         uncount(layout.size());
         count(size);
         // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { self.0.realloc(pointer, layout, size) }
     }
 }
 

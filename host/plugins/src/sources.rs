@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
 use crate::component::Hash;
 use crate::limits::Limits;
+use crate::manifest::Manifest;
 
 /// Files of one plugin; more are an accident.
 const FILES: usize = 1_000;
@@ -172,6 +174,11 @@ pub(crate) fn within(dir: &Path, path: &Path) -> Option<String> {
     Some(segments.join("/"))
 }
 
+/// Whether a file is the manifest of the plugin that it belongs to.
+fn is_manifest(path: &str) -> bool {
+    path.ends_with(MANIFEST) && !path.contains("/actions/") && !path.contains("/tables/")
+}
+
 /// Editors and copying tools write beside the file first, under names that begin with a dot or a
 /// tilde, or end otherwise: `.blog.wasm.swp`, `blog.wasm~`, `blog.wasm.tmp`, `4913`.
 fn is_temporary(name: &str) -> bool {
@@ -198,7 +205,7 @@ impl Sources {
         dir: &Path,
         plugin: &str,
         files: &Fingerprint,
-        limits: &Limits,
+        limits: &Arc<Limits>,
     ) -> Result<(Self, Hash, u64), String> {
         if files.len() > FILES {
             return Err(format!("it has more than {FILES} files"));
@@ -211,6 +218,17 @@ impl Sources {
         }
         let stem = plugin.strip_suffix(WASM).or(plugin.strip_suffix(WORKSPACE)).unwrap_or(plugin);
         let mut sources = Self { stem: stem.to_owned(), ..Self::default() };
+        // The manifest comes first, because it may say how large the others may be. What is wrong with it
+        // is told when all of the plugin is looked at.
+        let mut limits = limits.clone();
+        if let Some(path) = files.keys().find(|path| is_manifest(path)) {
+            let bytes = read(&dir.join(path), path, limits.script_bytes)?;
+            if let Ok(text) = String::from_utf8(bytes)
+                && let Ok(manifest) = Manifest::read(Some(&Text { path: path.clone(), text }))
+            {
+                limits = manifest.apply(&limits).unwrap_or(limits);
+            }
+        }
         let mut hasher = Sha256::new();
         let mut size = 0;
         for path in files.keys() {
@@ -247,7 +265,7 @@ impl Sources {
     fn place(&mut self, text: Text) -> Result<(), String> {
         let path = text.path.clone();
         if path.ends_with(".toml") {
-            if !path.contains("/actions/") && !path.contains("/tables/") {
+            if is_manifest(&path) {
                 self.manifest = Some(text);
             }
             return Ok(());
@@ -358,9 +376,9 @@ mod tests {
         );
         assert_eq!(found["blog.wasm"].len(), 4);
         let read = |plugin: &str| {
-            Sources::read(dir.path(), plugin, &found[plugin], &Limits::default()).unwrap()
+            Sources::read(dir.path(), plugin, &found[plugin], &Arc::default()).unwrap()
         };
-        let lost = Sources::read(dir.path(), "lost.toml", &found["lost.toml"], &Limits::default());
+        let lost = Sources::read(dir.path(), "lost.toml", &found["lost.toml"], &Arc::default());
         assert!(lost.unwrap_err().contains("there is no lost.wasm"));
         let (blog, hash, _) = read("blog.wasm");
         assert_eq!(blog.actions.keys().collect::<Vec<_>>(), ["posts/top"]);
@@ -369,5 +387,21 @@ mod tests {
         assert_eq!((notes.stem.as_str(), size), ("notes", 5));
         assert_eq!(notes.tables["tags"].len(), 2);
         assert!(hash != other);
+    }
+
+    #[test]
+    fn a_manifest_says_how_large_the_other_files_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let limits = Arc::new(Limits { file_bytes: 10, ..Limits::default() });
+        let read = || {
+            let found = list(dir.path()).unwrap();
+            Sources::read(dir.path(), "a.wasm", &found["a.wasm"], &limits)
+                .map(|(sources, ..)| sources.component.is_some())
+        };
+        write("a.wasm", "eleven bytes");
+        assert_eq!(read(), Err("a.wasm has 12 bytes; 10 is the most".into()));
+        write("a.toml", "[limits]\nfile-bytes = \"1KiB\"");
+        assert_eq!(read(), Ok(true));
     }
 }

@@ -16,7 +16,7 @@ use self::guest::Guest;
 use crate::{Allocation, Compile, Engine, Limits, LoadError, Metered, Plugin};
 
 #[global_allocator]
-static ALLOCATOR: Metered = Metered;
+static ALLOCATOR: Metered = Metered(std::alloc::System);
 
 fn engine() -> Engine {
     Engine::new(Allocation::OnDemand, Compile::Once).unwrap()

@@ -25,7 +25,7 @@ use crate::tag::Condition;
 use crate::workspace::Error;
 
 /// Bytes of the largest row.
-pub(crate) const MAX_ROW: usize = 1024 * 1024;
+pub const MAX_ROW: usize = 1024 * 1024;
 /// Rows that one action may write; a commit is one message to every client.
 pub(crate) const MAX_WRITES: usize = 10_000;
 /// Bytes that one action may write.

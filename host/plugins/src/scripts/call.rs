@@ -136,6 +136,10 @@ impl Call {
     }
 
     fn step(&mut self, count: u64) -> Option<Dynamic> {
+        // Where it was stopped its error may have been dropped.
+        if self.stopped.is_some() {
+            return Some(Dynamic::UNIT);
+        }
         let max = self.limits.script_memory;
         // Below zero when it freed what the call was given.
         let held = usize::try_from(metered::held() - self.held_before).unwrap_or(0);
