@@ -25,9 +25,11 @@ enum Subject {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Tables by REST: lists, reads, writes and a bulk load, for tables of several sizes.
+    /// Tables by REST: lists, reads, writes and a bulk load, for tables of several sizes, beside a
+    /// server on Bun.
     Rest {
-        /// For the load generator: `--rows`, `--seconds`; `--help` lists them.
+        /// For the load generator: `--rows`, `--rounds`, `--seconds`, `--no-peer`; `--help` lists
+        /// them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
@@ -62,7 +64,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn rest(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
     cmd!(shell, "cargo build --release -p host -p bench").run()?;
-    let places = [format!("--host={target}/release/host"), format!("--out={target}/bench")];
+    if !options.iter().any(|option| option == "--no-peer") {
+        install_peers(shell)?;
+    }
+    let places = [
+        format!("--host={target}/release/host"),
+        format!("--npm={NPM}"),
+        format!("--out={target}/bench"),
+    ];
     cmd!(shell, "{target}/release/bench rest {places...} {options...}").run()?;
     Ok(())
 }
@@ -86,14 +95,23 @@ fn ai(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Installs the npm peers, unless that was done before or there is no node.
+/// Installs what the lock file of the npm peers says, unless just that is installed or there is no
+/// node. Without the packages' scripts: that of Bun would fetch a binary which npm has brought.
 fn install_peers(shell: &Shell) -> Result<()> {
-    if !shell.path_exists(format!("{NPM}/node_modules"))
-        && cmd!(shell, "node --version").quiet().run().is_ok()
+    let lock = shell.read_file(format!("{NPM}/package-lock.json"))?;
+    let installed = format!("{NPM}/node_modules/.installed-from");
+    if shell.read_file(&installed).is_ok_and(|of| of == lock)
+        || cmd!(shell, "node --version").quiet().run().is_err()
+    {
+        return Ok(());
+    }
     {
         let _folder = shell.push_dir(NPM);
-        cmd!(shell, "npm ci").run().context("the npm peers cannot be installed")?;
+        cmd!(shell, "npm ci --ignore-scripts")
+            .run()
+            .context("the npm peers cannot be installed")?;
     }
+    shell.write_file(installed, lock)?;
     Ok(())
 }
 

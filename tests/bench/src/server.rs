@@ -169,6 +169,36 @@ pub fn start_workspaces(binary: &Path, plugins: &Path, data: &Path) -> Result<Ru
     Running { child, address, dialect: Dialect::Plain, paths, _data: None }.listening("host")
 }
 
+/// Where npm puts the binaries of Bun, one package for each kind of machine; it installs the one that
+/// fits. They run from there, so that nothing depends on the scripts that npm may not run.
+const BUN: &str = "node_modules/@oven";
+
+/// Starts the peer of tables, and waits until it listens.
+pub fn start_tables_peer(npm: &Path) -> Result<Running> {
+    let missing = || {
+        format!(
+            "the peer is not installed: run `npm ci` in {}, or leave it out with --no-peer",
+            npm.display()
+        )
+    };
+    let mut packages = fs::read_dir(npm.join(BUN)).with_context(missing)?;
+    let bun = packages.find_map(|package| {
+        Some(package.ok()?.path().join("bin/bun")).filter(|binary| binary.is_file())
+    });
+    let bun = bun.with_context(missing)?;
+    if !npm.join("node_modules/elysia").is_dir() {
+        bail!(missing());
+    }
+    let mut command = Command::new(&bun);
+    command.arg(npm.join("elysia.ts")).env("NODE_ENV", "production");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn();
+    let child = child.with_context(|| format!("{} cannot be started", bun.display()))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let paths = |room: &str| format!("/rooms/{room}");
+    Running { child, address, dialect: Dialect::Plain, paths, _data: None }.listening("the peer")
+}
+
 /// A port that was free a moment ago, for servers that cannot choose one and say which.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
