@@ -90,6 +90,14 @@ impl Failure {
             Error::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             Error::Open(OpenError::Id { .. }) => Self::invalid(error.to_string(), Vec::new()),
             Error::Open(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Error::Stored(issues) => {
+                let message = format!("{what}: not valid as it is stored: {}", summary(&issues));
+                Self::invalid(message, issues)
+            }
+            Error::Exist(issues) => {
+                let message = format!("{what}: {}", summary(&issues));
+                Self { issues, ..Self::new(StatusCode::PRECONDITION_FAILED, message) }
+            }
             Error::Room(error) => {
                 let status = match &error {
                     RoomError::Refused { .. } => StatusCode::INSUFFICIENT_STORAGE,

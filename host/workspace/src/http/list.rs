@@ -52,8 +52,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// Deletes the rows that a filter selects. Without one it does nothing: a table is too easily
-/// emptied by a request that lacks an id.
+/// Deletes the rows that a filter selects, or those that are invalid. Without either it does nothing:
+/// a table is too easily emptied by a request that lacks an id.
 pub(super) async fn delete(
     State(workspaces): State<Workspaces>,
     Path((workspace, table)): Path<(String, String)>,
@@ -62,12 +62,22 @@ pub(super) async fn delete(
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
     let query = request.uri().query().unwrap_or_default();
     let definition = found.definition();
-    let parameters = Parameters::read(definition.table(&table), query, &["filter"])?;
-    let Some(Parameters { query: Query { filters, .. }, .. }) = parameters else {
-        let message = "say which rows to delete: filter[…]; filter[id][exists]=true is all of them";
+    let parameters = Parameters::read(definition.table(&table), query, &["filter", "invalid"])?;
+    let Parameters { query: Query { filters, .. }, invalid, .. } = parameters.unwrap_or_default();
+    if filters.is_empty() && !invalid {
+        let message = "say which rows to delete: filter[…], or invalid=true; \
+                       filter[id][exists]=true is all that are valid";
         return Err(Failure::bad_request(message));
+    }
+    if Condition::of(request.headers()).demands() {
+        let message = "If-Match and If-None-Match are about one row, and this deletes many; \
+                       delete a row by its id to demand a version of it";
+        return Err(Failure::bad_request(message));
+    }
+    let work = match invalid {
+        true => Work::DeleteInvalid { table: &table },
+        false => Work::DeleteAll { table: &table, filters },
     };
-    let work = Work::DeleteAll { table: &table, filters };
     let done = found.transact(context(&request), work).await;
     Ok(row_body(StatusCode::OK, &done.map_err(|error| Failure::of(error, &table))?.text))
 }
@@ -117,8 +127,7 @@ impl Parameters {
             if parameters.invalid
                 && !(filters.is_empty() && sort.is_empty() && parameters.fields.is_none())
             {
-                let message =
-                    "goes with limit, cursor and count only: an invalid row has no fields";
+                let message = "goes without filter, sort and fields: an invalid row has no fields";
                 issues.push(Issue::at("invalid", message));
             }
         }
