@@ -128,7 +128,7 @@ impl Transaction {
         check_fields(definition, filtered.chain(sorted))?;
         let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
         self.with_rows(table, |rows| {
-            let selected = select(query, limit, rows)?;
+            let selected = select(query, table, limit, rows)?;
             let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
             Ok(Page { rows, next: selected.next })
         })

@@ -85,6 +85,8 @@ pub(super) async fn delete(
 /// What the query string of a list asks for.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
+    /// The table's name.
+    table: String,
     pub query: Query,
     /// The members of each row that are wanted; none for all.
     pub fields: Option<Vec<String>>,
@@ -109,7 +111,7 @@ impl Parameters {
         // What `token` says is for whoever checks accounts.
         pairs.retain(|(name, _)| name != "token");
         let Some(table) = table.filter(|_| !pairs.is_empty()) else { return Ok(None) };
-        let mut parameters = Self::default();
+        let mut parameters = Self { table: table.name.clone(), ..Self::default() };
         let mut issues = Vec::new();
         for (at, (name, value)) in pairs.iter().enumerate() {
             let kind = name.split('[').next().unwrap_or_default();
@@ -182,13 +184,14 @@ impl Parameters {
             let none = Members::default();
             let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
             let rows = rows.map(|(id, row)| (&**id, Fields::new(&row.raw, &none)));
-            let selected = select(&self.query, limit, rows)?;
+            let of = format!("{}?invalid", self.table);
+            let selected = select(&self.query, &of, limit, rows)?;
             for row in selected.rows.iter().filter_map(|(id, _)| table.rows.get_key_value(*id)) {
                 write(&row.1.describe_invalid(row.0).to_string());
             }
             (selected.next, table.invalid)
         } else {
-            let selected = select(&self.query, limit, table.valid())?;
+            let selected = select(&self.query, &self.table, limit, table.valid())?;
             for (_, row) in selected.rows {
                 match &self.fields {
                     Some(fields) => write(&row.project(fields)),

@@ -111,7 +111,7 @@ async fn what_is_unknown_is_named() {
                 .has(&["write filter[field][operator]=value"]),
             case("limit", list("limit=-1"), 400).has(&["must be a number from 0 to 10000"]),
             case("too high a limit", list("limit=10001"), 400),
-            case("cursor", list("cursor=xyz"), 400).has(&["cursor: is not one of this query's"]),
+            case("cursor", list("cursor=xyz"), 400).has(&["cursor: is none that was given here"]),
             case("twice", list("limit=1&limit=2"), 400).has(&["limit: is given twice"]),
             case("two things", list("a=1&b=2"), 400).has(&[r#""path":["a"]"#, r#""path":["b"]"#]),
             case("invalid and sorted", list("invalid&sort=title"), 400),
@@ -163,6 +163,28 @@ async fn a_list_that_did_not_change_is_not_sent_again() {
         let tag = server.get(path).await.tag();
         assert!(tag.starts_with('"'), "{tag}");
         let again = |tag: &str| ask("GET", path).header("if-none-match", tag);
+#[tokio::test]
+async fn a_cursor_goes_on_in_the_list_that_it_is_of() {
+    let server = server().await;
+    server.synced("table:posts", ["x", "y"].map(|id| entry(id, json!({ "id": id }), 1))).await;
+    let lists = ["", "sort=title", "sort=-title", "filter[views]=3", "sort=title&filter[views]=3"];
+    for list in lists.into_iter().chain(["invalid"]) {
+        let first = server.get(&format!("/tables/posts?limit=1&{list}")).await.json();
+        let next = first["next"].as_str().unwrap();
+        for other in lists.into_iter().chain(["invalid"]) {
+            let path = format!("/tables/posts?limit=1&cursor={next}&{other}");
+            let answer = server.get(&path).await;
+            let expected = if list == other { 200 } else { 400 };
+            assert_eq!(answer.status, expected, "{list:?} then {other:?}: {}", answer.text);
+            let says = "cursor: is of a list with another order or other filters";
+            assert!(list == other || answer.text.contains(says), "{}", answer.text);
+        }
+        // What is shown of each row is not a matter of where the list goes on.
+        let path = format!("/tables/posts?limit=3&cursor={next}&{list}&count");
+        assert_eq!(server.get(&path).await.status, 200, "{list}");
+    }
+}
+
         let answer = server.ask(again(&tag)).await;
         assert_eq!(
             (answer.status.as_u16(), answer.text.as_str(), answer.tag()),
