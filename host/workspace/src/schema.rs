@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use crate::definition::{Definition, Issue};
@@ -35,18 +36,36 @@ impl Schema {
 
     /// What is wrong with a value; nothing with a valid one.
     pub fn issues(&self, value: &Value) -> Vec<Issue> {
-        let errors = self.0.iter_errors(value).take(ISSUES);
-        let issues = errors.map(|error| Issue {
-            path: error
-                .instance_path()
-                .to_string()
-                .split('/')
-                .skip(1)
-                .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
-                .collect(),
-            message: error.to_string(),
-        });
-        issues.collect()
+        self.0.iter_errors(value).flat_map(|error| issues(&error)).take(ISSUES).collect()
+    }
+}
+
+/// An error, as issues that point at the members at fault. A member that is missing, or that should
+/// not be there, is said of the object around it by JSON Schema; who shows the issue beside a field
+/// wants to know of the field.
+fn issues(error: &ValidationError) -> Vec<Issue> {
+    let pointer = error.instance_path().to_string();
+    let segments = pointer.split('/').skip(1);
+    let path: Vec<_> =
+        segments.map(|segment| segment.replace("~1", "/").replace("~0", "~")).collect();
+    let at = |member: &str, message: String| {
+        let path = path.iter().cloned().chain([member.to_owned()]).collect();
+        Issue { path, message }
+    };
+    match error.kind() {
+        ValidationErrorKind::Required { property: Value::String(member) } => {
+            vec![at(member, "is required".into())]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let issue = |member: &String| at(member, "is no member that is known here".into());
+            unexpected.iter().map(issue).collect()
+        }
+        ValidationErrorKind::PropertyNames { error: name } => {
+            let member = name.instance().as_str().unwrap_or_default();
+            vec![at(member, name.to_string())]
+        }
+        _ => vec![Issue { path, message: error.to_string() }],
     }
 }
 
