@@ -8,6 +8,7 @@ mod awareness;
 mod descriptor;
 mod documents;
 mod failure;
+mod filters;
 mod kv;
 mod list;
 mod live;

@@ -8,15 +8,15 @@ use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde_json::{Value, json};
 
-use super::{Failure, Found, context, json_body, live, query_pairs, row_body, unless_known};
+use super::{
+    Failure, Found, context, filters, json_body, live, query_pairs, row_body, unless_known,
+};
 use crate::definition::{Issue, TableDefinition};
 use crate::fields::{Fields, Members};
 use crate::generation::Table;
 use crate::logic::ActionError;
-use crate::query::{Filter, MAX_LIMIT, Operator, Order, Query, check_fields, count, select};
-use crate::schema::{accepts, coerce_one, property};
+use crate::query::{MAX_LIMIT, Order, Query, check_fields, count, select};
 use crate::tag::Condition;
 use crate::work::Work;
 use crate::workspaces::Workspaces;
@@ -163,7 +163,7 @@ impl Parameters {
             }
             "count" => self.count = flag(value)?,
             "invalid" => self.invalid = flag(value)?,
-            _ => self.query.filters.push(filter(table, name, value)?),
+            _ => self.query.filters.push(filters::read(table, name, value)?),
         }
         Ok(())
     }
@@ -213,37 +213,10 @@ impl Parameters {
     }
 }
 
-/// `filter[field]=value` or `filter[field][operator]=value`, the value of the field's type.
-fn filter(table: &TableDefinition, name: &str, value: &str) -> Result<Filter, String> {
-    let inner = name.strip_prefix("filter[").and_then(|rest| rest.strip_suffix(']'));
-    let inner = inner.ok_or("write filter[field][operator]=value")?;
-    let (field, operator) = inner.split_once("][").unwrap_or((inner, "eq"));
-    let operator = Operator::NAMED.iter().find(|(name, _)| *name == operator);
-    let Some((_, operator)) = operator else {
-        let names: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
-        return Err(format!("there is no such operator; there are {}", names.join(", ")));
-    };
-    known(table, std::iter::once(field))?;
-    let version = json!({ "type": "integer" });
-    let schema = match table.versions.last().map(|schema| property(schema, field)) {
-        Some(Value::Null) | None if field == "_v" => &version,
-        Some(schema) => schema,
-        None => &Value::Null,
-    };
-    let one = |text: &str| coerce_one(schema, text.to_owned());
-    let value = match operator {
-        Operator::Exists => flag(value)?.into(),
-        Operator::In => value.split(',').map(one).collect::<Result<_, _>>()?,
-        Operator::Contains if accepts(schema, "array") => {
-            coerce_one(&schema["items"], value.to_owned())?
-        }
-        Operator::Contains | Operator::Prefix => value.into(),
-        _ => one(value)?,
-    };
-    Ok(Filter { field: field.to_owned(), operator: *operator, value })
-}
-
-fn known<'a>(table: &TableDefinition, fields: impl Iterator<Item = &'a str>) -> Result<(), String> {
+pub(super) fn known<'a>(
+    table: &TableDefinition,
+    fields: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
     match check_fields(table, fields) {
         Err(ActionError::Invalid(issues)) => Err(issues
             .iter()
@@ -254,7 +227,7 @@ fn known<'a>(table: &TableDefinition, fields: impl Iterator<Item = &'a str>) -> 
     }
 }
 
-fn flag(value: &str) -> Result<bool, String> {
+pub(super) fn flag(value: &str) -> Result<bool, String> {
     match value {
         "" | "true" => Ok(true),
         "false" => Ok(false),

@@ -45,6 +45,17 @@ async fn filters_are_typed_by_the_schema() {
         ("filter[tags][contains]=fruit", "ac"),
         ("filter[by]=me", "c"),
         ("filter[by]=null", "abd"),
+        ("filter[by]=%22me%22", "c"),
+        ("filter[by]=%22null%22", ""),
+        ("filter[by][in]=null,me", "abcd"),
+        ("filter[by][in]=[null,%22null%22]", "abd"),
+        ("filter[title][in]=[%22Cherries,%20or%20pears%22,%22Dates%22]", "cd"),
+        ("filter[title]=%22Dates%22", ""),
+        ("filter[views][in]=[3.0]", "ac"),
+        ("filter[tags]=[%22fruit%22]", "c"),
+        ("filter[tags][ne]=[%22fruit%22]", "abd"),
+        ("filter[tags][in]=[[%22fruit%22],[]]", "c"),
+        ("filter[tags][exists]", "ac"),
         ("filter[views][gte]=3&filter[views][lt]=10&filter[tags][contains]=red", "a"),
         ("filter[_v][exists]=false", "abcd"),
         ("filter[title]=nothing", ""),
@@ -107,6 +118,21 @@ async fn what_is_unknown_is_named() {
                 .has(&[r#"must be a number, and is \"many\""#]),
             case("no boolean", list("filter[published]=maybe"), 400)
                 .has(&["must be true or false"]),
+            case("contains of a number", list("filter[views][contains]=1"), 400).has(&[
+                r#"field \"views\" is integer, and contains compares string, array only"#,
+                r#""path":["filter[views][contains]"]"#,
+            ]),
+            case("prefix of an array", list("filter[tags][prefix]=f"), 400)
+                .has(&[r#"field \"tags\" is array, and prefix compares string only"#]),
+            case("more than an array", list("filter[tags][gt]=[]"), 400)
+                .has(&[r#"field \"tags\" is array, and gt compares string, number, boolean only"#]),
+            case("a text as an array", list("filter[tags]=fruit"), 400).has(&[
+                r#"must be array, and is \"fruit\"; arrays and objects are written as JSON"#,
+            ]),
+            case("half an array", list("filter[title][in]=[%22a%22"), 400)
+                .has(&["begins as a JSON array, and is none"]),
+            case("a list of another type", list("filter[views][in]=[1,%222%22]"), 400)
+                .has(&[r#"must be a list of integer, and has \"2\" in it"#]),
             case("half a filter", list("filter=1"), 400)
                 .has(&["write filter[field][operator]=value"]),
             case("limit", list("limit=-1"), 400).has(&["must be a number from 0 to 10000"]),
@@ -138,6 +164,28 @@ async fn pages_are_stable_under_writes() {
 }
 
 #[tokio::test]
+async fn a_cursor_goes_on_in_the_list_that_it_is_of() {
+    let server = server().await;
+    server.synced("table:posts", ["x", "y"].map(|id| entry(id, json!({ "id": id }), 1))).await;
+    let lists = ["", "sort=title", "sort=-title", "filter[views]=3", "sort=title&filter[views]=3"];
+    for list in lists.into_iter().chain(["invalid"]) {
+        let first = server.get(&format!("/tables/posts?limit=1&{list}")).await.json();
+        let next = first["next"].as_str().unwrap();
+        for other in lists.into_iter().chain(["invalid"]) {
+            let path = format!("/tables/posts?limit=1&cursor={next}&{other}");
+            let answer = server.get(&path).await;
+            let expected = if list == other { 200 } else { 400 };
+            assert_eq!(answer.status, expected, "{list:?} then {other:?}: {}", answer.text);
+            let says = "cursor: is of a list with another order or other filters";
+            assert!(list == other || answer.text.contains(says), "{}", answer.text);
+        }
+        // What is shown of each row is not a matter of where the list goes on.
+        let path = format!("/tables/posts?limit=3&cursor={next}&{list}&count");
+        assert_eq!(server.get(&path).await.status, 200, "{list}");
+    }
+}
+
+#[tokio::test]
 async fn invalid_rows_are_listed_when_asked_for() {
     let server = Server::start().await;
     let rows = ["a", "b", "c"].map(|id| entry(id, json!({ "id": id, "title": "" }), 1));
@@ -163,28 +211,6 @@ async fn a_list_that_did_not_change_is_not_sent_again() {
         let tag = server.get(path).await.tag();
         assert!(tag.starts_with('"'), "{tag}");
         let again = |tag: &str| ask("GET", path).header("if-none-match", tag);
-#[tokio::test]
-async fn a_cursor_goes_on_in_the_list_that_it_is_of() {
-    let server = server().await;
-    server.synced("table:posts", ["x", "y"].map(|id| entry(id, json!({ "id": id }), 1))).await;
-    let lists = ["", "sort=title", "sort=-title", "filter[views]=3", "sort=title&filter[views]=3"];
-    for list in lists.into_iter().chain(["invalid"]) {
-        let first = server.get(&format!("/tables/posts?limit=1&{list}")).await.json();
-        let next = first["next"].as_str().unwrap();
-        for other in lists.into_iter().chain(["invalid"]) {
-            let path = format!("/tables/posts?limit=1&cursor={next}&{other}");
-            let answer = server.get(&path).await;
-            let expected = if list == other { 200 } else { 400 };
-            assert_eq!(answer.status, expected, "{list:?} then {other:?}: {}", answer.text);
-            let says = "cursor: is of a list with another order or other filters";
-            assert!(list == other || answer.text.contains(says), "{}", answer.text);
-        }
-        // What is shown of each row is not a matter of where the list goes on.
-        let path = format!("/tables/posts?limit=3&cursor={next}&{list}&count");
-        assert_eq!(server.get(&path).await.status, 200, "{list}");
-    }
-}
-
         let answer = server.ask(again(&tag)).await;
         assert_eq!(
             (answer.status.as_u16(), answer.text.as_str(), answer.tag()),
