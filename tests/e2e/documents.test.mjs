@@ -1,7 +1,9 @@
 // Documents of rows: rooms that any Yjs client edits, whose text REST and actions read and write.
 
 import assert from 'node:assert/strict';
+import { cpSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import * as Y from 'yjs';
 
@@ -9,6 +11,9 @@ import { Client, Socket } from './clients.mjs';
 import { Server, random, until } from './server.mjs';
 
 const NOTES = '/workspaces/probe/tables/notes';
+const PAPERS = '/workspaces/desk/tables/papers';
+/** A workspace of scripts whose papers have a body. */
+const DESK = fileURLToPath(new URL('openapi/desk', import.meta.url));
 const SEED = Number(process.env.DOCUMENTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const HISTORIES = Number(process.env.DOCUMENTS_HISTORIES ?? 100);
 
@@ -18,7 +23,9 @@ process.setMaxListeners(0);
 let server;
 
 before(async () => {
-  server = await Server.start({ plugins: ['probe'] });
+  server = new Server({ plugins: ['probe'] });
+  cpSync(DESK, server.file('desk'), { recursive: true });
+  await server.start();
 });
 
 after(() => server.dispose());
@@ -75,6 +82,37 @@ test('deleting a row sends those away who are in its document, and its text stay
   assert.equal((await server.get(body)).status, 404);
   await note('closed');
   assert.equal((await server.get(body)).data.text, 'kept', 'a row that comes back finds its text');
+});
+
+test('whoever deletes a row, and however, its document is closed, and no other is', async () => {
+  const rows = ['sync', 'action', 'filter-1', 'filter-2', 'stays'];
+  const made = await server.post(PAPERS, rows.map((id) => ({ id, title: id, body: `paper-${id}` })));
+  assert.equal(made.status, 201, JSON.stringify(made.error));
+  const sockets = new Map();
+  for (const id of rows) sockets.set(id, await Socket.open(server, `paper-${id}`));
+  const closed = async (id) => {
+    const { code, reason } = await sockets.get(id).end();
+    assert.deepEqual([code, reason], [4004, 'the row of this document was deleted'], id);
+  };
+
+  const client = await Client.join(server, 'desk');
+  client.table('papers').delete('sync');
+  await closed('sync');
+  client.leave();
+
+  const discard = await server.post('/workspaces/desk/actions/papers/discard', { id: 'action' });
+  assert.equal(discard.data, true, JSON.stringify(discard.error));
+  await closed('action');
+
+  const deleted = await server.delete(`${PAPERS}?filter[id][prefix]=filter-`);
+  assert.equal(deleted.data.deleted, 2);
+  await closed('filter-1');
+  await closed('filter-2');
+
+  const left = sockets.get('stays');
+  await left.saved();
+  assert.equal(left.ending, undefined);
+  left.leave();
 });
 
 test('a text that was acknowledged survives a crash', async () => {

@@ -4,14 +4,15 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import openapiTS, { astToString } from 'openapi-typescript';
 
-import { Server } from './server.mjs';
+import { Client } from './clients.mjs';
+import { Server, until } from './server.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 
@@ -48,7 +49,9 @@ function run(program, args, options) {
 
 let server;
 before(async () => {
-  server = await Server.start();
+  server = new Server();
+  cpSync(path.join(HERE, 'openapi/desk'), server.file('desk'), { recursive: true });
+  await server.start();
 });
 after(() => server?.dispose());
 
@@ -64,13 +67,15 @@ test('a generated client is typed, and works as its types say', async (t) => {
   const compiled = await run(process.execPath, [tsc, ...options, path.join(folder, 'client.ts')]);
   assert.equal(compiled.code, 0, compiled.output);
 
-  const { use } = await import(pathToFileURL(path.join(folder, 'client.js')).href);
+  const { use, useDesk } = await import(pathToFileURL(path.join(folder, 'client.js')).href);
   assert.deepEqual(await use(server.url), {
     views: 5,
     titles: ['Typed', 'b'],
     count: 3,
     hasNext: true,
     filtered: ['c'],
+    ranged: ['Typed'],
+    listed: ['b'],
     updated: { title: 'Typed', content: 'new' },
     stale: { status: 412, message: (await stale()).message, paths: undefined },
     known: 304,
@@ -86,6 +91,39 @@ test('a generated client is typed, and works as its types say', async (t) => {
     deleted: 'a',
     rest: 0,
   });
+
+  const present = await Client.join(server, 'desk');
+  present.awareness.setLocalStateField('name', 'Ada');
+  present.table('papers').set('bad', { id: 'bad' });
+  await present.saved();
+  await until('presence is known', async () => {
+    const { data } = await server.get('/workspaces/desk/awareness');
+    return Object.keys(data).length === 1;
+  });
+  assert.deepEqual(await useDesk(server.url), {
+    created: true,
+    again: {
+      status: 412,
+      message: 'papers: 1.id: row "a" is there already; 2.id: row "b" is there already',
+      paths: ['1.id', '2.id'],
+    },
+    tagged: ['a'],
+    nobody: ['b'],
+    called: ['a'],
+    // One never had a star, and the other has none any more.
+    unstarred: ['a', 'b'],
+    drafts: ['a'],
+    dated: ['b'],
+    text: 'Dear',
+    sameRoom: true,
+    edited: true,
+    starred: 200,
+    names: ['Ada'],
+    lamp: null,
+    tidied: 1,
+    invalid: 1,
+  });
+  present.leave();
 
   async function stale() {
     await server.post('/workspaces/blog/tables/posts', { id: 'a', title: 'again' });

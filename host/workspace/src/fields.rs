@@ -36,7 +36,7 @@ pub(crate) struct Fields<'a> {
 }
 
 /// A member, as it is compared.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Field<'a> {
     /// Also a member that is missing.
     Null,
@@ -217,6 +217,34 @@ impl<'a> Field<'a> {
     }
 }
 
+impl PartialEq for Field<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Number(a), Self::Number(b)) => a == b,
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Other(a), Self::Other(b)) => same(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two values are equal, numbers within them compared as numbers: 1 and 1.0 are one.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let mut members = a.iter();
+            a.len() == b.len() && members.all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
 impl From<Value> for Field<'_> {
     fn from(value: Value) -> Self {
         match value {
@@ -259,6 +287,20 @@ mod tests {
                 let projected = fields.project(&["b".into(), "c".into()]);
                 assert_eq!(serde_json::from_str::<Value>(&projected).unwrap(), wanted, "{row}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_equal_is_so_within_arrays_and_objects_too() {
+        let field = |value: Value| -> Field { value.into() };
+        assert_eq!(
+            field(json!([1, { "a": 2.0, "b": [] }])),
+            field(json!([1.0, { "b": [], "a": 2 }]))
+        );
+        for other in
+            [json!([1]), json!([1, { "a": 2 }]), json!([1, { "a": 2, "c": [] }]), json!({})]
+        {
+            assert_ne!(field(json!([1, { "a": 2, "b": [] }])), field(other));
         }
     }
 

@@ -8,6 +8,7 @@ mod awareness;
 mod descriptor;
 mod documents;
 mod failure;
+mod filters;
 mod kv;
 mod list;
 mod live;
@@ -119,8 +120,7 @@ fn parse(bytes: &[u8]) -> Result<Value, Failure> {
 /// without asking first.
 async fn bytes(request: Request, limit: usize) -> Result<Bytes, Failure> {
     if !is_json(request.headers()) {
-        let message = "send JSON, and say so: content-type: application/json";
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        return Err(Failure::no_json());
     }
     bytes_of(request, limit).await
 }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::definition::{Issue, TableDefinition};
 use crate::fields::{Field, Fields};
@@ -171,20 +172,23 @@ pub(crate) struct Selected<'a> {
     pub next: Option<String>,
 }
 
-/// Selects at most `limit` rows from those that come in the order of their ids.
+/// Selects at most `limit` rows from those that come in the order of their ids. `of` names what the
+/// rows are taken from.
 pub(crate) fn select<'a>(
     query: &Query,
+    of: &str,
     limit: usize,
     rows: impl Iterator<Item = (&'a str, Fields<'a>)>,
 ) -> Result<Selected<'a>, ActionError> {
-    let after =
-        query.cursor.as_deref().map(|cursor| read_cursor(cursor, &query.sort)).transpose()?;
+    let list = query.list(of);
+    let cursor = query.cursor.as_deref();
+    let after = cursor.map(|cursor| read_cursor(cursor, list, &query.sort)).transpose()?;
     let rows = rows.filter(|(_, row)| selects(&query.filters, *row));
     if query.sort.is_empty() {
         let mut rows = rows.filter(|(id, _)| after.as_ref().is_none_or(|after| *id > &*after.id));
         let page: Vec<_> = rows.by_ref().take(limit).collect();
         let next = page.last().filter(|_| rows.next().is_some());
-        let next = next.map(|(id, row)| Key::of(id, *row, &[]).write());
+        let next = next.map(|(id, row)| Key::of(id, *row, &[]).write(list));
         return Ok(Selected { rows: page, next });
     }
     let mut first = First { sort: &query.sort, room: limit.saturating_add(1), rows: Vec::new() };
@@ -196,7 +200,7 @@ pub(crate) fn select<'a>(
     let mut selected = first.sorted();
     let more = selected.len() > limit;
     selected.truncate(limit);
-    let next = selected.last().filter(|_| more).map(|(key, ..)| key.write());
+    let next = selected.last().filter(|_| more).map(|(key, ..)| key.write(list));
     Ok(Selected { rows: selected.into_iter().map(|(_, id, row)| (id, row)).collect(), next })
 }
 
@@ -254,10 +258,29 @@ impl<'a> Key<'a> {
         first_difference(fields).then_with(|| (*self.id).cmp(id)).is_lt()
     }
 
-    fn write(&self) -> String {
-        let mut list: Vec<_> = self.fields.iter().cloned().map(Field::into_value).collect();
-        list.push((*self.id).into());
-        URL_SAFE_NO_PAD.encode(Value::Array(list).to_string())
+    /// The cursor of what comes after it in a list.
+    fn write(&self, list: u32) -> String {
+        let mut key = vec![list.into()];
+        key.extend(self.fields.iter().cloned().map(Field::into_value));
+        key.push((*self.id).into());
+        URL_SAFE_NO_PAD.encode(Value::Array(key).to_string())
+    }
+}
+
+impl Query {
+    /// Names the list that its pages are of. A place in it means nothing in another: there it
+    /// would pass over rows, or show some again, and nobody would notice.
+    fn list(&self, of: &str) -> u32 {
+        let filters = self.filters.iter().map(|Filter { field, operator, value }| {
+            json!([field, format!("{operator:?}"), value]).to_string()
+        });
+        let mut filters: Vec<_> = filters.collect();
+        // They mean the same in any order.
+        filters.sort_unstable();
+        let sort: Vec<_> = self.sort.iter().map(|by| (&by.field, by.descending)).collect();
+        let mut hasher = DefaultHasher::new();
+        (of, filters, sort).hash(&mut hasher);
+        hasher.finish() as u32
     }
 }
 
@@ -271,11 +294,20 @@ fn first_difference(mut fields: impl Iterator<Item = Ordering>) -> Ordering {
     fields.find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
 }
 
-fn read_cursor(text: &str, sort: &[Order]) -> Result<Key<'static>, ActionError> {
-    let broken = || ActionError::Invalid(vec![Issue::at("cursor", "is not one of this query's")]);
+fn read_cursor(text: &str, list: u32, sort: &[Order]) -> Result<Key<'static>, ActionError> {
+    let wrong = |message: &str| ActionError::Invalid(vec![Issue::at("cursor", message)]);
+    let broken = || wrong("is none that was given here");
     let key = URL_SAFE_NO_PAD.decode(text).map_err(|_| broken())?;
     let mut fields: Vec<Value> = serde_json::from_slice(&key).map_err(|_| broken())?;
     let Some(Value::String(id)) = fields.pop() else { return Err(broken()) };
+    if fields.is_empty() {
+        return Err(broken());
+    }
+    if fields.remove(0) != list {
+        return Err(wrong(
+            "is of a list with another order or other filters; begin this one without a cursor",
+        ));
+    }
     if fields.len() != sort.len() {
         return Err(broken());
     }
@@ -300,7 +332,7 @@ mod tests {
         let members: Vec<_> = rows.iter().map(|_| Members::default()).collect();
         let rows = rows.iter().zip(&members);
         let rows = rows.map(|((id, text), members)| (*id, Fields::new(text, members)));
-        let page = select(query, limit, rows).unwrap();
+        let page = select(query, "rows", limit, rows).unwrap();
         (page.rows.iter().map(|(id, _)| (*id).to_owned()).collect(), page.next)
     }
 
@@ -326,6 +358,31 @@ mod tests {
             let filters = vec![Filter { field: field.into(), operator, value }];
             let found = ids(&Query { filters, ..Query::default() }).concat();
             assert_eq!(found, expected, "{field} {operator:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_goes_on_in_its_own_list_only() {
+        let by = |field: &str| vec![Order { field: field.into(), descending: false }];
+        let is = |value: Value| vec![Filter { field: "n".into(), operator: Operator::Gte, value }];
+        let queries = [
+            Query::default(),
+            Query { sort: by("n"), ..Query::default() },
+            Query { sort: by("title"), ..Query::default() },
+            Query { filters: is(json!(0)), ..Query::default() },
+            Query { filters: is(json!(1)), ..Query::default() },
+        ];
+        let goes_on = |query: &Query, cursor: String, of: &str| {
+            let query = Query { cursor: Some(cursor), ..query.clone() };
+            select(&query, of, 1, std::iter::empty()).map(drop)
+        };
+        for (first, query) in queries.iter().enumerate() {
+            let cursor = page(query, 1, &ROWS).1.unwrap();
+            for (second, other) in queries.iter().enumerate() {
+                let result = goes_on(other, cursor.clone(), "rows");
+                assert_eq!(result.is_ok(), first == second, "{query:?} then {other:?}");
+            }
+            assert!(goes_on(query, cursor, "other rows").is_err());
         }
     }
 

@@ -2,8 +2,10 @@
 //! actions, the fields of presence states, and the texts of query strings and command lines.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use crate::definition::{Definition, Issue};
@@ -35,18 +37,36 @@ impl Schema {
 
     /// What is wrong with a value; nothing with a valid one.
     pub fn issues(&self, value: &Value) -> Vec<Issue> {
-        let errors = self.0.iter_errors(value).take(ISSUES);
-        let issues = errors.map(|error| Issue {
-            path: error
-                .instance_path()
-                .to_string()
-                .split('/')
-                .skip(1)
-                .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
-                .collect(),
-            message: error.to_string(),
-        });
-        issues.collect()
+        self.0.iter_errors(value).flat_map(|error| issues(&error)).take(ISSUES).collect()
+    }
+}
+
+/// An error, as issues that point at the members at fault. A member that is missing, or that should
+/// not be there, is said of the object around it by JSON Schema; who shows the issue beside a field
+/// wants to know of the field.
+fn issues(error: &ValidationError) -> Vec<Issue> {
+    let pointer = error.instance_path().to_string();
+    let segments = pointer.split('/').skip(1);
+    let path: Vec<_> =
+        segments.map(|segment| segment.replace("~1", "/").replace("~0", "~")).collect();
+    let at = |member: &str, message: String| {
+        let path = path.iter().cloned().chain([member.to_owned()]).collect();
+        Issue { path, message }
+    };
+    match error.kind() {
+        ValidationErrorKind::Required { property: Value::String(member) } => {
+            vec![at(member, "is required".into())]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let issue = |member: &String| at(member, "is no member that is known here".into());
+            unexpected.iter().map(issue).collect()
+        }
+        ValidationErrorKind::PropertyNames { error: name } => {
+            let member = name.instance().as_str().unwrap_or_default();
+            vec![at(member, name.to_string())]
+        }
+        _ => vec![Issue { path, message: error.to_string() }],
     }
 }
 
@@ -158,6 +178,136 @@ pub fn accepts(schema: &Value, kind: &str) -> bool {
         })
 }
 
+/// The types that a value may have, by all that a schema says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    /// An integer is a number, so that whatever takes numbers takes it.
+    const NAMED: [(&'static str, u8); 7] = [
+        ("string", 1),
+        ("number", 2 | 4),
+        ("integer", 4),
+        ("boolean", 8),
+        ("null", 16),
+        ("array", 32),
+        ("object", 64),
+    ];
+    const ANY: Self = Self(127);
+    /// Schemas that are looked at to find out. Those that people write have a few; one whose
+    /// definitions refer to each other could have any number, and then is not held to its types.
+    const LOOKS: usize = 256;
+
+    /// Those that a part of a schema leaves; one that says nothing of types leaves all.
+    pub fn of(root: &Value, part: &Value) -> Self {
+        match left(root, part, &mut { Self::LOOKS }) {
+            // No value is valid, so that there is none to hold against it either.
+            0 => Self::ANY,
+            kinds => Self(kinds),
+        }
+    }
+
+    /// Whether the schema says nothing of types.
+    pub fn are_any(self) -> bool {
+        self == Self::ANY
+    }
+
+    /// Whether a value may be of that type.
+    pub fn have(self, name: &str) -> bool {
+        self.0 & bits(name) != 0
+    }
+
+    /// Whether they are this type and no other.
+    pub fn are_only(self, name: &str) -> bool {
+        self.0 == bits(name)
+    }
+
+    /// Whether a value is of one of them. A number may be written as an integer or not.
+    pub fn allow(self, value: &Value) -> bool {
+        match value {
+            Value::Number(_) => self.have("number"),
+            other => self.0 & bits_of(other) != 0,
+        }
+    }
+
+    /// Their names, as schemas have them.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = Self::NAMED.iter().filter(|(_, bits)| self.0 & bits == *bits);
+        let named: Vec<_> = all.map(|(name, _)| *name).collect();
+        let has_number = named.contains(&"number");
+        named.into_iter().filter(|name| !(has_number && *name == "integer")).collect()
+    }
+}
+
+impl fmt::Display for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names().join(" or "))
+    }
+}
+
+fn bits(name: &str) -> u8 {
+    Kinds::NAMED.iter().find(|(known, _)| *known == name).map_or(0, |(_, bits)| *bits)
+}
+
+fn bits_of(value: &Value) -> u8 {
+    bits(match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    })
+}
+
+/// What a schema leaves of all types; `looks` is how many more schemas may be looked at.
+fn left(root: &Value, part: &Value, looks: &mut usize) -> u8 {
+    let Some(members) = part.as_object().filter(|_| *looks > 0) else { return Kinds::ANY.0 };
+    *looks -= 1;
+    let mut kinds = Kinds::ANY.0;
+    for (keyword, says) in members {
+        kinds &= match (keyword.as_str(), says) {
+            ("type", Value::String(name)) => bits(name),
+            ("type", Value::Array(names)) => {
+                names.iter().filter_map(Value::as_str).fold(0, |all, name| all | bits(name))
+            }
+            ("enum", Value::Array(values)) => values.iter().fold(0, |all, v| all | bits_of(v)),
+            ("const", value) => bits_of(value),
+            ("$ref", Value::String(target)) => {
+                let target = target.strip_prefix('#').and_then(|target| root.pointer(target));
+                target.map_or(Kinds::ANY.0, |target| left(root, target, looks))
+            }
+            ("anyOf" | "oneOf", Value::Array(parts)) => {
+                parts.iter().fold(0, |all, part| all | left(root, part, looks))
+            }
+            ("allOf", Value::Array(parts)) => {
+                parts.iter().fold(Kinds::ANY.0, |all, part| all & left(root, part, looks))
+            }
+            _ => Kinds::ANY.0,
+        };
+    }
+    kinds
+}
+
+/// The schema of an array's members: its own, that of what it refers to, or that of one of its
+/// alternatives.
+pub(crate) fn items<'a>(root: &'a Value, part: &'a Value) -> &'a Value {
+    let mut alternatives = vec![part];
+    for _ in 0..Kinds::LOOKS {
+        let Some(part) = alternatives.pop() else { break };
+        if let Some(items) = part.get("items") {
+            return items;
+        }
+        let target = part["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
+        alternatives.extend(target.and_then(|target| root.pointer(target)));
+        for keyword in ["anyOf", "oneOf", "allOf"] {
+            alternatives.extend(part[keyword].as_array().into_iter().flatten());
+        }
+    }
+    &Value::Null
+}
+
 fn is_a(value: &Value, kind: &str) -> bool {
     match value {
         Value::Null => kind == "null",
@@ -173,6 +323,63 @@ fn is_a(value: &Value, kind: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn issues_point_at_the_members_that_are_missing_or_unknown() {
+        let name = json!({ "type": "string" });
+        let inner = json!({
+            "type": "object", "required": ["name"], "properties": { "name": name },
+            "additionalProperties": false,
+        });
+        let schema = json!({
+            "type": "object", "required": ["id", "in"], "properties": { "id": name, "in": inner },
+            "unevaluatedProperties": false, "propertyNames": { "maxLength": 8 },
+        });
+        let schema = Schema::compile(&schema).unwrap();
+        let paths = |value: Value| {
+            let issues = schema.issues(&value).into_iter();
+            let mut paths: Vec<_> = issues.map(|issue| issue.path.join("/")).collect();
+            paths.sort();
+            paths.join(" ")
+        };
+        assert_eq!(paths(json!({})), "id in");
+        assert_eq!(paths(json!({ "id": 1, "in": { "a": 1, "b": 2 } })), "id in/a in/b in/name");
+        assert_eq!(paths(json!({ "id": "a", "in": { "name": "a" }, "x~/y": 1 })), "x~/y");
+        let long = json!({ "id": "a", "in": { "name": "a" }, "a long name": 1 });
+        assert!(paths(long).starts_with("a long name"));
+        assert_eq!(paths(json!(1)), "");
+    }
+
+    #[test]
+    fn the_types_of_a_value_are_what_the_whole_schema_leaves() {
+        let root = json!({ "$defs": {
+            "state": { "enum": ["open", "closed"] },
+            "list": { "type": "array", "items": { "type": "integer" } },
+            "loop": { "anyOf": [{ "$ref": "#/$defs/loop" }, { "$ref": "#/$defs/loop" }] },
+        } });
+        for (part, expected) in [
+            (json!({ "type": "integer" }), "integer"),
+            (json!({ "type": ["string", "null"] }), "string or null"),
+            (json!({ "type": "number", "enum": [1, 2] }), "integer"),
+            (
+                json!({ "anyOf": [{ "$ref": "#/$defs/state" }, { "type": "null" }] }),
+                "string or null",
+            ),
+            (
+                json!({ "allOf": [{ "type": ["number", "string"] }, { "type": "integer" }] }),
+                "integer",
+            ),
+            (json!({ "$ref": "#/$defs/list" }), "array"),
+            (json!({ "const": true }), "boolean"),
+        ] {
+            assert_eq!(Kinds::of(&root, &part).to_string(), expected, "{part}");
+        }
+        for part in [json!(true), json!({}), json!({ "$ref": "#/$defs/loop" }), json!(null)] {
+            assert!(Kinds::of(&root, &part).are_any(), "{part}");
+        }
+        let nullable = json!({ "anyOf": [{ "$ref": "#/$defs/list" }, { "type": "null" }] });
+        assert_eq!(items(&root, &nullable), &json!({ "type": "integer" }));
+    }
 
     #[test]
     fn query_strings_are_coerced_by_the_schema() {

@@ -60,6 +60,17 @@ impl Condition {
         self.matches.is_some() || self.matches_none.is_some()
     }
 
+    /// What a request that writes many rows demands: whether none of them may be there yet. The
+    /// tag of one row says nothing of the others, so it can demand nothing else.
+    pub fn of_many(&self) -> Result<bool, &'static str> {
+        match (&self.matches, &self.matches_none) {
+            (None, None) => Ok(false),
+            (None, Some(Tags::Any)) => Ok(true),
+            _ => Err("many rows can be written only whatever is there, or with If-None-Match: * \
+                      where none of them is; tags are for one row"),
+        }
+    }
+
     /// Whether a reader has this version already.
     pub fn known(&self, tag: &str) -> bool {
         self.matches_none.as_ref().is_some_and(|tags| tags.contain(Some(tag)))

@@ -128,7 +128,7 @@ impl Transaction {
         check_fields(definition, filtered.chain(sorted))?;
         let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
         self.with_rows(table, |rows| {
-            let selected = select(query, limit, rows)?;
+            let selected = select(query, table, limit, rows)?;
             let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
             Ok(Page { rows, next: selected.next })
         })
@@ -147,6 +147,16 @@ impl Transaction {
         Ok(self.with_rows(table, |rows| {
             rows.filter(|(_, row)| selects(filters, *row)).map(|(id, _)| id.to_owned()).collect()
         }))
+    }
+
+    /// The ids of the rows that are not valid, at most so many.
+    pub(crate) fn invalid_ids(&self, table: &str, most: usize) -> Result<Vec<String>, ActionError> {
+        self.table(table)?;
+        let Some(rows) = self.snapshot.tables.get(table) else { return Ok(Vec::new()) };
+        let array = format!("{TABLE_PREFIX}{table}").into();
+        self.state.lock().lists.insert(array, rows.version);
+        let invalid = rows.rows.iter().filter(|(_, row)| row.parsed.is_err());
+        Ok(invalid.take(most).map(|(id, _)| id.to_string()).collect())
     }
 
     /// Creates a row or replaces it whole. Returns it as it will be stored.
@@ -260,7 +270,7 @@ impl Transaction {
         row: Value,
         before: Option<Read>,
     ) -> Result<String, Refusal> {
-        let text = match self.parse(table, &[row]).await?.pop() {
+        let text = match self.parse(table, &[&row]).await?.pop() {
             Some(Ok(text)) => text,
             Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
             None => {
@@ -272,9 +282,9 @@ impl Transaction {
     }
 
     /// Rows as the plugin sees them; as many as there are.
-    pub(crate) async fn parse(&self, table: &str, rows: &[Value]) -> Result<Vec<Parsed>, Refusal> {
+    pub(crate) async fn parse(&self, table: &str, rows: &[&Value]) -> Result<Vec<Parsed>, Refusal> {
         self.table(table)?;
-        let texts = rows.iter().map(Value::to_string).collect();
+        let texts = rows.iter().map(|row| row.to_string()).collect();
         Ok(self.generation.logic.parse_rows(table, texts, self.request_id()).await?)
     }
 
@@ -315,9 +325,7 @@ impl Transaction {
         self.check_may_write()?;
         let before = match self.read(table, id) {
             None => return Err(Refusal::Action(ActionError::NotFound)),
-            Some(Err(issues)) => {
-                return Err(Refusal::Action(ActionError::Invalid(issues.to_vec())));
-            }
+            Some(Err(issues)) => return Err(Refusal::Stored(issues.to_vec())),
             Some(Ok(text)) => text,
         };
         let Value::Object(fields) = fields else {
@@ -431,7 +439,7 @@ impl Transaction {
         let definition = self.table(table)?.document(document).ok_or(ActionError::NotFound)?;
         let row = match self.read(table, id) {
             None => return Err(ActionError::NotFound.into()),
-            Some(Err(issues)) => return Err(ActionError::Invalid(issues.to_vec()).into()),
+            Some(Err(issues)) => return Err(Error::Stored(issues.to_vec())),
             Some(Ok(text)) => text,
         };
         let row: Value = serde_json::from_str(&row)
@@ -579,6 +587,7 @@ fn too_much() -> ActionError {
 fn into_action_error(error: Error) -> ActionError {
     match error {
         Error::Action(error) => error,
+        Error::Stored(issues) => ActionError::Invalid(issues),
         other => ActionError::Failed(other.to_string()),
     }
 }
@@ -589,6 +598,8 @@ pub(crate) type Read = Result<Arc<str>, Arc<[Issue]>>;
 /// Why a write did not come about: it was refused, or the plugin is at fault.
 pub(crate) enum Refusal {
     Action(ActionError),
+    /// What is there cannot be changed in part, because it is not valid.
+    Stored(Vec<Issue>),
     Fault(Fault),
 }
 
@@ -596,6 +607,7 @@ impl Refusal {
     fn into_action_error(self) -> ActionError {
         match self {
             Self::Action(error) => error,
+            Self::Stored(issues) => ActionError::Invalid(issues),
             Self::Fault(fault) => failed(fault),
         }
     }

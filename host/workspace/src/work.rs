@@ -1,6 +1,6 @@
 //! What writers do, each in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -16,14 +16,16 @@ use crate::workspace::Error;
 pub(crate) enum Work<'a> {
     /// Create a row or replace it whole.
     Put { table: &'a str, id: &'a str, row: Value, condition: Condition },
-    /// Create or replace many rows, all or none.
-    PutAll { table: &'a str, rows: Vec<Value> },
+    /// Create or replace many rows, all or none; none of them may be there yet if they are to be new.
+    PutAll { table: &'a str, rows: Vec<Value>, new: bool },
     /// Lay fields over a row.
     Update { table: &'a str, id: &'a str, fields: Value, condition: Condition },
     /// Delete a row.
     Delete { table: &'a str, id: &'a str, condition: Condition },
     /// Delete the valid rows for which all filters hold.
     DeleteAll { table: &'a str, filters: Vec<Filter> },
+    /// Delete the rows that are not valid, of very many the first.
+    DeleteInvalid { table: &'a str },
     /// Replace the text of a document that is attached to a row.
     SetText { table: &'a str, id: &'a str, document: &'a str, text: String, condition: Condition },
     /// Set the value of a key.
@@ -55,7 +57,7 @@ impl Work<'_> {
                 let text = transaction.set(table, id, row.clone(), before).await?;
                 Ok(Done { text, created })
             }
-            Self::PutAll { table, rows } => put_all(transaction, table, rows).await,
+            Self::PutAll { table, rows, new } => put_all(transaction, table, rows, *new).await,
             Self::Update { table, id, fields, condition } => {
                 demand(transaction, table, id, condition)?;
                 let text = transaction.merge(table, id, fields.clone()).await?;
@@ -71,10 +73,12 @@ impl Work<'_> {
             Self::DeleteAll { table, filters } => {
                 let ids = transaction.ids(table, filters)?;
                 at_most(ids.len())?;
-                for id in &ids {
-                    transaction.remove(table, id).await?;
-                }
-                Ok(Done { text: json!({ "deleted": ids.len() }).to_string(), created: false })
+                delete_all(transaction, table, &ids).await
+            }
+            Self::DeleteInvalid { table } => {
+                // No filter could make them fewer, so one request deletes what it can.
+                let ids = transaction.invalid_ids(table, MAX_WRITES)?;
+                delete_all(transaction, table, &ids).await
             }
             Self::SetText { table, id, document, text, condition } => {
                 let guid = transaction.put_text(table, id, document, text, condition).await?;
@@ -122,65 +126,109 @@ fn at_most(rows: usize) -> Result<(), Error> {
     if rows > MAX_WRITES { Err(Error::TooMany { rows, limit: MAX_WRITES }) } else { Ok(()) }
 }
 
-/// Issues begin their path with the position of the row.
+async fn delete_all(
+    transaction: &Arc<Transaction>,
+    table: &str,
+    ids: &[String],
+) -> Result<Done, Error> {
+    for id in ids {
+        transaction.remove(table, id).await?;
+    }
+    Ok(Done { text: json!({ "deleted": ids.len() }).to_string(), created: false })
+}
+
+/// What is wrong with the rows of a request, by their position.
+#[derive(Default)]
+struct Wrong(BTreeMap<usize, Vec<Issue>>);
+
+impl Wrong {
+    fn add(&mut self, at: usize, issues: impl IntoIterator<Item = Issue>) {
+        self.0.entry(at).or_default().extend(issues);
+    }
+
+    /// Takes what an error says of a row; an error that says nothing of it is of the whole request.
+    fn add_error(&mut self, at: usize, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Action(ActionError::Invalid(issues)) => {
+                self.add(at, issues);
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The issues; each begins its path with the position of its row.
+    fn issues(self) -> Vec<Issue> {
+        let rows = self.0.into_iter();
+        rows.flat_map(|(at, issues)| issues.into_iter().map(move |issue| issue.within(at)))
+            .collect()
+    }
+
+    fn into_result(self) -> Result<(), Error> {
+        match self.issues() {
+            issues if issues.is_empty() => Ok(()),
+            issues => Err(ActionError::Invalid(issues).into()),
+        }
+    }
+}
+
+/// Writes all rows or none. Of what is wrong as much is told at once as can be: of all rows what the
+/// plugin says of them, and only if that is nothing, of all rows what its check says.
 async fn put_all(
     transaction: &Arc<Transaction>,
     table: &str,
     rows: &[Value],
+    new: bool,
 ) -> Result<Done, Error> {
     at_most(rows.len())?;
-    let mut issues = Vec::new();
-    let mut ids = Vec::with_capacity(rows.len());
+    let mut wrong = Wrong::default();
     let mut known = HashMap::with_capacity(rows.len());
+    // Those that have an id, with their position.
+    let mut sound = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         match row_id(row) {
             Ok(id) => {
                 if let Some(first) = known.insert(id.clone(), at) {
-                    let message = format!("is also that of row {first}");
-                    issues.push(Issue::at("id", message).within(at));
+                    wrong.add(at, [Issue::at("id", format!("is also that of row {first}"))]);
                 }
-                ids.push(id);
+                sound.push((at, id, row));
             }
-            Err(error) => issues.extend(of_row(at, error)?),
+            Err(error) => wrong.add_error(at, error.into())?,
         }
     }
-    if !issues.is_empty() {
-        return Err(ActionError::Invalid(issues).into());
+    if new {
+        let mut there = Wrong::default();
+        for (at, id, _) in &sound {
+            if transaction.read(table, id).is_some() {
+                there.add(*at, [Issue::at("id", format!("row {id:?} is there already"))]);
+            }
+        }
+        let there = there.issues();
+        if !there.is_empty() {
+            return Err(Error::Exist(there));
+        }
     }
-    let parsed = transaction.parse(table, rows).await?;
-    for (at, row) in parsed.iter().enumerate() {
-        let row = row.as_ref().err().into_iter().flatten();
-        issues.extend(row.map(|issue| issue.clone().within(at)));
+    let values: Vec<_> = sound.iter().map(|(_, _, row)| *row).collect();
+    let parsed = transaction.parse(table, &values).await?;
+    for ((at, ..), parsed) in sound.iter().zip(&parsed) {
+        wrong.add(*at, parsed.as_ref().err().into_iter().flatten().cloned());
     }
-    if !issues.is_empty() {
-        return Err(ActionError::Invalid(issues).into());
-    }
+    wrong.into_result()?;
+    let mut wrong = Wrong::default();
     let mut text = String::from("[");
-    let mut created = !ids.is_empty();
-    for (at, (id, row)) in ids.iter().zip(parsed.into_iter().flatten()).enumerate() {
+    let mut created = !rows.is_empty();
+    for ((at, id, _), row) in sound.iter().zip(parsed.into_iter().flatten()) {
         let before = transaction.read(table, id);
         created &= before.is_none();
-        if at > 0 {
+        if text.len() > 1 {
             text.push(',');
         }
         text.push_str(&row);
-        if let Err(error) = transaction.take(table, id, row, before).await.map_err(Error::from) {
-            return Err(match error {
-                Error::Action(error) => ActionError::Invalid(of_row(at, error)?).into(),
-                other => other,
-            });
+        if let Err(refusal) = transaction.take(table, id, row, before).await {
+            wrong.add_error(*at, refusal.into())?;
         }
     }
+    wrong.into_result()?;
     text.push(']');
     Ok(Done { text, created })
-}
-
-/// What is wrong with one row of many, if that is what the error says.
-fn of_row(at: usize, error: ActionError) -> Result<Vec<Issue>, ActionError> {
-    match error {
-        ActionError::Invalid(issues) => {
-            Ok(issues.into_iter().map(|issue| issue.within(at)).collect())
-        }
-        other => Err(other),
-    }
 }

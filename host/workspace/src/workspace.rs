@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::definition::Definition;
+use crate::definition::{Definition, Issue};
 use crate::documents::Documents;
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
@@ -55,6 +55,12 @@ pub(crate) enum Error {
     Conflict,
     #[error("{what:?} is not the version that the request is about; read it again")]
     Stale { what: String },
+    /// None of many rows was to be there, and some are: an issue for each, by its position.
+    #[error("some of the rows are there")]
+    Exist(Vec<Issue>),
+    /// What is there cannot be changed in part, because it is not valid.
+    #[error("not valid as it is stored")]
+    Stored(Vec<Issue>),
     #[error("{rows} rows are too many for one request, which may write {limit}")]
     TooMany { rows: usize, limit: usize },
 }
@@ -70,6 +76,7 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Action(error) => Self::Action(error),
+            Refusal::Stored(issues) => Self::Stored(issues),
             Refusal::Fault(fault) => Self::Fault(fault),
         }
     }

@@ -7,10 +7,37 @@ import type { components, paths } from './schema.js';
 
 type Post = components['schemas']['blog.posts'];
 type Row = components['schemas']['blog.posts.fields'] | components['schemas']['InvalidRow'];
+type Paper = components['schemas']['desk.papers'];
 type Failure = components['schemas']['Error'];
 
 function isPost(row: Post | Row | Post[]): row is Post {
   return 'id' in row && !('issues' in row);
+}
+
+/**
+ * A query string as the document describes it: lists with commas, and filters with the operators of
+ * each field, for which tools have no serializer of their own.
+ */
+function querySerializer(query: Record<string, unknown>): string {
+  const pairs: [string, string][] = [];
+  const text = (value: unknown) => (typeof value === 'object' ? JSON.stringify(value) : String(value));
+  for (const [name, value] of Object.entries(query)) {
+    if (value === undefined) continue;
+    if (name !== 'filter') {
+      pairs.push([name, Array.isArray(value) ? value.join(',') : text(value)]);
+      continue;
+    }
+    for (const [field, wanted] of Object.entries(value as Record<string, unknown>)) {
+      if (typeof wanted !== 'object' || wanted === null) {
+        pairs.push([`filter[${field}]`, text(wanted)]);
+        continue;
+      }
+      for (const [operator, operand] of Object.entries(wanted)) {
+        pairs.push([`filter[${field}][${operator}]`, text(operand)]);
+      }
+    }
+  }
+  return new URLSearchParams(pairs).toString();
 }
 
 /** The data of an answer, which has to be one of success. */
@@ -27,10 +54,7 @@ function bad(answer: { error?: Failure; response: Response }) {
 }
 
 export async function use(baseUrl: string) {
-  const client = createClient<paths>({
-    baseUrl,
-    querySerializer: { array: { style: 'form', explode: false } },
-  });
+  const client = createClient<paths>({ baseUrl, querySerializer });
   const posts = '/workspaces/blog/tables/posts';
   const post = '/workspaces/blog/tables/posts/{id}';
 
@@ -48,6 +72,12 @@ export async function use(baseUrl: string) {
   const count: number | undefined = top.data?.count;
   const next: string | undefined = top.data?.next;
   const filtered = await client.GET(posts, { params: { query: { filter: { published: true } } } });
+  const ranged = await client.GET(posts, {
+    params: { query: { filter: { views: { gte: 1, lt: 10 }, title: { prefix: 'Ty' } } } },
+  });
+  const listed = await client.GET(posts, {
+    params: { query: { filter: { title: { in: ['b', 'with, a comma'] } } } },
+  });
 
   const id = { path: { id: 'a' } };
   const updated = good(await client.PUT(post, { params: id, body: { content: 'new' } }));
@@ -78,6 +108,8 @@ export async function use(baseUrl: string) {
     count,
     hasNext: next !== undefined,
     filtered: good(filtered).filter(isPost).map((row) => row.title),
+    ranged: good(ranged).filter(isPost).map((row) => row.title),
+    listed: good(listed).filter(isPost).map((row) => row.title),
     updated: { title: updated.title, content: updated.content },
     stale: bad(stale),
     known: known.response.status,
@@ -91,6 +123,65 @@ export async function use(baseUrl: string) {
   };
 }
 
+/** The same for a workspace of scripts, with documents, presence and columns that may be null. */
+export async function useDesk(baseUrl: string) {
+  const client = createClient<paths>({ baseUrl, querySerializer });
+  const papers = '/workspaces/desk/tables/papers';
+  const body = '/workspaces/desk/tables/papers/{id}/documents/body';
+  const ids = (rows: { id?: string }[]) => rows.map((row) => row.id);
+
+  const rows = [
+    { id: 'a', title: 'A', due: null, stars: 3, tags: ['tax'], by: 'null', state: 'draft' as const },
+    { id: 'b', title: 'B', due: '2026-01-31', stars: null, by: null },
+  ];
+  const created = await client.POST(papers, { params: { header: { 'If-None-Match': '*' } }, body: rows });
+  const again = await client.POST(papers, {
+    params: { header: { 'If-None-Match': '*' } },
+    body: [{ id: 'c', title: 'C' }, ...rows],
+  });
+  const select = async (filter: Filter) =>
+    ids(good(await client.GET(papers, { params: { query: { filter } } })));
+
+  const path = { path: { id: 'a' } };
+  const written = good(await client.PUT(body, { params: path, body: { text: 'Dear' } }));
+  const read = (await client.GET(body, { params: path })).data;
+  const paper = good(await client.GET('/workspaces/desk/tables/papers/{id}', { params: path }));
+  const edited: number | undefined = (paper as Paper).edited;
+
+  const starred = await client.GET('/workspaces/desk/actions/papers/starred', {
+    params: { query: { stars: 2 } },
+  });
+  const there = good(await client.GET('/workspaces/desk/awareness'));
+  const names: (string | undefined)[] = Object.values(there).map(({ name }) => name);
+  const lamp: number | null = good(await client.PUT('/workspaces/desk/kv/lamp', { body: null }));
+  // Its input has no member that must be there, so there need not be one.
+  const tidied = good(await client.POST('/workspaces/desk/actions/papers/tidy'));
+  const invalid = good(await client.DELETE(papers, { params: { query: { invalid: true } } })).deleted;
+
+  return {
+    created: Array.isArray(good(created)),
+    again: bad(again),
+    tagged: await select({ tags: { contains: 'tax' } }),
+    nobody: await select({ by: null }),
+    called: await select({ by: { eq: '"null"' } }),
+    unstarred: await select({ stars: null }),
+    drafts: await select({ state: 'draft' }),
+    dated: await select({ due: { exists: true, lte: '2026-12-31' } }),
+    text: typeof read === 'object' ? read.data.text : read,
+    sameRoom: typeof read === 'object' && read.data.guid === written.guid,
+    edited: edited !== undefined,
+    starred: starred.response.status,
+    names,
+    lamp,
+    tidied,
+    invalid,
+  };
+}
+
+type Filter = NonNullable<
+  NonNullable<paths['/workspaces/desk/tables/papers']['get']['parameters']['query']>['filter']
+>;
+
 /** What must not pass the compiler. */
 export async function misuse(client: ReturnType<typeof createClient<paths>>) {
   // @ts-expect-error there is no such table
@@ -101,8 +192,10 @@ export async function misuse(client: ReturnType<typeof createClient<paths>>) {
   await client.GET('/workspaces/blog/tables/posts', { params: { query: { sort: ['nope'] } } });
   // @ts-expect-error an input that lacks what it must have
   await client.POST('/workspaces/blog/actions/posts/publish', { body: {} });
-  // @ts-expect-error deleting rows without saying which
-  await client.DELETE('/workspaces/blog/tables/posts');
+  // @ts-expect-error an operator that makes nothing of the field
+  await client.GET('/workspaces/blog/tables/posts', { params: { query: { filter: { views: { contains: 1 } } } } });
+  // @ts-expect-error an operand of another type
+  await client.DELETE('/workspaces/blog/tables/posts', { params: { query: { filter: { views: { gte: 'x' } } } } });
   // @ts-expect-error a value of another type
   await client.PUT('/workspaces/blog/kv/theme', { body: 7 });
 }

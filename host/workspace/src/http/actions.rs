@@ -1,11 +1,13 @@
 //! Actions: queries are got, mutations are posted.
 
 use axum::extract::{Path, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Failure, MAX_BODY, body, context, query_pairs, row_body, workspace_of};
+use super::{
+    Failure, MAX_BODY, bytes, bytes_of, context, parse, query_pairs, row_body, workspace_of,
+};
 use crate::definition::{ActionDefinition, ActionKind, Issue};
 use crate::generation::Generation;
 use crate::schema::coerce;
@@ -39,7 +41,11 @@ pub(super) async fn action(
         },
         (ActionKind::Mutation, &Method::POST) => match &action.input {
             None => Value::Null,
-            Some(_) => body(request, MAX_BODY).await?,
+            Some(_) => {
+                let nothing = Value::Object(Map::new());
+                let may_be_nothing = generation.schemas.check_input(&path, &nothing).is_empty();
+                posted(request, may_be_nothing.then_some(nothing)).await?
+            }
         },
         (kind, method) => {
             let (kind, wanted) = match kind {
@@ -54,6 +60,25 @@ pub(super) async fn action(
     };
     let result = run(&found, &generation, context, &path, &input).await?;
     Ok(row_body(StatusCode::OK, &result))
+}
+
+/// The input that a request carries. Where an input may be without members, to send nothing is to
+/// send that: programs that have nothing to say send no body, and no type of it.
+async fn posted(request: Request, nothing: Option<Value>) -> Result<Value, Failure> {
+    let body = match request.headers().contains_key(header::CONTENT_TYPE) || nothing.is_none() {
+        true => bytes(request, MAX_BODY).await?,
+        false => {
+            let body = bytes_of(request, MAX_BODY).await?;
+            if !body.is_empty() {
+                return Err(Failure::no_json());
+            }
+            body
+        }
+    };
+    match nothing {
+        Some(nothing) if body.is_empty() => Ok(nothing),
+        _ => parse(&body),
+    }
 }
 
 /// Runs an action that is there, if its input is valid. The result is JSON text.

@@ -36,6 +36,11 @@ impl Failure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
+    pub fn no_json() -> Self {
+        let message = "send JSON, and say so: content-type: application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
     /// Of the query string.
     pub fn parameters(issues: Vec<Issue>) -> Self {
         Self { issues: issues.clone(), ..Self::bad_request(summary(&issues)) }
@@ -84,6 +89,14 @@ impl Failure {
                     }
                 };
                 Self::new(status, fault.to_string())
+            }
+            Error::Stored(issues) => {
+                let message = format!("{what}: not valid as it is stored: {}", summary(&issues));
+                Self::invalid(message, issues)
+            }
+            Error::Exist(issues) => {
+                let message = format!("{what}: {}", summary(&issues));
+                Self { issues, ..Self::new(StatusCode::PRECONDITION_FAILED, message) }
             }
             Error::Conflict => Self::new(StatusCode::CONFLICT, error.to_string()),
             Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),

@@ -8,15 +8,15 @@ use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde_json::{Value, json};
 
-use super::{Failure, Found, context, json_body, live, query_pairs, row_body, unless_known};
+use super::{
+    Failure, Found, context, filters, json_body, live, query_pairs, row_body, unless_known,
+};
 use crate::definition::{Issue, TableDefinition};
 use crate::fields::{Fields, Members};
 use crate::generation::Table;
 use crate::logic::ActionError;
-use crate::query::{Filter, MAX_LIMIT, Operator, Order, Query, check_fields, count, select};
-use crate::schema::{accepts, coerce_one, property};
+use crate::query::{MAX_LIMIT, Order, Query, check_fields, count, select};
 use crate::tag::Condition;
 use crate::work::Work;
 use crate::workspaces::Workspaces;
@@ -52,8 +52,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// Deletes the rows that a filter selects. Without one it does nothing: a table is too easily
-/// emptied by a request that lacks an id.
+/// Deletes the rows that a filter selects, or those that are invalid. Without either it does nothing:
+/// a table is too easily emptied by a request that lacks an id.
 pub(super) async fn delete(
     State(workspaces): State<Workspaces>,
     Path((workspace, table)): Path<(String, String)>,
@@ -62,12 +62,22 @@ pub(super) async fn delete(
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
     let query = request.uri().query().unwrap_or_default();
     let definition = found.definition();
-    let parameters = Parameters::read(definition.table(&table), query, &["filter"])?;
-    let Some(Parameters { query: Query { filters, .. }, .. }) = parameters else {
-        let message = "say which rows to delete: filter[…]; filter[id][exists]=true is all of them";
+    let parameters = Parameters::read(definition.table(&table), query, &["filter", "invalid"])?;
+    let Parameters { query: Query { filters, .. }, invalid, .. } = parameters.unwrap_or_default();
+    if filters.is_empty() && !invalid {
+        let message = "say which rows to delete: filter[…], or invalid=true; \
+                       filter[id][exists]=true is all that are valid";
         return Err(Failure::bad_request(message));
+    }
+    if Condition::of(request.headers()).demands() {
+        let message = "If-Match and If-None-Match are about one row, and this deletes many; \
+                       delete a row by its id to demand a version of it";
+        return Err(Failure::bad_request(message));
+    }
+    let work = match invalid {
+        true => Work::DeleteInvalid { table: &table },
+        false => Work::DeleteAll { table: &table, filters },
     };
-    let work = Work::DeleteAll { table: &table, filters };
     let done = found.transact(context(&request), work).await;
     Ok(row_body(StatusCode::OK, &done.map_err(|error| Failure::of(error, &table))?.text))
 }
@@ -75,6 +85,8 @@ pub(super) async fn delete(
 /// What the query string of a list asks for.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
+    /// The table's name.
+    table: String,
     pub query: Query,
     /// The members of each row that are wanted; none for all.
     pub fields: Option<Vec<String>>,
@@ -99,7 +111,7 @@ impl Parameters {
         // What `token` says is for whoever checks accounts.
         pairs.retain(|(name, _)| name != "token");
         let Some(table) = table.filter(|_| !pairs.is_empty()) else { return Ok(None) };
-        let mut parameters = Self::default();
+        let mut parameters = Self { table: table.name.clone(), ..Self::default() };
         let mut issues = Vec::new();
         for (at, (name, value)) in pairs.iter().enumerate() {
             let kind = name.split('[').next().unwrap_or_default();
@@ -117,8 +129,7 @@ impl Parameters {
             if parameters.invalid
                 && !(filters.is_empty() && sort.is_empty() && parameters.fields.is_none())
             {
-                let message =
-                    "goes with limit, cursor and count only: an invalid row has no fields";
+                let message = "goes without filter, sort and fields: an invalid row has no fields";
                 issues.push(Issue::at("invalid", message));
             }
         }
@@ -152,7 +163,7 @@ impl Parameters {
             }
             "count" => self.count = flag(value)?,
             "invalid" => self.invalid = flag(value)?,
-            _ => self.query.filters.push(filter(table, name, value)?),
+            _ => self.query.filters.push(filters::read(table, name, value)?),
         }
         Ok(())
     }
@@ -173,13 +184,14 @@ impl Parameters {
             let none = Members::default();
             let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
             let rows = rows.map(|(id, row)| (&**id, Fields::new(&row.raw, &none)));
-            let selected = select(&self.query, limit, rows)?;
+            let of = format!("{}?invalid", self.table);
+            let selected = select(&self.query, &of, limit, rows)?;
             for row in selected.rows.iter().filter_map(|(id, _)| table.rows.get_key_value(*id)) {
                 write(&row.1.describe_invalid(row.0).to_string());
             }
             (selected.next, table.invalid)
         } else {
-            let selected = select(&self.query, limit, table.valid())?;
+            let selected = select(&self.query, &self.table, limit, table.valid())?;
             for (_, row) in selected.rows {
                 match &self.fields {
                     Some(fields) => write(&row.project(fields)),
@@ -201,37 +213,10 @@ impl Parameters {
     }
 }
 
-/// `filter[field]=value` or `filter[field][operator]=value`, the value of the field's type.
-fn filter(table: &TableDefinition, name: &str, value: &str) -> Result<Filter, String> {
-    let inner = name.strip_prefix("filter[").and_then(|rest| rest.strip_suffix(']'));
-    let inner = inner.ok_or("write filter[field][operator]=value")?;
-    let (field, operator) = inner.split_once("][").unwrap_or((inner, "eq"));
-    let operator = Operator::NAMED.iter().find(|(name, _)| *name == operator);
-    let Some((_, operator)) = operator else {
-        let names: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
-        return Err(format!("there is no such operator; there are {}", names.join(", ")));
-    };
-    known(table, std::iter::once(field))?;
-    let version = json!({ "type": "integer" });
-    let schema = match table.versions.last().map(|schema| property(schema, field)) {
-        Some(Value::Null) | None if field == "_v" => &version,
-        Some(schema) => schema,
-        None => &Value::Null,
-    };
-    let one = |text: &str| coerce_one(schema, text.to_owned());
-    let value = match operator {
-        Operator::Exists => flag(value)?.into(),
-        Operator::In => value.split(',').map(one).collect::<Result<_, _>>()?,
-        Operator::Contains if accepts(schema, "array") => {
-            coerce_one(&schema["items"], value.to_owned())?
-        }
-        Operator::Contains | Operator::Prefix => value.into(),
-        _ => one(value)?,
-    };
-    Ok(Filter { field: field.to_owned(), operator: *operator, value })
-}
-
-fn known<'a>(table: &TableDefinition, fields: impl Iterator<Item = &'a str>) -> Result<(), String> {
+pub(super) fn known<'a>(
+    table: &TableDefinition,
+    fields: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
     match check_fields(table, fields) {
         Err(ActionError::Invalid(issues)) => Err(issues
             .iter()
@@ -242,7 +227,7 @@ fn known<'a>(table: &TableDefinition, fields: impl Iterator<Item = &'a str>) -> 
     }
 }
 
-fn flag(value: &str) -> Result<bool, String> {
+pub(super) fn flag(value: &str) -> Result<bool, String> {
     match value {
         "" | "true" => Ok(true),
         "false" => Ok(false),

@@ -2,7 +2,7 @@
 //!
 //! | event     | data                                                        |
 //! |-----------|-------------------------------------------------------------|
-//! | `reset`   | forget what you have; the rows follow                       |
+//! | `reset`   | forget what you have; the rows follow, invalid ones too     |
 //! | `put`     | a row that is new or has changed                            |
 //! | `delete`  | `{"id"}` of a row that is gone, or no longer selected       |
 //! | `invalid` | `{"id", "issues", "row"}` of a row that is not valid now    |
@@ -125,7 +125,7 @@ struct Change {
 
 /// What the reader knows of a row.
 enum Before {
-    /// Nothing, and it need not hear of what it could not use.
+    /// Nothing.
     Nothing,
     Row(Option<Arc<Row>>),
     /// Perhaps it has the row: it was told by a stream before this one.
@@ -294,7 +294,7 @@ fn tell<'a>(change: &'a Change, filters: &[Filter]) -> Option<Event<'a>> {
     let selected = |row: &'a Row| row.fields().filter(|row| selects(filters, *row));
     let now = change.now.as_deref();
     let (had, had_invalid) = match &change.before {
-        Before::Nothing => return now.and_then(selected).map(Event::Put),
+        Before::Nothing => (None, false),
         Before::Perhaps => (Some(""), false),
         Before::Row(row) => {
             let row = row.as_deref();

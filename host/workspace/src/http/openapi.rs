@@ -14,10 +14,11 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, Value, json};
 
+use super::filters::takes;
 use super::json_body;
 use crate::definition::{ActionDefinition, ActionKind, Definition, TableDefinition};
 use crate::query::{MAX_LIMIT, Operator};
-use crate::schema::{accepts, property};
+use crate::schema::{Kinds, Schema, accepts, items, property};
 use crate::workspaces::Workspaces;
 
 /// The page; it works without a network, and takes the document from beside it.
@@ -36,7 +37,7 @@ A server that is started with a hub wants the session's token as a bearer token.
 
 const SORT: &str = "Fields to sort by, most significant first; `-` before one is highest first.";
 const LIVE: &str = "With `Accept: text/event-stream` the list is live: `reset`, a `put` for each \
-row, `ready`; then `put`, `delete` and `invalid` as rows change, each time up to a `ready` whose \
+row and without a filter an `invalid` for each that is not valid, `ready`; then `put`, `delete` and `invalid` as rows change, each time up to a `ready` whose \
 id resumes the stream (`Last-Event-ID`). It takes `filter` and `fields`.";
 
 impl Workspaces {
@@ -68,7 +69,7 @@ fn document(definitions: &[Arc<Definition>]) -> Value {
         "operationId": "workspaces",
         "summary": "All workspaces: what they consist of",
         "tags": ["workspaces"],
-        "responses": answers(json!({ "200": ok("Descriptors.", json!({ "type": "array", "items": {} })) })),
+        "responses": answers(json!({ "200": ok("Descriptors.", json!({ "type": "array", "items": {} })) }), &[]),
     }));
     for definition in definitions {
         api.workspace(definition);
@@ -103,13 +104,16 @@ fn document(definitions: &[Arc<Definition>]) -> Value {
     for (name, schema) in [("Issue", issue), ("Error", error), ("InvalidRow", invalid_row)] {
         api.schemas.insert(name.into(), schema);
     }
-    let error = json!({
-        "description": "What went wrong.",
-        "content": { "application/json": {
-            "schema": { "$ref": "#/components/schemas/Error" },
-            "example": { "error": { "message": "table posts has no row \"a\"" } },
-        } },
+    let errors = ERRORS.iter().map(|(_, name, description)| {
+        let content = json!({ "schema": { "$ref": "#/components/schemas/Error" } });
+        let error = json!({
+            "description": description,
+            "content": { "application/json": content },
+        });
+        ((*name).to_owned(), error)
     });
+    let mut responses: Map<_, _> = errors.collect();
+    responses.insert("NotModified".into(), json!({ "description": "You have this version." }));
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Workspaces", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT },
@@ -118,10 +122,7 @@ fn document(definitions: &[Arc<Definition>]) -> Value {
         "paths": api.paths,
         "components": {
             "schemas": api.schemas,
-            "responses": {
-                "Error": error,
-                "NotModified": { "description": "You have this version." },
-            },
+            "responses": responses,
             "securitySchemes": { "session": {
                 "type": "http",
                 "scheme": "bearer",
@@ -150,7 +151,7 @@ impl Api {
             "operationId": name(&[id]),
             "summary": format!("What {} consists of", definition.title),
             "tags": [id],
-            "responses": answers(json!({ "200": ok("The descriptor.", json!({ "type": "object" })) })),
+            "responses": answers(json!({ "200": ok("The descriptor.", json!({ "type": "object" })) }), &[404]),
         }));
         for table in &definition.tables {
             self.table(id, table);
@@ -176,7 +177,7 @@ impl Api {
                 "responses": answers(json!({ "200": ok("The valid fields of each state.", json!({
                     "type": "object",
                     "additionalProperties": { "type": "object", "properties": fields },
-                })) })),
+                })) }), &[404]),
             }),
         );
         for action in &definition.actions {
@@ -237,18 +238,16 @@ impl Api {
             "responses": answers(json!({
                 "200": listed,
                 "304": { "$ref": "#/components/responses/NotModified" },
-            })),
+            }), &[400, 404]),
         }));
         let written = json!({ "anyOf": [row, rows] });
-        let mut example = Example { root: schema }.of(schema, 0);
-        if let Some(example) = example.as_object_mut() {
-            example.remove("id");
-        }
+        let example = example_row(table, schema);
         self.add(&path, "post", json!({
             "operationId": operation("create"),
             "summary": format!("Create or replace {}", table.name),
             "description": "One row, or an array of rows, which are written all or none. A row \
-                without an id gets one. `If-None-Match: *` creates only.",
+                without an id gets one. `If-None-Match: *` creates only, each of an array; its \
+                issues name those that are there. Other conditions are for one row.",
             "tags": tags,
             "parameters": [header_parameter("If-Match"), header_parameter("If-None-Match")],
             "requestBody": { "required": true, "content": { "application/json": {
@@ -258,7 +257,7 @@ impl Api {
             "responses": answers(json!({
                 "200": tagged("Written; one of them was there.", &written),
                 "201": tagged("Created.", &written),
-            })),
+            }), &[&[400, 412, 413, 415, 422], WRITES, PLUGIN].concat()),
         }));
         self.add(
             &path,
@@ -266,13 +265,18 @@ impl Api {
             json!({
                 "operationId": operation("deleteMany"),
                 "summary": format!("Delete the {} that a filter selects", table.name),
+                "description": "All of them or none; or the invalid rows, of more than 10,000 the \
+                    first. One of `filter` and `invalid` has to be given.",
                 "tags": tags,
-                "parameters": [filter_parameter(schema, true)],
+                "parameters": [
+                    filter_parameter(schema),
+                    query_parameter("invalid", "Delete the rows that are not valid.", json!({ "type": "boolean" })),
+                ],
                 "responses": answers(json!({ "200": ok("How many it were.", json!({
                     "type": "object",
                     "required": ["deleted"],
                     "properties": { "deleted": { "type": "integer" } },
-                })) })),
+                })) }), &[&[400, 413, 422], WRITES, PLUGIN].concat()),
             }),
         );
 
@@ -290,7 +294,7 @@ impl Api {
             "responses": answers(json!({
                 "200": tagged("The row.", &row),
                 "304": { "$ref": "#/components/responses/NotModified" },
-            })),
+            }), &[404, 422]),
         }));
         for method in ["put", "patch"] {
             self.add(
@@ -299,14 +303,18 @@ impl Api {
                 json!({
                     "operationId": operation(if method == "put" { "update" } else { "patch" }),
                     "summary": format!("Set fields of one of {}", table.name),
-                    "description": "The fields that are not given stay.",
+                    "description": "The fields that are not given stay. A row that is not valid as it \
+                        is stored cannot be changed in part (422); POST replaces it.",
                     "tags": tags,
                     "parameters": [id, header_parameter("If-Match")],
                     "requestBody": { "required": true, "content": { "application/json": {
                         "schema": some,
                         "example": example,
                     } } },
-                    "responses": answers(json!({ "200": tagged("The row.", &row) })),
+                    "responses": answers(
+                        json!({ "200": tagged("The row.", &row) }),
+                        &[&[400, 412, 413, 415, 422], WRITES, PLUGIN].concat(),
+                    ),
                 }),
             );
         }
@@ -322,7 +330,7 @@ impl Api {
                     "type": "object",
                     "required": ["id"],
                     "properties": { "id": { "type": "string" } },
-                })) })),
+                })) }), &[&[412, 422], WRITES, PLUGIN].concat()),
             }),
         );
     }
@@ -362,7 +370,7 @@ impl Api {
             "responses": answers(json!({
                 "200": read,
                 "304": { "$ref": "#/components/responses/NotModified" },
-            })),
+            }), &[404, 422, 500]),
         }));
         self.add(&path, "put", json!({
             "operationId": operation("set"),
@@ -375,7 +383,10 @@ impl Api {
                 "application/json": { "schema": text, "example": { "text": "Hello" } },
                 "text/plain": plain,
             } },
-            "responses": answers(json!({ "200": answer })),
+            "responses": answers(
+                json!({ "200": answer }),
+                &[&[400, 412, 413, 415, 422], WRITES, PLUGIN].concat(),
+            ),
         }));
     }
 
@@ -388,8 +399,9 @@ impl Api {
             let schema = self.schema(&format!("{id}.kv.{}", kv.key), current.clone());
             properties.insert(kv.key.clone(), schema.clone());
             let path = format!("/workspaces/{id}/kv/{}", kv.key);
-            let answer =
-                |description: &str| answers(json!({ "200": ok(description, schema.clone()) }));
+            let answer = |description: &str, errors: &[u16]| {
+                answers(json!({ "200": ok(description, schema.clone()) }), errors)
+            };
             self.add(
                 &path,
                 "get",
@@ -397,7 +409,7 @@ impl Api {
                     "operationId": name(&[id, "kv", &kv.key, "get"]),
                     "summary": format!("Read {}", kv.key),
                     "tags": tags,
-                    "responses": answer("The value."),
+                    "responses": answer("The value.", &[404, 422]),
                 }),
             );
             self.add(
@@ -412,7 +424,10 @@ impl Api {
                         "schema": schema,
                         "example": Example { root: current }.of(current, 0),
                     } } },
-                    "responses": answer("The value."),
+                    "responses": answer(
+                        "The value.",
+                        &[&[400, 412, 413, 415, 422], WRITES, PLUGIN].concat(),
+                    ),
                 }),
             );
             self.add(
@@ -426,7 +441,7 @@ impl Api {
                     "responses": answers(json!({ "200": ok("Forgotten.", json!({
                         "type": "object",
                         "properties": { "key": { "type": "string" } },
-                    })) })),
+                    })) }), &[&[412], WRITES].concat()),
                 }),
             );
         }
@@ -438,7 +453,7 @@ impl Api {
                 "operationId": name(&[id, "kv"]),
                 "summary": "All values that are set and valid",
                 "tags": tags,
-                "responses": answers(json!({ "200": ok("By key.", values) })),
+                "responses": answers(json!({ "200": ok("By key.", values) }), &[404]),
             }),
         );
     }
@@ -454,11 +469,21 @@ impl Api {
             Some(output) => self.schema(&format!("{full}.output"), output.clone()),
             None => json!({}),
         };
+        let mut errors = match action.kind {
+            ActionKind::Query => vec![403, 404, 422],
+            ActionKind::Mutation => [&[422], WRITES].concat(),
+        };
+        errors.extend(PLUGIN);
+        match (&action.input, action.kind) {
+            (None, _) => {}
+            (Some(_), ActionKind::Query) => errors.push(400),
+            (Some(_), ActionKind::Mutation) => errors.extend([400, 413, 415]),
+        }
         let mut operation = json!({
             "operationId": name(&[workspace, &action.path]),
             "summary": if action.description.is_empty() { &action.path } else { &action.description },
             "tags": [namespace, kind],
-            "responses": answers(json!({ "200": ok("The result.", output) })),
+            "responses": answers(json!({ "200": ok("The result.", output) }), &errors),
         });
         match (&action.input, action.kind) {
             (None, _) => {}
@@ -476,7 +501,8 @@ impl Api {
                 operation["parameters"] = fields.map(parameter).collect();
             }
             (Some(input), ActionKind::Mutation) => {
-                operation["requestBody"] = json!({ "required": true, "content": { "application/json": {
+                let nothing = Schema::compile(input).is_ok_and(|input| input.allows(&json!({})));
+                operation["requestBody"] = json!({ "required": !nothing, "content": { "application/json": {
                     "schema": self.schema(&format!("{full}.input"), input.clone()),
                     "example": Example { root: input }.of(input, 0),
                 } } });
@@ -580,13 +606,56 @@ fn ok(description: &str, data: Value) -> Value {
     })
 }
 
-fn answers(mut good: Value) -> Value {
-    good["default"] = json!({ "$ref": "#/components/responses/Error" });
-    good
+/// The errors that there are: status, name and what it means.
+const ERRORS: &[(u16, &str, &str)] = &[
+    (
+        400,
+        "BadRequest",
+        "The query string, a header or the body cannot be read, or asks for what is not there.",
+    ),
+    (401, "Unauthorized", "The server wants a session, and none that is valid was sent."),
+    (403, "Forbidden", "The caller, or the page that asks, may not do this."),
+    (404, "NotFound", "There is no such workspace, table, row, key, document or action."),
+    (409, "Conflict", "Others keep changing the same rows; try again."),
+    (412, "PreconditionFailed", "What is there is not what `If-Match` or `If-None-Match` demands."),
+    (413, "TooLarge", "The body is too large, or it would change too many rows."),
+    (415, "UnsupportedMediaType", "The body is of another type."),
+    (422, "Invalid", "A value is not valid; `issues` say where and why."),
+    (500, "Failed", "The workspace's plugin failed."),
+    (
+        503,
+        "Unavailable",
+        "The server has too much to do, stops, or cannot reach what it needs; try again.",
+    ),
+    (504, "TimedOut", "The workspace's plugin took too long."),
+    (507, "Full", "The document is as large as it may become."),
+];
+
+/// What every operation may answer.
+const EVERYWHERE: &[u16] = &[401, 503];
+/// What may come of changing the document.
+const WRITES: &[u16] = &[403, 404, 409, 507];
+/// What may come of asking the plugin.
+const PLUGIN: &[u16] = &[500, 504];
+
+/// The answers of an operation. All errors that it knows are named: clients that are generated
+/// tell them apart, and tests find those that it does not know.
+fn answers(mut answers: Value, errors: &[u16]) -> Value {
+    for (status, name, _) in ERRORS {
+        if EVERYWHERE.contains(status) || errors.contains(status) {
+            let error = json!({ "$ref": format!("#/components/responses/{name}") });
+            answers[status.to_string()] = error;
+        }
+    }
+    answers
 }
 
 fn header_parameter(name: &str) -> Value {
     json!({ "name": name, "in": "header", "schema": { "type": "string" } })
+}
+
+fn query_parameter(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "description": description, "schema": schema })
 }
 
 fn list_parameters(schema: &Value) -> Value {
@@ -604,7 +673,7 @@ fn list_parameters(schema: &Value) -> Value {
             "schema": { "type": "array", "items": items, "minItems": 1 },
         })
     };
-    let one = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
+    let one = query_parameter;
     let boolean = || json!({ "type": "boolean" });
     let limit = json!({ "type": "integer", "minimum": 0, "maximum": MAX_LIMIT });
     json!([
@@ -615,7 +684,7 @@ fn list_parameters(schema: &Value) -> Value {
             json!({ "type": "string" })
         ),
         several("sort", SORT, named(json!(orders))),
-        filter_parameter(schema, false),
+        filter_parameter(schema),
         several("fields", "The fields of each row that are wanted.", named(json!(fields))),
         one("count", "Whether to count all rows that are selected.", boolean()),
         one("invalid", "The invalid rows with their issues, in place of the others.", boolean()),
@@ -623,31 +692,88 @@ fn list_parameters(schema: &Value) -> Value {
     ])
 }
 
-fn filter_parameter(schema: &Value, required: bool) -> Value {
-    let scalar = |field: &str| {
-        let of_field = property(schema, field);
-        let kinds = ["string", "integer", "number", "boolean"];
-        let kinds: Vec<_> = kinds.into_iter().filter(|kind| accepts(of_field, kind)).collect();
-        (!kinds.is_empty()).then(|| json!({ "type": kinds }))
-    };
+fn filter_parameter(schema: &Value) -> Value {
     let fields = schema["properties"].as_object().into_iter().flatten();
     let fields: Map<_, _> =
-        fields.filter_map(|(field, _)| Some((field.clone(), scalar(field)?))).collect();
+        fields.map(|(field, part)| (field.clone(), filter_of(schema, part))).collect();
     let operators: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
     let description = format!(
-        "`filter[field]=value`, or `filter[field][operator]=value` with {}. All must hold.",
+        "`filter[field]=value`, or `filter[field][operator]=value` with {}. All must hold. Arrays \
+         and objects are written as JSON, the list of `in` also with commas. Where a field may be a \
+         text or something else, a text in quotes is one: `\"null\"`.",
         operators.join(", ")
     );
     json!({
-        "name": "filter", "in": "query", "description": description, "required": required,
+        "name": "filter", "in": "query", "description": description,
         "style": "deepObject", "explode": true,
-        "schema": {
-            "type": "object",
-            "properties": fields,
-            "additionalProperties": false,
-            "minProperties": required as u8,
-        },
+        "schema": { "type": "object", "properties": fields, "additionalProperties": false },
     })
+}
+
+/// What a field can be compared with: a value that it is to equal, or an object of operators.
+fn filter_of(root: &Value, part: &Value) -> Value {
+    let kinds = Kinds::of(root, part);
+    let types = |names: Vec<&str>| json!({ "type": names });
+    let equal = || types(kinds.names());
+    let member = || types(Kinds::of(root, items(root, part)).names());
+    let operand = |operator: Operator| match operator {
+        Operator::Eq | Operator::Ne => equal(),
+        Operator::In => json!({ "type": "array", "items": equal(), "minItems": 1 }),
+        Operator::Contains => match (kinds.have("string"), kinds.have("array")) {
+            (true, true) => json!({ "anyOf": [{ "type": "string" }, member()] }),
+            (false, true) => member(),
+            _ => json!({ "type": "string" }),
+        },
+        Operator::Prefix => json!({ "type": "string" }),
+        Operator::Exists => json!({ "type": "boolean" }),
+        Operator::Gt | Operator::Gte | Operator::Lt | Operator::Lte => {
+            let names = kinds.names().into_iter();
+            types(names.filter(|name| !matches!(*name, "null" | "array" | "object")).collect())
+        }
+    };
+    let usable = Operator::NAMED
+        .iter()
+        .filter(|(_, operator)| takes(*operator).iter().any(|kind| kinds.have(kind)));
+    let operators: Map<_, _> =
+        usable.map(|(name, operator)| ((*name).to_owned(), operand(*operator))).collect();
+    let operators = json!({
+        "type": "object",
+        "properties": operators,
+        "additionalProperties": false,
+        "minProperties": 1,
+    });
+    // An object is one of operators, and an array would be taken for several values.
+    let simple = kinds.names().into_iter().filter(|name| !matches!(*name, "array" | "object"));
+    match simple.collect::<Vec<_>>() {
+        simple if simple.is_empty() => operators,
+        simple => json!({ "anyOf": [types(simple), operators] }),
+    }
+}
+
+/// A row for people to begin from. It has no id, so that it makes a new row each time, and no document: two
+/// rows that name the same room would have one text.
+fn example_row(table: &TableDefinition, schema: &Value) -> Value {
+    let mut example = Example { root: schema }.of(schema, 0);
+    let Some(row) = example.as_object_mut() else { return example };
+    row.remove("id");
+    let required = schema["required"].as_array().map_or(&[][..], |required| required);
+    let columns = table.documents.iter().flat_map(|d| [&d.guid_column, &d.updated_at_column]);
+    for column in columns {
+        if !required.iter().any(|name| name == column.as_str()) {
+            row.remove(column);
+            continue;
+        }
+        let kinds = Kinds::of(schema, &schema["properties"][column.as_str()]);
+        let nothing = if kinds.have("null") {
+            Value::Null
+        } else if kinds.have("string") {
+            "".into()
+        } else {
+            0.into()
+        };
+        row.insert(column.clone(), nothing);
+    }
+    example
 }
 
 /// Makes values that a schema describes, for people to begin from.
@@ -686,8 +812,11 @@ impl Example<'_> {
                     .collect::<Map<_, _>>()
                     .into()
             }
-            Some("array") => json!([]),
-            Some("string") => "text".into(),
+            Some("array") => {
+                let least = schema["minItems"].as_u64().unwrap_or(0).min(8);
+                (0..least).map(|_| self.of(&schema["items"], depth + 1)).collect()
+            }
+            Some("string") => example_text(schema).into(),
             Some("integer" | "number") => {
                 schema.get("minimum").cloned().unwrap_or_else(|| 1.into())
             }
@@ -695,4 +824,28 @@ impl Example<'_> {
             _ => Value::Null,
         }
     }
+}
+
+/// A text of the schema's format. One without a format has the length that is asked for.
+fn example_text(schema: &Value) -> String {
+    let text = match schema["format"].as_str() {
+        Some("date-time") => "2026-01-31T12:00:00Z",
+        Some("date") => "2026-01-31",
+        Some("time") => "12:00:00Z",
+        Some("duration") => "PT15M",
+        Some("email" | "idn-email") => "ada@example.com",
+        Some("hostname" | "idn-hostname") => "example.com",
+        Some("ipv4") => "192.0.2.1",
+        Some("ipv6") => "2001:db8::1",
+        Some("uuid") => "123e4567-e89b-42d3-a456-426614174000",
+        Some("uri" | "uri-reference" | "iri" | "iri-reference" | "url") => "https://example.com/",
+        _ => {
+            let length = |name: &str| schema[name].as_u64().and_then(|n| usize::try_from(n).ok());
+            // Longer than this an example explains nothing any more.
+            let least = length("minLength").unwrap_or(0).min(64);
+            let most = length("maxLength").unwrap_or(usize::MAX);
+            return "text".chars().cycle().take(least.max(4).min(most)).collect();
+        }
+    };
+    text.to_owned()
 }

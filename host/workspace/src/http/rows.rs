@@ -54,7 +54,8 @@ pub(super) async fn create(
     match parse(&bytes)? {
         Value::Array(rows) => {
             let rows = rows.into_iter().map(with_id).collect();
-            let done = found.transact(context, Work::PutAll { table: &table, rows }).await;
+            let new = condition.of_many().map_err(Failure::bad_request)?;
+            let done = found.transact(context, Work::PutAll { table: &table, rows, new }).await;
             let done = done.map_err(|error| Failure::of(error, &table))?;
             let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
             Ok(row_body(status, &done.text))
@@ -118,6 +119,14 @@ fn written(found: &Workspace, table: &str, id: &str, answer: Response, text: &st
 fn of_row(error: Error, table: &str, id: &str) -> Failure {
     match error {
         Error::Action(ActionError::NotFound) => Failure::row(table, id),
+        Error::Stored(issues) => {
+            let message = format!(
+                "row {id:?} of table {table} is not valid as it is stored: {}; PUT and PATCH set \
+                 fields of valid rows, POST replaces the whole row",
+                summary(&issues)
+            );
+            Failure::invalid(message, issues)
+        }
         error => Failure::of(error, table),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::harness::{Server, ask, case};
+use super::harness::{Blog, Server, ask, case};
 
 #[tokio::test]
 async fn queries_are_got_and_mutations_posted() {
@@ -19,7 +19,8 @@ async fn queries_are_got_and_mutations_posted() {
                 .has(&[r#"{"data":[{"id":"b","title":"B","views":5}]}"#]),
             case("input that is no number", ask("GET", "/actions/posts/popular?min=x"), 422)
                 .has(&[r#"{"path":["min"],"message":"must be a number"#]),
-            case("input that is missing", ask("GET", "/actions/posts/popular"), 422).has(&["min"]),
+            case("input that is missing", ask("GET", "/actions/posts/popular"), 422)
+                .has(&[r#""issues":[{"path":["min"],"message":"is required"}]"#]),
             case("a posted query", ask("POST", "/actions/posts/popular"), 405)
                 .has(&["posts/popular is a query: call it with GET, not POST"])
                 .headers(&[("allow", "GET")]),
@@ -31,11 +32,39 @@ async fn queries_are_got_and_mutations_posted() {
             case("a mutation that is got", ask("GET", "/actions/posts/publish"), 405)
                 .headers(&[("allow", "POST")]),
             case("no input", ask("POST", "/actions/posts/number"), 200).has(&[r#""id":"n3""#]),
+            case("an input that must have members", ask("POST", "/actions/posts/publish"), 415),
+            case("and an empty one", publish(json!(0)).text(""), 400).has(&["not JSON"]),
             case("no such action", ask("POST", "/actions/posts/nope"), 404)
                 .has(&[r#"workspace blog has no action \"posts/nope\""#]),
             case("a query that writes", ask("GET", "/actions/posts/sneak"), 403)
                 .has(&["a query may not write"]),
             case("it did not", ask("GET", "/tables/posts/sneaked"), 404),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn an_input_that_may_be_without_members_need_not_be_sent() {
+    let server = Server::start().await;
+    let optional = json!({ "type": "object", "properties": { "some": { "type": "integer" } } });
+    let blog = Blog::new().redefined(|definition| {
+        let number = definition.actions.iter_mut().find(|action| action.path == "posts/number");
+        number.unwrap().input = Some(optional);
+    });
+    server.reload(blog).await;
+    let number = || ask("POST", "/actions/posts/number");
+    let json = "application/json";
+    server
+        .check([
+            case("nothing", number(), 200).has(&[r#""id":"n1""#]),
+            case("nothing, as JSON", number().header("content-type", json), 200)
+                .has(&[r#""id":"n2""#]),
+            case("an object", number().json(json!({})), 200).has(&[r#""id":"n3""#]),
+            case("a member", number().json(json!({ "some": 1 })), 200),
+            case("not valid", number().json(json!({ "some": "x" })), 422).has(&["some"]),
+            case("something of no type", number().text("{}"), 415),
+            case("a form", number().header("content-type", "text/plain"), 415),
+            case("no JSON", number().header("content-type", json).text("{"), 400),
         ])
         .await;
 }

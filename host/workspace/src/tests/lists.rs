@@ -45,6 +45,17 @@ async fn filters_are_typed_by_the_schema() {
         ("filter[tags][contains]=fruit", "ac"),
         ("filter[by]=me", "c"),
         ("filter[by]=null", "abd"),
+        ("filter[by]=%22me%22", "c"),
+        ("filter[by]=%22null%22", ""),
+        ("filter[by][in]=null,me", "abcd"),
+        ("filter[by][in]=[null,%22null%22]", "abd"),
+        ("filter[title][in]=[%22Cherries,%20or%20pears%22,%22Dates%22]", "cd"),
+        ("filter[title]=%22Dates%22", ""),
+        ("filter[views][in]=[3.0]", "ac"),
+        ("filter[tags]=[%22fruit%22]", "c"),
+        ("filter[tags][ne]=[%22fruit%22]", "abd"),
+        ("filter[tags][in]=[[%22fruit%22],[]]", "c"),
+        ("filter[tags][exists]", "ac"),
         ("filter[views][gte]=3&filter[views][lt]=10&filter[tags][contains]=red", "a"),
         ("filter[_v][exists]=false", "abcd"),
         ("filter[title]=nothing", ""),
@@ -107,11 +118,26 @@ async fn what_is_unknown_is_named() {
                 .has(&[r#"must be a number, and is \"many\""#]),
             case("no boolean", list("filter[published]=maybe"), 400)
                 .has(&["must be true or false"]),
+            case("contains of a number", list("filter[views][contains]=1"), 400).has(&[
+                r#"field \"views\" is integer, and contains compares string, array only"#,
+                r#""path":["filter[views][contains]"]"#,
+            ]),
+            case("prefix of an array", list("filter[tags][prefix]=f"), 400)
+                .has(&[r#"field \"tags\" is array, and prefix compares string only"#]),
+            case("more than an array", list("filter[tags][gt]=[]"), 400)
+                .has(&[r#"field \"tags\" is array, and gt compares string, number, boolean only"#]),
+            case("a text as an array", list("filter[tags]=fruit"), 400).has(&[
+                r#"must be array, and is \"fruit\"; arrays and objects are written as JSON"#,
+            ]),
+            case("half an array", list("filter[title][in]=[%22a%22"), 400)
+                .has(&["begins as a JSON array, and is none"]),
+            case("a list of another type", list("filter[views][in]=[1,%222%22]"), 400)
+                .has(&[r#"must be a list of integer, and has \"2\" in it"#]),
             case("half a filter", list("filter=1"), 400)
                 .has(&["write filter[field][operator]=value"]),
             case("limit", list("limit=-1"), 400).has(&["must be a number from 0 to 10000"]),
             case("too high a limit", list("limit=10001"), 400),
-            case("cursor", list("cursor=xyz"), 400).has(&["cursor: is not one of this query's"]),
+            case("cursor", list("cursor=xyz"), 400).has(&["cursor: is none that was given here"]),
             case("twice", list("limit=1&limit=2"), 400).has(&["limit: is given twice"]),
             case("two things", list("a=1&b=2"), 400).has(&[r#""path":["a"]"#, r#""path":["b"]"#]),
             case("invalid and sorted", list("invalid&sort=title"), 400),
@@ -134,6 +160,28 @@ async fn pages_are_stable_under_writes() {
         let next = first["next"].as_str().unwrap();
         let rest = ids(&server, &format!("limit=10&cursor={next}{sort}")).await;
         assert_eq!(rest, if sort.is_empty() { "cd" } else { "bc" }, "after {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_goes_on_in_the_list_that_it_is_of() {
+    let server = server().await;
+    server.synced("table:posts", ["x", "y"].map(|id| entry(id, json!({ "id": id }), 1))).await;
+    let lists = ["", "sort=title", "sort=-title", "filter[views]=3", "sort=title&filter[views]=3"];
+    for list in lists.into_iter().chain(["invalid"]) {
+        let first = server.get(&format!("/tables/posts?limit=1&{list}")).await.json();
+        let next = first["next"].as_str().unwrap();
+        for other in lists.into_iter().chain(["invalid"]) {
+            let path = format!("/tables/posts?limit=1&cursor={next}&{other}");
+            let answer = server.get(&path).await;
+            let expected = if list == other { 200 } else { 400 };
+            assert_eq!(answer.status, expected, "{list:?} then {other:?}: {}", answer.text);
+            let says = "cursor: is of a list with another order or other filters";
+            assert!(list == other || answer.text.contains(says), "{}", answer.text);
+        }
+        // What is shown of each row is not a matter of where the list goes on.
+        let path = format!("/tables/posts?limit=3&cursor={next}&{list}&count");
+        assert_eq!(server.get(&path).await.status, 200, "{list}");
     }
 }
 

@@ -84,7 +84,14 @@ async fn the_rows_come_first_and_then_what_changes() {
     let mut reader = Reader::posts(&server).await;
     assert_eq!(reader.next().await.unwrap(), ("reset".into(), json!({})));
     assert_eq!(reader.next().await.unwrap(), ("put".into(), post("a", 1)));
-    assert_eq!(reader.until_ready().await, "put:b");
+    assert_eq!(reader.next().await.unwrap(), ("put".into(), post("b", 2)));
+    let (event, data) = reader.next().await.unwrap();
+    assert_eq!((event.as_str(), &data["id"]), ("invalid", &json!("bad")));
+    assert_eq!(data["issues"][0]["path"], json!(["title"]));
+    assert_eq!(data["row"], json!({ "id": "bad" }));
+    assert_eq!(reader.until_ready().await, "");
+    server.ask(ask("DELETE", "/tables/posts/bad")).await;
+    assert_eq!(reader.until_ready().await, "delete:bad");
     server.ask(put("c", 3)).await;
     assert_eq!(reader.until_ready().await, "put:c");
     server.ask(ask("DELETE", "/tables/posts/a")).await;
@@ -104,6 +111,7 @@ async fn the_rows_come_first_and_then_what_changes() {
 #[tokio::test]
 async fn a_filter_tells_what_comes_into_it_and_what_leaves_it() {
     let server = Server::start().await.with_posts([post("a", 1), post("b", 20)]).await;
+    server.synced("table:posts", [entry("bad", json!({ "id": "bad" }), 1)]).await;
     let list = ask("GET", "/tables/posts?filter[views][gte]=10&fields=id");
     let mut reader = Reader::open(&server, list).await;
     assert_eq!(reader.until_ready().await, "reset put:b");
@@ -138,12 +146,12 @@ async fn who_comes_back_is_told_what_was_missed() {
     assert_eq!(again.until_ready().await, "");
     for unknown in ["", "nonsense", "1-2", &format!("{}9999", reader.last)] {
         let mut reader = Reader::open(&server, back(unknown)).await;
-        assert_eq!(reader.until_ready().await, "reset put:a put:c", "{unknown:?}");
+        assert_eq!(reader.until_ready().await, "reset put:a put:c invalid:d", "{unknown:?}");
     }
     // Another plugin may see all rows otherwise.
     server.reload(Blog::new()).await;
     let mut reader = Reader::open(&server, back(&reader.last)).await;
-    assert_eq!(reader.until_ready().await, "reset put:a put:c");
+    assert_eq!(reader.until_ready().await, "reset put:a put:c invalid:d");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::harness::{Blog, Server};
+use crate::definition::DocumentDefinition;
 
 async fn fetch(server: &Server, path: &str) -> String {
     let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
@@ -100,6 +101,113 @@ async fn a_schema_may_say_little() {
         }
         let list = server.get("/tables/posts?sort=any&filter[any]=1").await;
         assert_eq!(list.status, 200, "{}", list.text);
+    }
+}
+
+#[tokio::test]
+async fn filters_know_the_operators_of_each_field() {
+    let server = Server::start().await;
+    let api = document(&server).await;
+    for method in ["get", "delete"] {
+        let parameters = &api["paths"]["/workspaces/blog/tables/posts"][method]["parameters"];
+        let mut parameters = parameters.as_array().unwrap().iter();
+        let filter = parameters.find(|parameter| parameter["name"] == "filter").unwrap();
+        assert_eq!(filter["style"], "deepObject");
+        let fields = &filter["schema"]["properties"];
+        let operators = |field: &Value| -> String {
+            let operators = field["anyOf"].get(1).unwrap_or(field)["properties"].as_object();
+            operators.unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(operators(&fields["views"]), "eq ne gt gte lt lte in exists");
+        assert_eq!(operators(&fields["tags"]), "eq ne in contains exists");
+        assert_eq!(operators(&fields["by"]), "eq ne gt gte lt lte in contains prefix exists");
+        assert_eq!(fields["by"]["anyOf"][0]["type"], json!(["string", "null"]));
+        assert_eq!(fields["tags"]["properties"]["contains"]["type"], json!(["string"]));
+        let views = &fields["views"]["anyOf"][1]["properties"];
+        assert_eq!(views["gte"]["type"], json!(["integer"]));
+        assert_eq!(views["in"]["items"]["type"], json!(["integer"]));
+    }
+}
+
+#[tokio::test]
+async fn errors_are_named_where_they_occur() {
+    let server = Server::start().await;
+    let api = document(&server).await;
+    let row = "/workspaces/blog/tables/posts/{id}";
+    for (path, method, expected) in [
+        ("/workspaces", "get", "200 401 503"),
+        ("/workspaces/blog/tables/posts", "get", "200 304 400 401 404 503"),
+        (
+            "/workspaces/blog/tables/posts",
+            "post",
+            "200 201 400 401 403 404 409 412 413 415 422 500 503 504 507",
+        ),
+        (row, "get", "200 304 401 404 422 503"),
+        (row, "patch", "200 400 401 403 404 409 412 413 415 422 500 503 504 507"),
+        (row, "delete", "200 401 403 404 409 412 422 500 503 504 507"),
+        ("/workspaces/blog/kv/theme", "get", "200 401 404 422 503"),
+        ("/workspaces/blog/actions/posts/popular", "get", "200 400 401 403 404 422 500 503 504"),
+    ] {
+        let answers = api["paths"][path][method]["responses"].as_object().unwrap();
+        let mut statuses: Vec<_> = answers.keys().cloned().collect();
+        statuses.sort();
+        assert_eq!(statuses.join(" "), expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn examples_are_of_their_format_and_have_no_document_and_no_id() {
+    let server = Server::start().await;
+    let text = |format: &str| json!({ "type": "string", "format": format });
+    let schema = json!({
+        "type": "object",
+        "required": ["id", "body", "edited", "notes"],
+        "properties": {
+            "id": { "type": "string" },
+            "day": text("date"), "at": text("date-time"), "mail": text("email"),
+            "key": text("uuid"), "link": text("uri"),
+            "code": { "type": "string", "minLength": 6 }, "short": { "type": "string", "maxLength": 2 },
+            "some": { "type": "array", "items": { "type": "integer" }, "minItems": 2 },
+            "body": { "type": "string" }, "edited": { "type": "number" },
+            "notes": { "type": ["string", "null"] }, "noted": { "type": "integer" },
+        },
+    });
+    let document_of = |name: &str, guid: &str, updated_at: &str| DocumentDefinition {
+        name: name.into(),
+        guid_column: guid.into(),
+        updated_at_column: updated_at.into(),
+    };
+    let blog = Blog::new().redefined(|definition| {
+        definition.tables[0].versions = vec![schema.clone()];
+        definition.tables[0].documents =
+            vec![document_of("body", "body", "edited"), document_of("notes", "notes", "noted")];
+    });
+    server.reload(blog).await;
+    let api = document(&server).await;
+    let expected = json!({
+        "day": "2026-01-31", "at": "2026-01-31T12:00:00Z", "mail": "ada@example.com",
+        "key": "123e4567-e89b-42d3-a456-426614174000", "link": "https://example.com/",
+        "code": "textte", "short": "te", "some": [1, 1],
+        // These must be there, and name no document.
+        "body": "", "edited": 0, "notes": null,
+    });
+    let operations = &api["paths"]["/workspaces/blog/tables/posts"];
+    let example = &operations["post"]["requestBody"]["content"]["application/json"]["example"];
+    assert_eq!(example, &expected);
+}
+
+#[tokio::test]
+async fn a_body_that_may_be_left_out_is_not_required() {
+    let server = Server::start().await;
+    let blog = Blog::new().redefined(|definition| {
+        let number = definition.actions.iter_mut().find(|action| action.path == "posts/number");
+        number.unwrap().input = Some(json!({ "type": "object" }));
+    });
+    server.reload(blog).await;
+    let api = document(&server).await;
+    for (action, required) in [("posts/number", false), ("posts/publish", true)] {
+        let path = format!("/workspaces/blog/actions/{action}");
+        assert_eq!(api["paths"][path]["post"]["requestBody"]["required"], required, "{action}");
     }
 }
 

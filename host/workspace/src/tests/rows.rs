@@ -183,7 +183,12 @@ async fn invalid_rows_are_kept_and_not_listed() {
                 "fields need a valid row",
                 ask("PUT", "/tables/posts/bad").json(json!({ "title": "t" })),
                 422,
-            ),
+            )
+            .has(&[
+                r#"row \"bad\" of table posts is not valid as it is stored"#,
+                "POST replaces the whole row",
+                r#""issues":[{"path":["title"]"#,
+            ]),
             case(
                 "replaced",
                 ask("POST", "/tables/posts").json(json!({ "id": "bad", "title": "t" })),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Server, ask, case};
+use super::harness::{Server, ask, case, entry};
 
 #[tokio::test]
 async fn a_write_that_demands_a_version_is_refused_when_another_is_there() {
@@ -89,6 +89,18 @@ async fn many_rows_are_written_all_or_none() {
             case("no rows", posts(json!([1, { "id": 2 }])), 422)
                 .has(&[r#"{"path":["0"],"message":"must be an object"}"#, r#"{"path":["1","id"]"#]),
             case(
+                "all that is wrong",
+                posts(json!([{ "id": "d", "title": "" }, 7, { "id": "e" }, { "id": "d", "title": "" }])),
+                422,
+            )
+            .has(&[
+                r#"{"path":["0","title"]"#,
+                r#"{"path":["1"],"message":"must be an object"}"#,
+                r#"{"path":["2","title"]"#,
+                r#"{"path":["3","id"],"message":"is also that of row 0"}"#,
+                r#"{"path":["3","title"]"#,
+            ]),
+            case(
                 "one id twice",
                 posts(json!([{ "id": "g", "title": "G" }, { "id": "g", "title": "H" }])),
                 422,
@@ -102,6 +114,12 @@ async fn many_rows_are_written_all_or_none() {
                 422,
             )
             .has(&[r#"{"path":["1","balance"]"#]),
+            case(
+                "refused by the check, more than one",
+                accounts(json!([{ "id": "a", "balance": -1 }, { "id": "b", "balance": -1 }])),
+                422,
+            )
+            .has(&[r#"{"path":["0","balance"]"#, r#"{"path":["1","balance"]"#]),
             case(
                 "a broken plugin",
                 posts(json!([{ "id": "d", "title": "D" }, { "title": "trap" }])),
@@ -119,6 +137,80 @@ async fn many_rows_are_written_all_or_none() {
                 .has(&["10001 rows are too many for one request, which may write 10000"]),
         ])
         .await;
+}
+
+#[tokio::test]
+async fn many_rows_may_be_demanded_to_be_new_and_nothing_else() {
+    let server = Server::start().await.with_posts([json!({ "id": "b", "title": "B" })]).await;
+    server.synced("table:posts", [entry("bad", json!({ "id": "bad" }), 1)]).await;
+    let posts = |ids: &[&str], header: &str, value: &str| {
+        let rows = ids.iter().map(|id| json!({ "id": id, "title": "new" })).collect();
+        ask("POST", "/tables/posts").header(header, value).json(rows)
+    };
+    let delete =
+        |header: &str| ask("DELETE", "/tables/posts?filter[title]=B").header(header, "\"1.2\"");
+    server
+        .check([
+            case("some are there", posts(&["a", "b", "bad"], "if-none-match", "*"), 412)
+                .has(&[
+                    r#"{"path":["1","id"],"message":"row \"b\" is there already"}"#,
+                    r#"{"path":["2","id"],"message":"row \"bad\" is there already"}"#,
+                ])
+                .lacks(&[r#"["0""#]),
+            case("none was written", ask("GET", "/tables/posts/a"), 404),
+            case("nor replaced", ask("GET", "/tables/posts/b"), 200).has(&[r#""title":"B""#]),
+            case("all are new", posts(&["a", "c"], "if-none-match", "*"), 201),
+            case("a tag", posts(&["b"], "if-match", "\"1.2\""), 400).has(&["tags are for one row"]),
+            case("any version", posts(&["b"], "if-match", "*"), 400),
+            case("not this version", posts(&["b"], "if-none-match", "\"1.2\""), 400),
+            case("delete a version", delete("if-match"), 400)
+                .has(&["If-Match and If-None-Match are about one row"]),
+            case("delete another version", delete("if-none-match"), 400),
+            case("it is as it was", ask("GET", "/tables/posts/b"), 200).has(&[r#""title":"B""#]),
+        ])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_demand_that_their_rows_are_new_one_succeeds() {
+    let server = Server::start().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for at in 0..12 {
+        // All of them write the row "same", and one of their own.
+        let rows =
+            json!([{ "id": format!("own-{at}"), "title": "t" }, { "id": "same", "title": "t" }]);
+        let request =
+            ask("POST", "/tables/posts").header("if-none-match", "*").json(rows).request();
+        tasks.spawn(tower::ServiceExt::oneshot(server.router(), request));
+    }
+    let answers = tasks.join_all().await;
+    let statuses = answers.into_iter().map(|answer| answer.unwrap().status().as_u16());
+    let (done, refused): (Vec<_>, Vec<_>) = statuses.partition(|status| *status == 201);
+    assert_eq!(done.len(), 1);
+    assert!(refused.iter().all(|status| *status == 412), "{refused:?}");
+    assert_eq!(server.get("/tables/posts").await.data().as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn invalid_rows_are_deleted_when_that_is_asked_for() {
+    let server = Server::start().await.with_posts([json!({ "id": "good", "title": "t" })]).await;
+    server.synced("table:posts", ["a", "b"].map(|id| entry(id, json!({ "id": id }), 1))).await;
+    server
+        .check([
+            case("with a filter", ask("DELETE", "/tables/posts?invalid&filter[id]=a"), 400)
+                .has(&["invalid: goes without filter"]),
+            case("not really", ask("DELETE", "/tables/posts?invalid=false"), 400)
+                .has(&["say which rows to delete"]),
+            case("all of them", ask("DELETE", "/tables/posts?invalid=true"), 200)
+                .has(&[r#"{"data":{"deleted":2}}"#]),
+            case("none is left", ask("GET", "/tables/posts?invalid&count"), 200)
+                .has(&[r#"{"data":[],"count":0}"#]),
+            case("the other one is", ask("GET", "/tables/posts/good"), 200),
+            case("again", ask("DELETE", "/tables/posts?invalid=true"), 200)
+                .has(&[r#"{"data":{"deleted":0}}"#]),
+        ])
+        .await;
+    assert_eq!(server.entries("posts").await.len(), 1);
 }
 
 #[tokio::test]
@@ -147,7 +239,7 @@ async fn rows_are_deleted_by_a_filter() {
             case("no filter", ask("DELETE", "/tables/posts"), 400)
                 .has(&["say which rows to delete"]),
             case("a limit", ask("DELETE", "/tables/posts?filter[views]=1&limit=1"), 400)
-                .has(&["limit: is no parameter here; there are filter"]),
+                .has(&["limit: is no parameter here; there are filter, invalid"]),
             case("an unknown field", ask("DELETE", "/tables/posts?filter[x]=1"), 400),
             case("some", ask("DELETE", "/tables/posts?filter[views][gte]=3"), 200)
                 .has(&[r#"{"data":{"deleted":3}}"#]),

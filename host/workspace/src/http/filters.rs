@@ -1,0 +1,94 @@
+//! Filters of query strings: `filter[field]=value`, or `filter[field][operator]=value`.
+//!
+//! A value comes as text, and the table's schema says of which type it is meant to be. An operator that
+//! makes nothing of the field's types is refused: it would select nothing, which looks like an
+//! answer. Arrays and objects are written as JSON. Where a field may be a text or something else,
+//! as one that may be null, a text in quotes is that text and nothing else: `"null"`.
+
+use serde_json::{Value, json};
+
+use super::list::{flag, known};
+use crate::definition::TableDefinition;
+use crate::query::{Filter, Operator};
+use crate::schema::{Kinds, coerce_one, items};
+
+/// Reads one parameter.
+pub(super) fn read(table: &TableDefinition, name: &str, value: &str) -> Result<Filter, String> {
+    let inner = name.strip_prefix("filter[").and_then(|rest| rest.strip_suffix(']'));
+    let inner = inner.ok_or("write filter[field][operator]=value")?;
+    let (field, name) = inner.split_once("][").unwrap_or((inner, "eq"));
+    let operator = Operator::NAMED.iter().find(|(known, _)| *known == name);
+    let Some((_, operator)) = operator else {
+        let names: Vec<_> = Operator::NAMED.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no such operator; there are {}", names.join(", ")));
+    };
+    known(table, std::iter::once(field))?;
+    let version = json!({ "type": "integer" });
+    let root = table.versions.last().unwrap_or(&Value::Null);
+    let schema = match &root["properties"][field] {
+        Value::Null if field == "_v" => &version,
+        schema => schema,
+    };
+    let kinds = Kinds::of(root, schema);
+    let wanted = takes(*operator);
+    if !wanted.iter().any(|kind| kinds.have(kind)) {
+        let wanted = wanted.join(", ");
+        return Err(format!("field {field:?} is {kinds}, and {name} compares {wanted} only"));
+    }
+    let value = match operator {
+        Operator::Exists => flag(value)?.into(),
+        Operator::In => read_list(kinds, value)?,
+        Operator::Contains if kinds.have("array") => {
+            read_one(Kinds::of(root, items(root, schema)), value)?
+        }
+        Operator::Contains | Operator::Prefix => value.into(),
+        _ => read_one(kinds, value)?,
+    };
+    Ok(Filter { field: field.to_owned(), operator: *operator, value })
+}
+
+/// The types of fields that an operator makes something of.
+pub(super) fn takes(operator: Operator) -> &'static [&'static str] {
+    match operator {
+        Operator::Eq | Operator::Ne | Operator::In | Operator::Exists => {
+            &["string", "number", "boolean", "null", "array", "object"]
+        }
+        Operator::Gt | Operator::Gte | Operator::Lt | Operator::Lte => {
+            &["string", "number", "boolean"]
+        }
+        Operator::Contains => &["string", "array"],
+        Operator::Prefix => &["string"],
+    }
+}
+
+fn read_one(kinds: Kinds, text: &str) -> Result<Value, String> {
+    if kinds.are_any() || kinds.are_only("string") {
+        return Ok(text.into());
+    }
+    if kinds.have("string")
+        && text.starts_with('"')
+        && let Ok(quoted @ Value::String(_)) = serde_json::from_str(text)
+    {
+        return Ok(quoted);
+    }
+    let value = coerce_one(&json!({ "type": kinds.names() }), text.to_owned())?;
+    if kinds.allow(&value) {
+        return Ok(value);
+    }
+    let is_nested = kinds.have("array") || kinds.have("object");
+    let hint = if is_nested { "; arrays and objects are written as JSON" } else { "" };
+    Err(format!("must be {kinds}, and is {text:?}{hint}"))
+}
+
+/// A JSON array, whose texts may have commas in them, or values between commas.
+fn read_list(kinds: Kinds, text: &str) -> Result<Value, String> {
+    if !text.starts_with('[') {
+        return text.split(',').map(|one| read_one(kinds, one)).collect();
+    }
+    let list: Vec<Value> = serde_json::from_str(text)
+        .map_err(|error| format!("begins as a JSON array, and is none: {error}"))?;
+    match list.iter().find(|one| !kinds.allow(one)) {
+        Some(other) => Err(format!("must be a list of {kinds}, and has {other} in it")),
+        None => Ok(list.into()),
+    }
+}
