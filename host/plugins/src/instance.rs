@@ -193,8 +193,10 @@ impl State {
         self.log.lock().begin(self.call.name.clone(), self.call.request_id.clone());
     }
 
-    pub(crate) fn log(&mut self, level: Level, message: &str) {
+    pub(crate) fn log(&mut self, level: Level, message: &str) -> wasmtime::Result<()> {
+        self.call.count(self.limits.host_calls)?;
         self.log.lock().write(level, message);
+        Ok(())
     }
 
     pub(crate) fn table_get(&mut self, table: &str, id: &str) -> Answer<Option<String>> {

@@ -74,8 +74,8 @@ pub struct Limits {
     pub log_lines: usize,
     /// One log line in bytes. Default 8 KiB, as the contract says; the rest is cut.
     pub log_bytes: usize,
-    /// Calls of the guest to `tables` and `kv` in one call of the host. Default 100,000: a second's
-    /// worth of work.
+    /// Calls of the guest to the host in one call of the host, but for those that only ask for the time or
+    /// for random numbers. Default 100,000: a second's worth of work.
     pub host_calls: usize,
     /// WASI resources (streams, pollables) alive in one instance. Default 1,000: stdio needs three.
     pub resources: usize,

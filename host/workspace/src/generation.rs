@@ -266,7 +266,9 @@ impl State {
     /// Closes the documents of a row that was deleted.
     fn close_documents(&self, definition: &Definition, table: &str, row: &Row) {
         let table = definition.table(table).filter(|table| !table.documents.is_empty());
-        let (Some(table), Ok(text)) = (table, &row.parsed) else { return };
+        let Some(table) = table else { return };
+        // An invalid row has documents as well.
+        let text = row.parsed.as_ref().unwrap_or(&row.raw);
         let row = serde_json::from_str(text).unwrap_or_default();
         for guid in guids(table, &row) {
             self.documents.close(&guid);

@@ -246,8 +246,7 @@ impl log::Host for State {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        self.log(level, &message);
-        Ok(())
+        self.log(level, &message)
     }
 }
 
