@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use host_workspace::{ActionError, Change, Definition, Fault, Issue, Logic, Parsed, Transaction};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::IgnoredAny;
-use tokio::sync::Semaphore;
 
 use crate::ai::Asking;
 use crate::cache::Cache;
+use crate::compiling::Compiling;
 use crate::component::{self, Hash, LoadError};
 use crate::engine::Engine;
 use crate::limits::Limits;
@@ -36,6 +36,8 @@ pub struct Plugin {
     scripts: Option<Scripts>,
     grants: Arc<Grants>,
     limits: Arc<Limits>,
+    /// How long it waited for its turn to be compiled.
+    pub(crate) waited: Duration,
     calls: AtomicU64,
     errors: AtomicU64,
     last_error: Mutex<Option<LastError>>,
@@ -95,7 +97,7 @@ impl Plugin {
     pub(crate) async fn load(
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         file: &str,
         sources: Sources,
         limits: &Arc<Limits>,
@@ -112,7 +114,7 @@ impl Plugin {
         limits: Limits,
     ) -> Result<Self, LoadError> {
         let sources = Sources::component(file, bytes);
-        let (compiling, limits) = (Semaphore::new(1), Arc::new(limits));
+        let (compiling, limits) = (Compiling::new(1), Arc::new(limits));
         Self::load(engine, None, &compiling, file, sources, &limits, None).await
     }
 
@@ -290,6 +292,7 @@ pub(crate) struct Draft {
     /// Everything that is wrong; a plugin has none.
     pub(crate) faults: Vec<String>,
     asking: Asking,
+    waited: Duration,
     component: Option<Component>,
     scripts: Option<Scripts>,
 }
@@ -300,7 +303,7 @@ impl Draft {
     pub(crate) async fn of(
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         file: &str,
         mut sources: Sources,
         limits: &Arc<Limits>,
@@ -326,6 +329,7 @@ impl Draft {
             limits,
             faults,
             asking,
+            waited: Duration::ZERO,
             component: None,
             scripts: None,
         };
@@ -357,13 +361,13 @@ impl Draft {
         &mut self,
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         bytes: Vec<u8>,
         hash: Hash,
         manifest: Manifest,
     ) -> Option<Component> {
-        // The semaphore is never closed; were it, compiling would merely be unbounded.
-        let permit = compiling.acquire().await.ok();
+        let turn = compiling.turn(&self.file).await;
+        self.waited = turn.waited;
         let (with, name) = (engine.clone(), self.file.clone());
         let kept = cache.clone();
         let compile = move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
@@ -380,7 +384,7 @@ impl Draft {
             }
         };
         // A slow `define` holds up nobody else.
-        drop(permit);
+        drop(turn);
         self.imports = loaded.imports.clone();
         let (file, limits) = (self.file.clone(), self.limits.clone());
         let (grants, asking) = (self.grants.clone(), self.asking.clone());
@@ -427,7 +431,8 @@ impl Draft {
 
     /// The plugin, when nothing is wrong.
     fn finish(self) -> Result<Plugin, LoadError> {
-        let Self { file, definition, component, scripts, grants, limits, faults, .. } = self;
+        let Self { file, definition, component, scripts, grants, limits, faults, waited, .. } =
+            self;
         let Some(definition) = definition.filter(|_| faults.is_empty()) else {
             return Err(LoadError::new(&*file, faults.join("\n")));
         };
@@ -438,6 +443,7 @@ impl Draft {
             scripts,
             grants,
             limits,
+            waited,
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             last_error: Mutex::default(),
