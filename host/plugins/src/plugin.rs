@@ -195,7 +195,7 @@ impl Plugin {
         input: String,
         data: Option<Arc<Transaction>>,
     ) -> Result<Result<String, ActionError>, Fault> {
-        let breach = |reason| self.breach(format!("action {path}"), reason);
+        let breach = |reason| self.breach(action_of(path), reason);
         let script = self.scripts.as_ref().filter(|scripts| scripts.has_action(path));
         let result = match (script, &self.component) {
             (Some(scripts), _) => scripts.action(path, input, data).await?,
@@ -231,7 +231,7 @@ impl Plugin {
         if parsed.len() != due {
             let reason =
                 format!("it answered {} results for {due} rows; one for each is due", parsed.len());
-            return Err(self.breach(format!("parse-rows of {table}"), reason));
+            return Err(self.breach(parse_rows_of(table), reason));
         }
         Ok(parsed.into_iter().map(|parsed| self.parsed(parsed)).collect())
     }
@@ -262,18 +262,32 @@ impl Plugin {
     }
 
     /// Counts a call and how it ended.
-    fn counted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    fn counted<T>(
+        &self,
+        result: Result<T, Fault>,
+        call: impl FnOnce() -> String,
+        request_id: &str,
+    ) -> Result<T, Fault> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if let Err(fault) = &result {
-            self.note(fault);
+            self.note(fault, &call(), request_id);
         }
         result
     }
 
-    fn note(&self, fault: &Fault) {
+    /// Keeps a fault, and logs it with the fields that the plugin's own lines have, so that both are
+    /// found by the same request.
+    fn note(&self, fault: &Fault, call: &str, request_id: &str) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let message = one_line(&fault.to_string(), 4096);
-        tracing::warn!(target: "plugin", workspace = %self.definition.id, plugin = %self.file, "{message}");
+        tracing::warn!(
+            target: "plugin",
+            workspace = %self.definition.id,
+            plugin = %self.file,
+            action = %call,
+            request_id = %request_id,
+            "{message}"
+        );
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at = u64::try_from(at).unwrap_or(u64::MAX);
         *self.last_error.lock() = Some(LastError { at, message });
@@ -481,7 +495,8 @@ impl Logic for Plugin {
                 bytes += next.len();
                 batch.push(next);
             }
-            parsed.extend(self.counted(self.parse_batch(table, batch, request_id).await)?);
+            let batch = self.parse_batch(table, batch, request_id).await;
+            parsed.extend(self.counted(batch, || parse_rows_of(table), request_id)?);
         }
         Ok(parsed)
     }
@@ -496,7 +511,8 @@ impl Logic for Plugin {
             (None, Some(scripts)) => scripts.parse_kv(key, value, request_id).await,
             (None, None) => Ok(Ok(value)),
         };
-        self.counted(parsed).map(|parsed| self.parsed(parsed))
+        let parsed = self.counted(parsed, || format!("parse-kv of {key}"), request_id);
+        parsed.map(|parsed| self.parsed(parsed))
     }
 
     async fn check_change(
@@ -504,12 +520,15 @@ impl Logic for Plugin {
         change: Change,
         data: Arc<Transaction>,
     ) -> Result<Result<(), Vec<Issue>>, Fault> {
+        let call = format!("check-change of {}", change.table);
+        let request_id = data.request_id().to_owned();
         let checked = match (&self.component, &self.scripts) {
             (Some(component), _) => component.wasm.check_change(change, data).await,
             (None, Some(scripts)) => scripts.check_change(change, data).await,
             (None, None) => Ok(Ok(())),
         };
-        self.counted(checked).map(|checked| checked.map_err(|issues| self.issues(issues)))
+        let checked = self.counted(checked, || call, &request_id);
+        checked.map(|checked| checked.map_err(|issues| self.issues(issues)))
     }
 
     async fn run_action(
@@ -518,8 +537,18 @@ impl Logic for Plugin {
         input: String,
         data: Arc<Transaction>,
     ) -> Result<Result<String, ActionError>, Fault> {
-        self.counted(self.action(path, input, Some(data)).await)
+        let request_id = data.request_id().to_owned();
+        let done = self.action(path, input, Some(data)).await;
+        self.counted(done, || action_of(path), &request_id)
     }
+}
+
+fn action_of(path: &str) -> String {
+    format!("action {path}")
+}
+
+fn parse_rows_of(table: &str) -> String {
+    format!("parse-rows of {table}")
 }
 
 fn too_large(value: &str, limit: usize) -> Vec<Issue> {
