@@ -58,8 +58,10 @@ struct Component {
 struct Hasty {
     optimised: AtomicBool,
     /// The component, until somebody begins with it; and where the result is kept.
-    component: Mutex<Option<(Vec<u8>, Option<Arc<Cache>>)>>,
+    component: Mutex<Option<Uncompiled>>,
 }
+
+type Uncompiled = (Vec<u8>, Option<Arc<Cache>>);
 
 impl Hasty {
     fn new(component: Option<Vec<u8>>, cache: Option<Arc<Cache>>) -> Arc<Self> {
