@@ -39,6 +39,17 @@ pub struct Cli {
     pub serve: ServeArgs,
 }
 
+impl Cli {
+    /// How the log is written.
+    pub fn log_format(&self) -> LogFormat {
+        match &self.command {
+            None => self.serve.log_format,
+            Some(Task::Dev(dev)) => dev.serve.log_format,
+            Some(Task::Command(_)) => LogFormat::Text,
+        }
+    }
+}
+
 /// Something else than a server of the usual kind.
 #[derive(Debug, Subcommand)]
 pub enum Task {
@@ -68,6 +79,10 @@ pub struct ServeArgs {
     /// later, and what strangers wrote meets one compiler less. Local mode only.
     #[arg(long)]
     pub compile_once: bool,
+    /// How the log is written, on standard error: `text` for people, `json` with one object on each line
+    /// for programs.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// Origin of web pages that may use this server; give it again for more of them. Pages that
     /// the server itself serves always may.
     #[arg(long = "allow-origin", value_name = "ORIGIN", default_value = "tauri://localhost")]
@@ -93,6 +108,15 @@ pub enum Mode {
     Hub,
     /// The server close to the data.
     Local,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines to read.
+    Text,
+    /// An object on each line.
+    Json,
 }
 
 /// Bounds on rooms; `Limits` of `host-sync` says why the defaults are what they are.

@@ -28,7 +28,7 @@ pub(crate) struct DataFolder {
 impl DataFolder {
     /// Takes the folder; makes it when it is missing.
     pub fn open(path: &Path) -> Result<Self, StartError> {
-        let failed = |source| StartError::Data { folder: path.to_owned(), source };
+        let failed = |error| StartError::Data { folder: path.to_owned(), error };
         create(path).map_err(failed)?;
         let mut lock = OpenOptions::new();
         let lock = lock.create(true).truncate(false).write(true);
@@ -38,7 +38,7 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => {
                 return Err(StartError::InUse { folder: path.to_owned() });
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         match std::fs::remove_file(path.join(ANNOUNCEMENT)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),

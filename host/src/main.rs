@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use host::cli::{Cli, Mode, Task};
+use host::cli::{Cli, LogFormat, Mode, Task};
 use host::dev::Dev;
 use host::{HubServer, LocalConfig, LocalServer, Running, commands, summary};
 use mimalloc::MiMalloc;
@@ -16,16 +16,7 @@ static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMall
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What a command has to say is its result.
-    let quiet = if matches!(cli.command, Some(Task::Command(_))) { "warn" } else { "info" };
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into()),
-        )
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    start_log(&cli);
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("nothing has chosen a provider of TLS before the first line of the program");
@@ -41,6 +32,27 @@ async fn main() -> ExitCode {
                 anstream::eprintln!("{detail}");
             }
             if error.is::<commands::Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn start_log(cli: &Cli) {
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let usual = match cli.command {
+        // What a command has to say is its result; who watches it may want to know why it takes long.
+        Some(Task::Command(_)) if is_terminal => "warn,progress=info",
+        Some(Task::Command(_)) => "warn",
+        _ => "info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| usual.into()))
+        .with_writer(std::io::stderr);
+    match cli.log_format() {
+        LogFormat::Text => log.with_target(false).with_ansi(is_terminal).init(),
+        // Nothing opens spans, so the fields of an event are all that there is.
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
         }
     }
 }

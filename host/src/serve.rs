@@ -4,16 +4,18 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use host_ai::Ai;
 use host_plugins::Plugins;
 use host_sync::{Rooms, StorageError};
+use host_workspace::RequestId;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -46,24 +48,30 @@ const LOOPBACK_BUFFER: usize = 128 * 1024;
 /// Before the next try when no connection can be accepted: no file descriptor is free, say.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Names a request, in its answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Letters of the name that a client gives its request; a UUID has 36.
+const REQUEST_ID_BYTES: usize = 64;
+
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Something else listens there, or it may not be listened on.
-    #[error("cannot listen on {address}: {source}; choose another port with --port")]
+    #[error("cannot listen on {address}: {error}; choose another port with --port")]
     Listen {
         /// Where.
         address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. Not called `source`: the message has it already, and what prints all
+        /// causes would say it twice.
+        error: io::Error,
     },
     /// The data folder cannot be used.
-    #[error("the data folder {}: {source}", folder.display())]
+    #[error("the data folder {}: {error}", folder.display())]
     Data {
         /// The folder.
         folder: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another process uses the data folder: a server, or a command.
     #[error("another process uses the data folder {}; stop it, or choose another with --data-dir", folder.display())]
@@ -79,7 +87,7 @@ pub enum StartError {
     Plugins(#[from] host_plugins::OpenError),
     /// The database of accounts cannot be opened.
     #[error("the database of accounts: {0}; choose another with --auth-database")]
-    AuthDatabase(#[from] host_auth::database::DatabaseError),
+    AuthDatabase(host_auth::database::DatabaseError),
     /// Nothing can be signed.
     #[error(transparent)]
     Secret(#[from] host_auth::SecretError),
@@ -114,6 +122,12 @@ pub enum StartError {
     Origin(String),
 }
 
+impl From<host_auth::database::DatabaseError> for StartError {
+    fn from(error: host_auth::database::DatabaseError) -> Self {
+        Self::AuthDatabase(error)
+    }
+}
+
 /// A server that is running. Dropping it does not stop it: call [`Running::stop`].
 pub struct Running {
     address: SocketAddr,
@@ -135,11 +149,11 @@ impl Running {
         plugins: Option<Plugins>,
         data: DataFolder,
     ) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address, source };
+        let failed = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         data.announce(address)
-            .map_err(|source| StartError::Data { folder: data.path().to_owned(), source })?;
+            .map_err(|error| StartError::Data { folder: data.path().to_owned(), error })?;
         let app =
             CatchPanicLayer::custom(panicked as Panicked).layer(routes.fallback(nothing_here));
         let app = origins.cors().layer(RequestBodyTimeoutLayer::new(BODY).layer(app));
@@ -196,12 +210,14 @@ impl App {
         &mut self,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let id = name_of(&parts.headers);
+        parts.extensions.insert(RequestId(id.clone()));
         let answer = match self.origins.refusal(&parts) {
             Some(refusal) => Err(refusal),
             None => Ok(self.app.call(Request::from_parts(parts, body))),
         };
-        async {
+        async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await?.map(Body::new),
                 Err(refusal) => refusal,
@@ -212,9 +228,23 @@ impl App {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                // What a provider answers through the proxy has a name already, which its SDK tells.
+                answer.headers_mut().entry(REQUEST_ID).or_insert(id);
+            }
             Ok(crate::origins::guard(answer))
         }
     }
+}
+
+/// The name that the client gave its request, where it can stand in a log as it is; else a new one.
+fn name_of(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    };
+    given.filter(is_plain).map_or_else(|| host_workspace::new_id().into(), Arc::from)
 }
 
 /// Accepts connections until the server stops. Those that are under way then finish their request.
@@ -274,4 +304,26 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     let message = "the server made a mistake; its log says more";
     (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": { "message": message } })))
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_keeps_the_name_that_it_came_with_if_a_log_can_have_it() {
+        let named = |id: &str| {
+            let id = HeaderValue::from_bytes(id.as_bytes()).expect("a header");
+            name_of(&[(REQUEST_ID, id)].into_iter().collect())
+        };
+        let longest = "x".repeat(REQUEST_ID_BYTES);
+        for id in ["a", "7f3c-11_Z", longest.as_str()] {
+            assert_eq!(&*named(id), id);
+        }
+        for id in ["", "a b", "a=1", "\u{fc}", &format!("{longest}x")] {
+            let new = named(id);
+            assert!(&*new != id && new.len() == 21, "{id}: {new}");
+        }
+        assert_ne!(name_of(&HeaderMap::new()), name_of(&HeaderMap::new()));
+    }
 }

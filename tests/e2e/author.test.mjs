@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {
-  copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync,
+  copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -37,14 +37,39 @@ test('check prints what a plugin is, and leaves nothing behind', async () => {
   assert.deepEqual(readdirSync(folder), ['blog.wasm']);
 });
 
+/** A workspace in a script, with all that a description has. */
+const NOTES = `//! Notes.
+//! ---
+//! version = "1"
+//! awareness.cursor = { type = "integer" }
+//! documents.notes.body = { guid = "body", updated_at = "touched" }
+`;
+
 test('check prints for people what it prints for programs', async () => {
-  writeFileSync(path.join(folder, 'blog.toml'), 'env = ["KEY"]\n[limits]\naction = "7s"\n');
-  const { code, stdout } = await host('check', 'blog.wasm', '--format', 'text');
+  writeFileSync(path.join(folder, 'blog.toml'), 'env = ["KEY", "NO_KEY"]\n[limits]\naction = "7s"\n');
+  const check = (...args) => command(['check', ...args, '--format', 'text'], { cwd: folder, env: { KEY: 'secret' } });
+  const { code, stdout } = await check('blog.wasm');
   rmSync(path.join(folder, 'blog.toml'));
   assert.equal(code, 0);
-  for (const text of [/blog\.wasm +\d+ KiB/, /posts\/publish +mutation Publishes a post/, /granted +env KEY/, /action 7s +from the manifest/]) {
+  for (const text of [
+    /blog\.wasm +\d+ KiB/, /posts\/publish +mutation Publishes a post/, /granted +env KEY +set\n +env NO_KEY +not set/,
+    /action 7s +from the manifest/,
+  ]) {
     assert.match(stdout, text);
   }
+  assert.ok(!stdout.includes('secret'));
+
+  const notes = path.join(folder, 'notes');
+  mkdirSync(path.join(notes, 'tables'), { recursive: true });
+  writeFileSync(path.join(notes, 'tables/notes.json'), JSON.stringify({
+    type: 'object',
+    properties: { id: { type: 'string' }, body: { type: 'string' }, touched: { type: 'integer' } },
+  }));
+  writeFileSync(path.join(notes, 'workspace.rhai'), NOTES);
+  const { stdout: described, stderr } = await check('notes');
+  assert.match(described, /awareness +cursor/, stderr);
+  assert.match(described, /tables +notes +document body/);
+  rmSync(notes, { recursive: true });
 });
 
 test('check says why a file cannot be served', async () => {
@@ -185,51 +210,89 @@ test('new and build say what is wrong with what they are asked', async () => {
 });
 
 test('without a toolchain, build says what to install', async () => {
-  const wanted = { js: /nodejs\.org/, python: /python\.org/ };
-  for (const [lang, text] of Object.entries(wanted)) {
-    const name = `bare-${lang}`;
+  const make = path.join(folder, 'make-alone');
+  mkdirSync(make);
+  // Only what the path names counts; the shell that make calls is not looked up.
+  const found = process.env.PATH.split(path.delimiter).map((place) => path.join(place, 'make')).find(existsSync);
+  symlinkSync(found, path.join(make, 'make'));
+  const debian = /apt-get install (make )?clang-19 lld-19 libclang-rt-19-dev-wasm32 wasi-libc/;
+  const wanted = [
+    ['js', folder, /nodejs\.org/],
+    ['python', folder, /python\.org/],
+    ['c', folder, /make is not here: on Debian/],
+    ['c', folder, debian],
+    ['c', make, /there is no clang-19: on Debian/],
+    ['c', make, debian],
+  ];
+  // Debian's compiler is found where it is, path or not. What is said without it is tested in host/toolchain.
+  if (!existsSync('/usr/bin/rustc')) wanted.push(['rust', folder, /rustup\.rs/]);
+  for (const [n, [lang, PATH, text]] of wanted.entries()) {
+    const name = `bare-${lang}-${n}`;
     assert.equal((await host('new', name, '--lang', lang)).code, 0);
-    // A path with nothing on it.
-    const { code, stderr } = await command(['build', name], { cwd: folder, env: { PATH: folder } });
+    const env = { PATH, WASI_SDK_PATH: undefined };
+    const { code, stderr } = await command(['build', name], { cwd: folder, env });
     assert.equal(code, 1, stderr);
     assert.match(stderr, text);
   }
 });
 
-test('dev builds what is saved, serves it, and shows why a build failed', async () => {
-  const project = path.join(folder, 'live');
-  assert.equal((await host('new', 'live', '--lang', 'js')).code, 0);
-  const source = path.join(project, 'src/workspace.ts');
-  const text = readFileSync(source, 'utf8');
-  const server = await Server.start({ plugins: [], dev: [project] });
-  try {
-    const notes = '/workspaces/live/tables/notes';
-    const build = async () => (await server.get('/')).body.builds[0];
-    await until('it is served', async () => (await server.get('/workspaces/live')).status === 200, BUILDING);
-    const says = async (words) => {
-      const { error } = await server.post(notes, { id: '1', text: '' });
-      return error?.issues?.[0].message === words;
-    };
-    assert.ok(await says('must not be empty'));
+/** Where a project has its rule, and what its compiler says of nonsense. */
+const LIVE = {
+  js: {
+    source: 'src/workspace.ts',
+    rule: (text) => `'${text}'`,
+    nonsense: (text) => text.replace('defineTable(', 'defineTable(nonsense,'),
+    failed: /npm run build failed/,
+    said: /src\/workspace\.ts.*nonsense/s,
+  },
+  c: {
+    source: 'workspace.c',
+    rule: (text) => `"${text}"`,
+    nonsense: (text) => text.replace('static void has_text', 'nonsense has_text'),
+    failed: /make failed/,
+    said: /workspace\.c.*nonsense/s,
+  },
+};
 
-    writeFileSync(source, text.replace("'must not be empty'", "'needs words'"));
-    await until('the new rule holds', () => says('needs words'), BUILDING);
-    await until('the build has ended', async () => (await build()).state === 'built');
+for (const [lang, { source: file, rule, nonsense, failed, said }] of Object.entries(LIVE)) {
+  test(`dev builds what is saved in ${lang}, serves it, and shows why a build failed`, async () => {
+    const name = `live-${lang}`;
+    const project = path.join(folder, name);
+    assert.equal((await host('new', name, '--lang', lang)).code, 0);
+    const source = path.join(project, file);
+    const text = readFileSync(source, 'utf8');
+    assert.ok(text.includes(rule('must not be empty')));
+    const saying = (words) => text.replace(rule('must not be empty'), rule(words));
+    const server = await Server.start({ plugins: [], dev: [project] });
+    try {
+      const notes = `/workspaces/${name}/tables/notes`;
+      const build = async () => (await server.get('/')).body.builds[0];
+      await until('it is served', async () => (await server.get(`/workspaces/${name}`)).status === 200, BUILDING);
+      const says = async (words) => {
+        const { error } = await server.post(notes, { id: '1', text: '' });
+        return error?.issues?.[0].message === words;
+      };
+      assert.ok(await says('must not be empty'));
 
-    writeFileSync(source, text.replace('defineTable(', 'defineTable(nonsense,'));
-    await until('the build has failed', async () => (await build()).state === 'failed', BUILDING);
-    const { error, output, file } = await build();
-    assert.match(error, /npm run build failed/);
-    assert.match(output, /src\/workspace\.ts.*nonsense/s);
-    assert.equal(file, 'live.wasm');
-    assert.match(server.logs, /nonsense/);
-    assert.ok(await says('needs words'), 'the version before is served');
+      writeFileSync(source, saying('needs words'));
+      await until('the new rule holds', () => says('needs words'), BUILDING);
+      await until('the build has ended', async () => (await build()).state === 'built');
 
-    writeFileSync(source, text.replace("'must not be empty'", "'is mended'"));
-    await until('it is mended', () => says('is mended'), BUILDING);
-    await until('the error is gone', async () => (await build()).state === 'built');
-    assert.equal((await build()).error, null);
-  } finally {
-    await server.dispose();
-  }
-});
+      writeFileSync(source, nonsense(text));
+      await until('the build has failed', async () => (await build()).state === 'failed', BUILDING);
+      const { error, output, file: built } = await build();
+      assert.match(error, failed);
+      assert.match(output, said);
+      assert.equal(built, `${name}.wasm`);
+      assert.match(server.logs, /nonsense/);
+      assert.ok(await says('needs words'), 'the version before is served');
+
+      writeFileSync(source, saying('is mended'));
+      await until('it is mended', () => says('is mended'), BUILDING);
+      await until('the error is gone', async () => (await build()).state === 'built');
+      assert.equal((await build()).error, null);
+    } finally {
+      await server.dispose();
+    }
+  });
+}

@@ -268,14 +268,123 @@ test('an import ends at the first batch that is refused, and says what is in', a
   for (const [input, text] of cases) assertFails(await host(['import', 'posts'], { input }), 1, text);
 });
 
-test('with several workspaces one is chosen', async () => {
-  const host = shell(place({ plugins: ['blog', 'probe'] }));
-  assertFails(await host(['rows', 'list', 'posts']), 2, /there are 2 workspaces \(blog, probe\): choose one with --workspace/);
-  assert.deepEqual((await host(['rows', 'list', 'posts', '--workspace', 'blog'])).json, []);
-  const names = (await host(['tables'])).json.map((table) => table.workspace);
-  assert.deepEqual([...new Set(names)], ['blog', 'probe']);
+const object = (properties) => ({ type: 'object', properties: { id: { type: 'string' }, ...properties } });
+const text = { type: 'string' };
+
+/** A second workspace, with a table and an action that the blog has, too, and some that it has not. */
+const LIBRARY = {
+  'workspace.rhai': '//! Books.\n//! ---\n//! version = "1"\n',
+  'actions/posts/popular.rhai': '//! None.\n//! ---\n//! kind = "query"\n"none"\n',
+  'actions/lend.rhai': '//! Lends.\n//! ---\n//! kind = "query"\n//! input.to = { type = "object" }\ninput.to\n',
+  'tables/posts.json': JSON.stringify(object({})),
+  'tables/books.json': JSON.stringify(object({
+    author: object({ name: text, born: { type: 'integer' } }), title: text,
+  })),
+  'tables/places.json': JSON.stringify(object({ workspace: text })),
+};
+
+/** Commands where there are two workspaces. */
+function two() {
+  const server = place();
+  for (const [name, content] of Object.entries(LIBRARY)) {
+    const file = path.join(server.plugins, 'library', name);
+    mkdirSync(path.dirname(file), { recursive: true });
+    writeFileSync(file, content);
+  }
+  return { server, host: shell(server) };
+}
+
+test('with several workspaces one is chosen, where the name alone does not say which', async () => {
+  const { server, host } = two();
+  const names = (await host(['tables'])).json.map((table) => `${table.workspace}/${table.table}`);
+  assert.deepEqual(names, ['blog/posts', 'library/books', 'library/places', 'library/posts']);
   const blog = (await host(['tables', '--workspace', 'blog'])).json;
   assert.deepEqual(blog.map((table) => table.table), ['posts']);
+
+  const both = /2 workspaces have the (table "posts"|action "posts\/popular") \(blog, library\): choose one with --workspace/;
+  for (const args of [['rows', 'list', 'posts'], ['rows', 'set', 'posts', '--id', '1'], ['export', 'posts'], ['call', 'posts/popular']]) {
+    assertFails(await host(args), 2, both);
+  }
+  assertFails(await host(['rows', 'list', 'nope']), 1, /no workspace has the table "nope"; there are: blog\/posts, library\/books/);
+  assertFails(await host(['call', 'nope']), 1, /no workspace has the action "nope"; there are: blog\/posts\/publish/);
+  assertFails(await host(['rows', 'list', 'posts', '--workspace', 'nope']), 1, /no workspace "nope"; there are: blog, library/);
+  assertFails(await host(['rows', 'set', 'posts', '--id', '1', '--workspace', 'nope']), 1, /no workspace "nope"/);
+  assertFails(await host(['rows', 'set', 'posts', '--id', '1', '--workspace']), 2, /--workspace wants a value/);
+  assertFails(await host(['kv', 'get']), 2, /there are 2 workspaces/);
+
+  // Wherever it stands.
+  const id = (row) => row.json.id;
+  assert.equal(id(await host(['rows', 'set', '--workspace', 'blog', 'posts', '--id', '1', '--title', 'a'])), '1');
+  assert.equal(id(await host(['rows', 'set', 'posts', '--workspace', 'blog', '--id', '2', '--title', 'b'])), '2');
+  assert.equal(id(await host(['rows', 'set', 'posts', '{"id":"3","title":"c"}', '--workspace=blog'])), '3');
+  assert.equal(id(await host(['rows', 'update', 'posts', '3', '--workspace', 'blog', '--views', '9', '--published'])), '3');
+  assert.equal(id(await host(['rows', 'get', 'posts', '3', '--workspace', 'blog'])), '3');
+  assert.equal((await host(['call', 'posts/popular', '--min', '9', '--workspace', 'blog'])).json[0].id, '3');
+  assert.equal((await host(['call', 'posts/popular', '--workspace', 'library'])).json, 'none');
+  // As GET / names them.
+  assert.equal((await host(['call', 'blog/posts/publish', '--id', '1'])).json.published, true);
+  assert.equal((await host(['call', 'library/posts/popular'])).json, 'none');
+  assert.equal((await host(['rows', 'list', 'blog/posts'])).json.length, 3);
+  // One that only one has.
+  assert.equal((await host(['call', 'posts/publish', '--id', '2'])).json.published, true);
+  assert.equal(id(await host(['rows', 'set', 'books', '--id', 'b'])), 'b');
+  assert.equal((await host(['kv', 'set', 'theme', 'dark'])).json, 'dark');
+  // A field of that name is a field; the option stands before.
+  const field = { id: 'p', workspace: 'a room' };
+  assert.deepEqual((await host(['rows', 'set', 'places', '--id', 'p', '--workspace', 'a room'])).json, field);
+  assert.equal(id(await host(['rows', 'set', '--workspace', 'library', 'places', '--id', 'q', '--workspace', 'x'])), 'q');
+
+  // What is left out is found with the workspace that was chosen, where the table alone would not do.
+  const doc = new Y.Doc();
+  doc.getArray('table:posts').push([{ key: 'b', val: { id: 'b', title: '', _v: 2 }, ts: 1 }]);
+  doc.getArray('table:books').push([{ key: 'x', val: { id: 7, _v: 1 }, ts: 1 }]);
+  const file = path.join(server.folder, 'some.yjs');
+  writeFileSync(file, Y.encodeStateAsUpdate(doc));
+  assert.equal((await host(['import', 'blog', file])).code, 0);
+  const hint = /`host rows list posts --invalid --workspace blog` shows them.*`host export blog blog\.yjs`/;
+  assert.match((await host(['export', 'posts', '--workspace', 'blog'])).stderr, hint);
+  assert.equal((await host(['import', 'library', file])).code, 0);
+  assert.match((await host(['export', 'books', '--workspace', 'library'])).stderr, /`host rows list books --invalid` shows/);
+});
+
+test('a document is no table, and a room is not made by mistake', async () => {
+  const { server, host } = two();
+  const file = path.join(server.folder, 'lib.yjs');
+  writeFileSync(file, Y.encodeStateAsUpdate(new Y.Doc()));
+  for (const verb of ['import', 'export']) {
+    const meant = new RegExp(`books is a table of the workspace library.*\`host ${verb} library .*lib\\.yjs\`, or with --room`);
+    assertFails(await host([verb, 'books', file]), 2, meant);
+  }
+  assertFails(await host(['export', 'books', 'none.yjs', '--room']), 1, /Room not found: books/);
+  assert.equal((await host(['import', 'books', file, '--room'])).code, 0);
+  assert.equal((await host(['import', 'library', file])).code, 0);
+});
+
+test('fields of fields are flags with a dot, and leave the others as they are', async () => {
+  const { host } = two();
+  const set = ['rows', 'set', 'books', '--id', 'b', '--author.name', 'Q', '--author.born', '1950', '--title', 't'];
+  const row = { id: 'b', author: { name: 'Q', born: 1950 }, title: 't' };
+  assert.deepEqual((await host(set)).json, row);
+  const update = await host(['rows', 'update', 'books', 'b', '--author.name', 'R']);
+  assert.deepEqual(update.json, { ...row, author: { name: 'R', born: 1950 } });
+  const whole = await host(['rows', 'update', 'books', 'b', '{"author":{}}', '--author.name=S']);
+  assert.deepEqual(whole.json.author, { name: 'S' });
+  assert.deepEqual((await host(['call', 'lend', '--to.name', 'T', '--to.at.home'])).code, 2, 'a value is wanted');
+  assert.deepEqual((await host(['call', 'lend', '--to.name', 'T', '--to.at.home', 'yes'])).json, { name: 'T', at: { home: 'yes' } });
+  const cases = [
+    [['--author.nome', 'Q'], /author of table books has no field "nome", it has --author\.id --author\.name --author\.born/],
+    [['--author.born', 'then'], /--author\.born must be a number/],
+    [['--title.de', 'x'], /title of table books is no object/],
+  ];
+  for (const [fields, text] of cases) assertFails(await host(['rows', 'set', 'books', '--id', 'c', ...fields]), 2, text);
+});
+
+test('a port that is in use is said once, with what to do', async () => {
+  const server = await started();
+  const other = place();
+  const taken = await command(['--mode', 'local', '--port', `${server.port}`], { cwd: other.folder });
+  assertFails(taken, 1, /cannot listen on 127\.0\.0\.1:\d+: .*in use.*choose another port with --port/);
+  assert.equal(taken.stderr.match(/in use/gi).length, 1, taken.stderr);
 });
 
 test('a server that was killed does not mislead, and commands on one folder wait for each other', async () => {

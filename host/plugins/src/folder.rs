@@ -18,7 +18,9 @@
 //! gap.
 //!
 //! **Who owns a workspace?** The first file that defines it. Another file that defines the same one
-//! gets an error that names both, and its chance when the first goes away.
+//! gets an error that names both, and its chance when the first goes away. At the start all files are
+//! there at once, and the first is the first by name. Which one that is comes out when it is loaded, and
+//! nobody waits for that: what is loaded is mounted, and gives way if another turns out to be the first.
 //!
 //! **When is it optimised?** A plugin that was not compiled before begins with code that was made in haste
 //! ([`crate::engine`]). Better code is made once it has been served for [`PROVEN`], so that an author who saves
@@ -44,6 +46,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::ai::Models;
 use crate::cache::Cache;
+use crate::compiling::Compiling;
 use crate::component::{Hash, LoadError};
 use crate::engine::{Allocation, Compile, Engine};
 use crate::limits::Limits;
@@ -79,6 +82,15 @@ const PROVEN: Duration = Duration::from_secs(1);
 /// From when on it is told how long optimising took. 2 s: an author who measures wants to know that
 /// what comes now is faster; nobody cares about less.
 const TOLD: Duration = Duration::from_secs(2);
+
+/// How often a start that takes long says what it is at. 1 s: what is over sooner needs no words.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// How often it says the same again. 10 s: a sign of life, and no noise in a log.
+const UNCHANGED: Duration = Duration::from_secs(10);
+
+/// Names of files in one line of it.
+const NAMED: usize = 4;
 
 /// How long jobs are waited for at the end. 5 s: a mount is over by then, a long compilation may go.
 const ENDING: Duration = Duration::from_secs(5);
@@ -151,6 +163,7 @@ pub struct Plugins {
 
 struct Inner {
     files: Arc<Files>,
+    mounts: Arc<dyn Mounts>,
     stop: CancellationToken,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     _stop: DropGuard,
@@ -165,6 +178,7 @@ impl Plugins {
         let engine = engine.with_models(models);
         let folder_error = |error| OpenError::Folder { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(folder_error)?;
+        let mounts: Arc<dyn Mounts> = Arc::new(mounts);
         let cache = Cache::open(&cache_dir)
             .inspect_err(|error| {
                 tracing::warn!(
@@ -183,17 +197,18 @@ impl Plugins {
                 cache: cache.map(Arc::new),
                 limits: Arc::new(limits),
             },
-            mounts: Arc::new(mounts),
+            mounts: mounts.clone(),
             files: files.clone(),
             owners: HashMap::new(),
             complete: HashSet::new(),
             jobs: JoinSet::new(),
             optimisations: JoinSet::new(),
             optimising: Arc::new(Semaphore::new(1)),
-            compiling: Arc::new(Semaphore::new(COMPILING)),
+            compiling: Arc::new(Compiling::new(COMPILING)),
             mounting: Arc::new(Semaphore::new(MOUNTING)),
             unreadable: false,
             starting: true,
+            held: Vec::new(),
         };
         folder.load_all(sources::list(&dir).map_err(folder_error)?).await;
         let stop = CancellationToken::new();
@@ -201,6 +216,7 @@ impl Plugins {
         Ok(Self {
             inner: Arc::new(Inner {
                 files,
+                mounts,
                 _stop: stop.clone().drop_guard(),
                 stop,
                 task: tokio::sync::Mutex::new(Some(task)),
@@ -210,7 +226,8 @@ impl Plugins {
 
     /// Every file in the folder, by name.
     pub fn status(&self) -> Vec<PluginStatus> {
-        self.inner.files.entries.lock().iter().map(|(file, entry)| entry.status(file)).collect()
+        let entries = self.inner.files.entries.lock();
+        entries.iter().map(|(file, entry)| entry.status(file, &*self.inner.mounts)).collect()
     }
 
     /// Ends the watching, and waits for a mount that is under way. What is mounted stays so.
@@ -258,13 +275,12 @@ struct Serving {
     loaded_at: u64,
     took: Duration,
     from_cache: bool,
-    rows: usize,
-    invalid: usize,
 }
 
 impl Entry {
-    fn status(&self, file: &str) -> PluginStatus {
+    fn status(&self, file: &str, mounts: &dyn Mounts) -> PluginStatus {
         let serving = self.serving.as_ref();
+        let counts = serving.and_then(|serving| mounts.rows(&serving.workspace));
         let counters = serving.map(|serving| serving.plugin.counters()).unwrap_or_default();
         let version = serving.map(|serving| serving.plugin.definition().version.clone());
         PluginStatus {
@@ -282,8 +298,9 @@ impl Entry {
             took_ms: serving.map(|serving| ms(serving.took)),
             from_cache: serving.map(|serving| serving.from_cache),
             optimised: serving.and_then(|serving| serving.plugin.is_optimised()),
-            rows: serving.map(|serving| serving.rows),
-            invalid: serving.map(|serving| serving.invalid),
+            loading: self.busy,
+            rows: counts.map(|counts| counts.rows),
+            invalid: counts.map(|counts| counts.invalid),
             calls: counters.calls,
             errors: counters.errors,
             last_error: counters.last_error,
@@ -327,7 +344,8 @@ struct New {
     hash: Hash,
     size: u64,
     from_cache: bool,
-    started: Instant,
+    /// How long it took so far, without the time that it waited for others.
+    took: Duration,
 }
 
 struct Folder {
@@ -343,12 +361,21 @@ struct Folder {
     /// Apart from the jobs, because nobody waits for them: they end with the folder.
     optimisations: JoinSet<()>,
     optimising: Arc<Semaphore>,
-    compiling: Arc<Semaphore>,
+    compiling: Arc<Compiling>,
     mounting: Arc<Semaphore>,
     /// Whether the folder could not be read when it was last tried.
     unreadable: bool,
     /// Whether this is the first load, which the start-up summary tells of.
     starting: bool,
+    /// At the start: what is loaded, and mounted once the workspace has been given up for it.
+    held: Vec<(String, New)>,
+}
+
+/// What a start last said of itself.
+#[derive(Default)]
+struct Told {
+    line: String,
+    at: Option<Instant>,
 }
 
 struct Owner {
@@ -358,26 +385,60 @@ struct Owner {
 }
 
 impl Folder {
-    /// The first load. Files are taken in the order of their names, so that it is always the same one
-    /// of two that owns a workspace.
+    /// The first load. What is loaded is mounted at once, so that whoever takes long holds up nobody; in
+    /// the end it is always the first by name of two files that owns a workspace.
     async fn load_all(&mut self, found: BTreeMap<String, Fingerprint>) {
         for (file, fingerprint) in found {
             self.start(&file, fingerprint, Look::Settled);
         }
-        let mut loaded = Vec::new();
-        while let Some(done) = self.jobs.join_next().await {
-            if let Ok(Done::Loaded { file, look, result }) = done {
-                loaded.push((file, look, result));
+        let mut told = Told::default();
+        let mut next = Instant::now() + PROGRESS;
+        while !self.jobs.is_empty() {
+            tokio::select! {
+                Some(done) = self.jobs.join_next() => self.done(done),
+                () = tokio::time::sleep_until(next.into()) => {
+                    next += PROGRESS;
+                    self.tell(&mut told);
+                }
+            }
+            let mut held = std::mem::take(&mut self.held);
+            held.sort_by(|a, b| a.0.cmp(&b.0));
+            for (file, new) in held {
+                self.mount(file, new);
             }
         }
-        loaded.sort_by(|a, b| a.0.cmp(&b.0));
-        for (file, look, result) in loaded {
-            self.loaded(file, look, result);
-        }
-        while let Some(done) = self.jobs.join_next().await {
-            self.done(done);
-        }
         self.starting = false;
+        // Who waits for a workspace that nobody got after all has its chance now.
+        let entries = self.files.entries.lock();
+        let free = |entry: &Entry| {
+            entry.waits_for.as_ref().is_some_and(|workspace| !self.owners.contains_key(workspace))
+        };
+        let waiting = entries.iter().filter(|(_, entry)| free(entry));
+        self.complete.extend(waiting.map(|(file, _)| file.clone()));
+    }
+
+    /// Says what a start that takes long is at, when that is news.
+    fn tell(&self, told: &mut Told) {
+        let compiled = self.compiling.files();
+        let (mut loaded, mut done, mut all) = (Vec::new(), 0, 0);
+        for (file, entry) in self.files.entries.lock().iter() {
+            all += 1;
+            if !entry.busy {
+                done += 1;
+            } else if !compiled.iter().any(|compiled| **compiled == **file) {
+                loaded.push(file.clone());
+            }
+        }
+        let compiled: Vec<_> = compiled.iter().map(|file| file.to_string()).collect();
+        let parts = [("compiling", compiled), ("loading", loaded)];
+        let parts = parts.iter().filter(|(_, files)| !files.is_empty());
+        let parts = parts.map(|(what, files)| format!("{what} {}", some(files)));
+        let line = parts.collect::<Vec<_>>().join(", ");
+        let is_news = told.line != line || told.at.is_none_or(|at| at.elapsed() >= UNCHANGED);
+        if is_news && !line.is_empty() {
+            tracing::info!(target: "progress", "{line}; {done} of {all} plugins are ready");
+            *told = Told { line, at: Some(Instant::now()) };
+        }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -538,16 +599,23 @@ impl Folder {
             }
             Err(error) => return self.failed(&file, error.reason),
         };
+        self.mount(file, new);
+    }
+
+    /// Mounts what was loaded, if the workspace is free for it.
+    fn mount(&mut self, file: String, mut new: New) {
         let workspace = new.plugin.definition().id.clone();
-        match self.owners.get(&workspace) {
-            Some(owner) if owner.leaving => return self.wait(&file, workspace),
-            Some(owner) if owner.file != file => {
-                let owner = owner.file.clone();
+        let owner = self.owners.get(&workspace).map(|owner| (owner.file.clone(), owner.leaving));
+        match owner {
+            Some((_, true)) if self.starting => return self.held.push((file, new)),
+            Some((_, true)) => return self.wait(&file, workspace),
+            Some((owner, false)) if owner != file => {
+                if self.starting && file < owner {
+                    self.displace(&owner, &file, &workspace);
+                    return self.held.push((file, new));
+                }
                 if !self.take_over(&owner) {
-                    let reason = format!(
-                        "it defines the workspace {workspace}, which {owner} defines already; remove \
-                         one of the two, or give one another id"
-                    );
+                    let reason = defined_already(&workspace, &owner);
                     self.wait(&file, workspace);
                     return self.failed(&file, reason);
                 }
@@ -559,13 +627,35 @@ impl Folder {
         let mounting = self.mounting.clone();
         self.jobs.spawn(async move {
             let _permit = mounting.acquire_owned().await.ok();
+            let began = Instant::now();
             let logic: Arc<dyn Logic> = new.plugin.clone();
             let mount = AssertUnwindSafe(mounts.mount(logic)).catch_unwind().await;
             let result = mount.unwrap_or_else(|_| {
                 Err(MountError::Document("the host itself failed; see its log".into()))
             });
+            new.took += began.elapsed();
             Done::Mounted { file, new, result }
         });
+    }
+
+    /// Takes a workspace from a file that is not the first by name, once it is mounted.
+    fn displace(&mut self, owner: &str, first: &str, workspace: &str) {
+        {
+            let mut entries = self.files.entries.lock();
+            match entries.get_mut(owner) {
+                Some(entry) if !entry.busy => {
+                    entry.serving = None;
+                    entry.waits_for = Some(workspace.to_owned());
+                }
+                _ => return,
+            }
+            for entry in entries.values_mut() {
+                if entry.waits_for.as_deref() == Some(workspace) {
+                    entry.error = Some(defined_already(workspace, first));
+                }
+            }
+        }
+        self.unmount(workspace.to_owned());
     }
 
     /// Has a file tried again later.
@@ -616,7 +706,7 @@ impl Folder {
             }
         };
         self.optimise(&new.plugin);
-        let took = new.started.elapsed();
+        let took = new.took;
         let serving = Serving {
             workspace: workspace.clone(),
             hash: new.hash,
@@ -624,8 +714,6 @@ impl Folder {
             loaded_at: unix_ms(),
             took,
             from_cache: new.from_cache,
-            rows: mounted.rows,
-            invalid: mounted.invalid,
             plugin: new.plugin,
         };
         let before = {
@@ -726,6 +814,10 @@ impl Folder {
     /// Gives up a workspace; who waits for it is loaded by the next look.
     fn release(&mut self, workspace: &str) {
         self.owners.remove(workspace);
+        // At the start it is given up for another, and who waits is asked in the end.
+        if self.starting {
+            return;
+        }
         let entries = self.files.entries.lock();
         let waiting =
             entries.iter().filter(|(_, entry)| entry.waits_for.as_deref() == Some(workspace));
@@ -737,7 +829,7 @@ impl Folder {
 /// already.
 async fn load(
     source: Source,
-    compiling: Arc<Semaphore>,
+    compiling: Arc<Compiling>,
     file: String,
     fingerprint: Fingerprint,
     served: Option<(Hash, Arc<Plugin>)>,
@@ -761,7 +853,22 @@ async fn load(
         Plugin::load(&engine, cache, &compiling, &file, sources, &limits, before.as_deref())
             .await?;
     let from_cache = plugin.is_from_cache();
-    Ok(Some(New { plugin: Arc::new(plugin), hash, size, from_cache, started }))
+    let took = started.elapsed().saturating_sub(plugin.waited);
+    Ok(Some(New { plugin: Arc::new(plugin), hash, size, from_cache, took }))
+}
+
+fn defined_already(workspace: &str, owner: &str) -> String {
+    format!(
+        "it defines the workspace {workspace}, which {owner} defines already; remove one of the two, or \
+         give one another id"
+    )
+}
+
+/// The first names of a list, and how many there are beside them.
+fn some(files: &[String]) -> String {
+    let (named, more) = files.split_at(files.len().min(NAMED));
+    let named = named.join(", ");
+    if more.is_empty() { named } else { format!("{named} and {} more", more.len()) }
 }
 
 fn ms(duration: Duration) -> u64 {

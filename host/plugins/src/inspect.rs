@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use host_workspace::Definition;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
+use crate::compiling::Compiling;
 use crate::engine::{Allocation, Compile, Engine};
 use crate::folder::OpenError;
 use crate::limits::Limits;
@@ -59,7 +59,7 @@ pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
                 continue;
             }
         };
-        let compiling = Semaphore::new(1);
+        let compiling = Compiling::new(1);
         let draft = Draft::of(&engine, None, &compiling, &file, sources, &limits, None).await;
         inspections.push(Inspection {
             file,

@@ -6,7 +6,7 @@
 //!
 //! The way of a plugin: `sources` says which files make it and reads them; `manifest` what it may use
 //! and how much (`limits` has all the numbers). `component` makes a component of the bytes, or `cache`
-//! has one compiled before; `contract` finds out which version of the contract it was built for and
+//! has one compiled before (`compiling` says whose turn it is); `contract` finds out which version of the contract it was built for and
 //! resolves its imports; `wasm` asks for its definition. `scripts` compiles what is written in rhai.
 //! `plugin` puts both together, and `folder` follows what changes.
 //!
@@ -17,6 +17,7 @@
 
 pub mod ai;
 mod cache;
+mod compiling;
 mod component;
 mod contract;
 mod engine;

@@ -261,18 +261,35 @@ impl Limits {
             ("row-bytes", self.row_bytes, MAX_ROW),
         ];
         let least = [
-            ("actions", self.actions),
-            ("checks", self.checks),
-            ("parses", self.parses),
-            ("batch-rows", self.batch_rows),
+            ("actions", self.actions as u64, 1),
+            ("checks", self.checks as u64, 1),
+            ("parses", self.parses as u64, 1),
+            ("batch-rows", self.batch_rows as u64, 1),
+            // A page; no guest has less.
+            ("memory", self.memory as u64, 1 << 16),
+            ("plugin-memory", self.plugin_memory as u64, 1 << 16),
+            // To the interpreter 0 means that there is no limit.
+            ("script-steps", self.script_steps, 1),
+            ("script-depth", self.script_depth as u64, 1),
+            ("script-string", self.script_string as u64, 1),
+            ("script-items", self.script_items as u64, 1),
+        ];
+        let times = [
+            ("action", self.action),
+            ("check", self.check),
+            ("parse", self.parse),
+            ("define", self.define),
         ];
         for (name, value, most) in most {
             if value > most {
                 return Err(format!("{name} is {value}; {most} is the most"));
             }
         }
-        match least.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(format!("{name} is 0; 1 is the least")),
+        if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Err(format!("{name} is 0s; 1ms is the least"));
+        }
+        match least.iter().find(|(_, value, least)| value < least) {
+            Some((name, value, least)) => Err(format!("{name} is {value}; {least} is the least")),
             None => Ok(()),
         }
     }
@@ -307,9 +324,9 @@ impl TryFrom<String> for Time {
         });
         // An hour is no limit any more, and far from what a clock can add up.
         let parsed = parsed.filter(|time| *time <= Duration::from_secs(3600));
-        parsed
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is no time; write \"300ms\", \"5s\" or \"2m\""))
+        parsed.map(Self).ok_or_else(|| {
+            format!("{text:?} is no time; write \"300ms\", \"5s\" or \"2m\", and \"60m\" at most")
+        })
     }
 }
 
@@ -337,11 +354,22 @@ impl TryFrom<toml::Value> for Number {
     type Error = String;
 
     fn try_from(value: toml::Value) -> Result<Self, String> {
-        let bad = || format!("{value} is no size; write a number, \"64KiB\" or \"200MiB\"");
+        let bad = || {
+            let how = "write a number, or bytes as \"64KiB\", \"200MiB\", \"1MB\"";
+            format!("{value} is no size; {how}")
+        };
         match &value {
             toml::Value::Integer(number) => u64::try_from(*number).map(Self).map_err(|_| bad()),
             toml::Value::String(text) => {
-                let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
+                let units = [
+                    ("KiB", 1 << 10),
+                    ("MiB", 1 << 20),
+                    ("GiB", 1 << 30),
+                    ("kB", 1_000),
+                    ("MB", 1_000_000),
+                    ("GB", 1_000_000_000),
+                    ("", 1),
+                ];
                 let parsed = units.iter().find_map(|(unit, bytes)| {
                     let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
                     number.checked_mul(*bytes)

@@ -97,7 +97,7 @@ impl Manifest {
 
 /// `blog.toml:3: memroy: unknown field …`
 fn mistake(path: &str, text: &str, error: &toml::de::Error) -> String {
-    let reason = error.message().replace('\n', " ");
+    let reason = shortened(&error.message().replace('\n', " "));
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
         return format!("{path}: {reason}");
     };
@@ -106,6 +106,29 @@ fn mistake(path: &str, text: &str, error: &toml::de::Error) -> String {
     match key.map(|(key, _)| key.trim()) {
         Some(key) if !key.is_empty() => format!("{path}:{line}: {key}: {reason}"),
         _ => format!("{path}:{line}: {reason}"),
+    }
+}
+
+/// Serde lists all names that there are in place of an unknown one. Of limits there are more than anybody
+/// reads; what helps is the one that was meant.
+fn shortened(reason: &str) -> String {
+    /// As near as a name has to be to be meant. 0.7: what clap takes for its options.
+    const NEAR: f64 = 0.7;
+    let Some((unknown, names)) = reason.split_once(", expected one of ") else {
+        return reason.to_owned();
+    };
+    let Some(name) = unknown.strip_prefix("unknown field ") else { return reason.to_owned() };
+    let name = name.trim_matches('`');
+    let names: Vec<_> = names.split(", ").map(|name| name.trim_matches('`')).collect();
+    let near = names.iter().map(|known| (strsim::jaro(name, known), known));
+    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((nearness, known)) if nearness > NEAR => format!("{unknown}; did you mean `{known}`?"),
+        _ if names.len() < 8 => reason.to_owned(),
+        _ => format!(
+            "{unknown}; of the {} names that there are none is near, and `host check` prints them all \
+             with --format json",
+            names.len()
+        ),
     }
 }
 
@@ -216,6 +239,9 @@ mod tests {
             (Duration::from_secs(30), 200 << 20, 2)
         );
         assert_eq!(limits.parse, Limits::default().parse);
+        let decimal = read("[limits]\nmemory = \"1MB\"\nresult-bytes = \"64 kB\"").unwrap();
+        let decimal = decimal.apply(&Arc::default()).unwrap();
+        assert_eq!((decimal.memory, decimal.result_bytes), (1_000_000, 64_000));
         assert_eq!(read("").unwrap().grants, Grants::default());
         assert_eq!(Manifest::read(None).unwrap().grants, Grants::default());
     }
@@ -223,9 +249,27 @@ mod tests {
     #[test]
     fn a_mistake_has_its_file_line_and_key() {
         let cases = [
-            ("\nhtpp = 1", "a.toml:2: htpp: unknown field `htpp`"),
+            ("\nhtpp = 1", "a.toml:2: htpp: unknown field `htpp`; did you mean `http`?"),
             ("ai = \"yes\"", "a.toml:1: ai: invalid type: string \"yes\", expected a boolean"),
-            ("[limits]\nmemroy = 1", "a.toml:2: memroy: unknown field `memroy`"),
+            (
+                "[limits]\nmemroy = 1",
+                "a.toml:2: memroy: unknown field `memroy`; did you mean `memory`?",
+            ),
+            ("[limits]\nxyz = 1", "a.toml:2: xyz: unknown field `xyz`; of the 38 names"),
+            ("xyz = 1", "a.toml:1: xyz: unknown field `xyz`, expected one of `env`, `ai`"),
+            (
+                "[limits]\naction = \"2h\"",
+                "a.toml:2: action: \"2h\" is no time; write \"300ms\", \"5s\" or \"2m\", and \"60m\" at most",
+            ),
+            (
+                "[limits]\nmemory = \"1TB\"",
+                "a.toml:2: memory: \"1TB\" is no size; write a number, or bytes as \"64KiB\", \"200MiB\", \"1MB\"",
+            ),
+            ("[limits]\nmemory = \"0\"", "a.toml: memory is 0; 65536 is the least"),
+            ("[limits]\nactions = 0", "a.toml: actions is 0; 1 is the least"),
+            ("[limits]\nscript-steps = 0", "a.toml: script-steps is 0; 1 is the least"),
+            ("[limits]\naction = \"0s\"", "a.toml: action is 0s; 1ms is the least"),
+            ("[limits]\nparse = \"0s\"", "a.toml: parse is 0s; 1ms is the least"),
             ("[limits]\naction = \"soon\"", "a.toml:2: action: \"soon\" is no time"),
             ("[limits]\nmemory = \"lots\"", "a.toml:2: memory: \"lots\" is no size"),
             ("[limits]\nmemory = \"1GiB\"", "a.toml: memory is 1073741824; 268435456 is the most"),

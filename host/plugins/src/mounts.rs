@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use host_workspace::{Logic, MountError, Mounted, Workspaces};
+use host_workspace::{Logic, MountError, Mounted, RowCounts, Workspaces};
 
 /// Serves workspaces by their logic: the server's [`Workspaces`], or a stand-in of a test.
 #[async_trait]
@@ -13,6 +13,9 @@ pub trait Mounts: Send + Sync + 'static {
 
     /// Stops serving a workspace. False when there was none.
     async fn unmount(&self, workspace: &str) -> bool;
+
+    /// How many rows a workspace has now; none where it is not served.
+    fn rows(&self, workspace: &str) -> Option<RowCounts>;
 }
 
 #[async_trait]
@@ -23,5 +26,9 @@ impl Mounts for Workspaces {
 
     async fn unmount(&self, workspace: &str) -> bool {
         Workspaces::unmount(self, workspace).await
+    }
+
+    fn rows(&self, workspace: &str) -> Option<RowCounts> {
+        Workspaces::rows(self, workspace)
     }
 }

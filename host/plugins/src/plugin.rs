@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use host_workspace::{ActionError, Change, Definition, Fault, Issue, Logic, Parsed, Transaction};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::IgnoredAny;
-use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
+use crate::compiling::Compiling;
 use crate::component::{self, Hash, LoadError};
 use crate::engine::Engine;
 use crate::limits::Limits;
@@ -36,6 +36,8 @@ pub struct Plugin {
     scripts: Option<Scripts>,
     grants: Arc<Grants>,
     limits: Arc<Limits>,
+    /// How long it waited for its turn to be compiled.
+    pub(crate) waited: Duration,
     calls: AtomicU64,
     errors: AtomicU64,
     last_error: Mutex<Option<LastError>>,
@@ -56,8 +58,10 @@ struct Component {
 struct Hasty {
     optimised: AtomicBool,
     /// The component, until somebody begins with it; and where the result is kept.
-    component: Mutex<Option<(Vec<u8>, Option<Arc<Cache>>)>>,
+    component: Mutex<Option<Uncompiled>>,
 }
+
+type Uncompiled = (Vec<u8>, Option<Arc<Cache>>);
 
 impl Hasty {
     fn new(component: Option<Vec<u8>>, cache: Option<Arc<Cache>>) -> Arc<Self> {
@@ -95,7 +99,7 @@ impl Plugin {
     pub(crate) async fn load(
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         file: &str,
         sources: Sources,
         limits: &Arc<Limits>,
@@ -112,7 +116,7 @@ impl Plugin {
         limits: Limits,
     ) -> Result<Self, LoadError> {
         let sources = Sources::component(file, bytes);
-        let (compiling, limits) = (Semaphore::new(1), Arc::new(limits));
+        let (compiling, limits) = (Compiling::new(1), Arc::new(limits));
         Self::load(engine, None, &compiling, file, sources, &limits, None).await
     }
 
@@ -193,7 +197,7 @@ impl Plugin {
         input: String,
         data: Option<Arc<Transaction>>,
     ) -> Result<Result<String, ActionError>, Fault> {
-        let breach = |reason| self.breach(format!("action {path}"), reason);
+        let breach = |reason| self.breach(action_of(path), reason);
         let script = self.scripts.as_ref().filter(|scripts| scripts.has_action(path));
         let result = match (script, &self.component) {
             (Some(scripts), _) => scripts.action(path, input, data).await?,
@@ -228,7 +232,7 @@ impl Plugin {
         if parsed.len() != due {
             let reason =
                 format!("it answered {} results for {due} rows; one for each is due", parsed.len());
-            return Err(self.breach(format!("parse-rows of {table}"), reason));
+            return Err(self.breach(parse_rows_of(table), reason));
         }
         Ok(parsed.into_iter().map(|parsed| self.parsed(parsed)).collect())
     }
@@ -266,18 +270,32 @@ impl Plugin {
     }
 
     /// Counts a call and how it ended.
-    fn counted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    fn counted<T>(
+        &self,
+        result: Result<T, Fault>,
+        call: impl FnOnce() -> String,
+        request_id: &str,
+    ) -> Result<T, Fault> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if let Err(fault) = &result {
-            self.note(fault);
+            self.note(fault, &call(), request_id);
         }
         result
     }
 
-    fn note(&self, fault: &Fault) {
+    /// Keeps a fault, and logs it with the fields that the plugin's own lines have, so that both are
+    /// found by the same request.
+    fn note(&self, fault: &Fault, call: &str, request_id: &str) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let message = one_line(&fault.to_string(), 4096);
-        tracing::warn!(target: "plugin", workspace = %self.definition.id, plugin = %self.file, "{message}");
+        tracing::warn!(
+            target: "plugin",
+            workspace = %self.definition.id,
+            plugin = %self.file,
+            action = %call,
+            request_id = %request_id,
+            "{message}"
+        );
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at = u64::try_from(at).unwrap_or(u64::MAX);
         *self.last_error.lock() = Some(LastError { at, message });
@@ -297,6 +315,7 @@ pub(crate) struct Draft {
     pub(crate) faults: Vec<String>,
     /// None where TLS cannot be set up, which is a fault.
     reach: Option<Reach>,
+    waited: Duration,
     component: Option<Component>,
     scripts: Option<Scripts>,
 }
@@ -307,7 +326,7 @@ impl Draft {
     pub(crate) async fn of(
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         file: &str,
         mut sources: Sources,
         limits: &Arc<Limits>,
@@ -334,6 +353,7 @@ impl Draft {
             limits,
             faults,
             reach,
+            waited: Duration::ZERO,
             component: None,
             scripts: None,
         };
@@ -365,13 +385,13 @@ impl Draft {
         &mut self,
         engine: &Engine,
         cache: Option<Arc<Cache>>,
-        compiling: &Semaphore,
+        compiling: &Compiling,
         bytes: Vec<u8>,
         hash: Hash,
         manifest: Manifest,
     ) -> Option<Component> {
-        // The semaphore is never closed; were it, compiling would merely be unbounded.
-        let permit = compiling.acquire().await.ok();
+        let turn = compiling.turn(&self.file).await;
+        self.waited = turn.waited;
         let (with, name) = (engine.clone(), self.file.clone());
         let kept = cache.clone();
         let compile = move || component::load(&with, cache.as_deref(), &name, &bytes, hash);
@@ -388,7 +408,7 @@ impl Draft {
             }
         };
         // A slow `define` holds up nobody else.
-        drop(permit);
+        drop(turn);
         self.imports = loaded.imports.clone();
         let (file, limits, reach) = (self.file.clone(), self.limits.clone(), self.reach.clone()?);
         match Wasm::new(engine, file, loaded.prepared, limits, reach).await {
@@ -434,7 +454,8 @@ impl Draft {
 
     /// The plugin, when nothing is wrong.
     fn finish(self) -> Result<Plugin, LoadError> {
-        let Self { file, definition, component, scripts, grants, limits, faults, .. } = self;
+        let Self { file, definition, component, scripts, grants, limits, faults, waited, .. } =
+            self;
         let Some(definition) = definition.filter(|_| faults.is_empty()) else {
             return Err(LoadError::new(&*file, faults.join("\n")));
         };
@@ -445,6 +466,7 @@ impl Draft {
             scripts,
             grants,
             limits,
+            waited,
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             last_error: Mutex::default(),
@@ -482,7 +504,8 @@ impl Logic for Plugin {
                 bytes += next.len();
                 batch.push(next);
             }
-            parsed.extend(self.counted(self.parse_batch(table, batch, request_id).await)?);
+            let batch = self.parse_batch(table, batch, request_id).await;
+            parsed.extend(self.counted(batch, || parse_rows_of(table), request_id)?);
         }
         Ok(parsed)
     }
@@ -497,7 +520,8 @@ impl Logic for Plugin {
             (None, Some(scripts)) => scripts.parse_kv(key, value, request_id).await,
             (None, None) => Ok(Ok(value)),
         };
-        self.counted(parsed).map(|parsed| self.parsed(parsed))
+        let parsed = self.counted(parsed, || format!("parse-kv of {key}"), request_id);
+        parsed.map(|parsed| self.parsed(parsed))
     }
 
     async fn check_change(
@@ -505,12 +529,15 @@ impl Logic for Plugin {
         change: Change,
         data: Arc<Transaction>,
     ) -> Result<Result<(), ActionError>, Fault> {
+        let call = format!("check-change of {}", change.table);
+        let request_id = data.request_id().to_owned();
         let checked = match (&self.component, &self.scripts) {
             (Some(component), _) => component.wasm.check_change(change, data).await,
             (None, Some(scripts)) => scripts.check_change(change, data).await,
             (None, None) => Ok(Ok(())),
         };
-        self.counted(checked).map(|checked| checked.map_err(|error| self.bounded(error)))
+        let checked = self.counted(checked, || call, &request_id);
+        checked.map(|checked| checked.map_err(|error| self.bounded(error)))
     }
 
     async fn run_action(
@@ -519,8 +546,18 @@ impl Logic for Plugin {
         input: String,
         data: Arc<Transaction>,
     ) -> Result<Result<String, ActionError>, Fault> {
-        self.counted(self.action(path, input, Some(data)).await)
+        let request_id = data.request_id().to_owned();
+        let done = self.action(path, input, Some(data)).await;
+        self.counted(done, || action_of(path), &request_id)
     }
+}
+
+fn action_of(path: &str) -> String {
+    format!("action {path}")
+}
+
+fn parse_rows_of(table: &str) -> String {
+    format!("parse-rows of {table}")
 }
 
 fn too_large(value: &str, limit: usize) -> Vec<Issue> {

@@ -283,7 +283,9 @@ pub(crate) async fn bounded<T>(
 /// A trap in words that tell an author what to look for.
 fn reason(error: &wasmtime::Error) -> String {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return format!("it called exit({})", exit.0);
+        // WASI 0.2 hands over whether the guest calls it a success, and not the code.
+        let how = if exit.0 == 0 { "exit(0)" } else { "exit, with a code that means failure" };
+        return format!("it called {how}");
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "it panicked (unreachable)".into(),

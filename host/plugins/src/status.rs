@@ -35,15 +35,18 @@ pub struct PluginStatus {
     pub size: Option<u64>,
     /// When it was loaded, in Unix ms.
     pub loaded_at: Option<u64>,
-    /// How long loading took, from reading the file to serving the workspace, in ms.
+    /// How long loading took, from reading the file to serving the workspace, in ms; without the time
+    /// that it waited for others.
     pub took_ms: Option<u64>,
     /// Whether it was compiled before.
     pub from_cache: Option<bool>,
     /// Whether its component runs optimised code, or still what was made in haste.
     pub optimised: Option<bool>,
-    /// Rows in its tables when it was loaded.
+    /// Whether a version of it is being compiled and loaded right now, beside the one that is served.
+    pub loading: bool,
+    /// Rows in its tables, now.
     pub rows: Option<usize>,
-    /// How many of them it found invalid.
+    /// How many of them are invalid.
     pub invalid: Option<usize>,
     /// Calls into the guest and its scripts since it was loaded.
     pub calls: u64,

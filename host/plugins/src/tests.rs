@@ -103,6 +103,22 @@ async fn a_file_that_is_no_plugin_gets_an_error_that_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_guest_that_exits_is_not_said_to_have_given_a_code_that_it_did_not_give() {
+    let import = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+    let cases = [
+        (
+            "(call $exit (i32.const 3))",
+            "define crashed: it called exit, with a code that means failure",
+        ),
+        ("(call $exit (i32.const 0))", "define crashed: it called exit(0)"),
+    ];
+    for (on_define, expected) in cases {
+        let error = refused(&Guest { import, on_define, ..Guest::default() }.module()).await;
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn another_version_of_the_contract_is_named_beside_the_one_that_is_spoken() {
     for bytes in [
         Guest { contract: "0.2.0", ..Guest::default() }.module(),

@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use host_plugins::{Compile, Plugins, PluginsConfig};
 use host_sync::{Limits, Rooms};
 use host_workspace::Workspaces;
 use http_body_util::BodyExt;
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::Usage;
+use super::input::Given;
 use super::output::Format;
 use crate::data_folder::DataFolder;
 use crate::serve::StartError;
@@ -62,7 +64,7 @@ pub struct Target {
     /// The plugins folder, for when no server runs.
     #[arg(long, global = true, value_name = "DIR", default_value = "plugins")]
     plugins: PathBuf,
-    /// The workspace; not needed where there is only one.
+    /// The workspace; not needed where there is only one, or only one that has what is named.
     #[arg(long, global = true, value_name = "ID")]
     workspace: Option<String>,
     /// How to print: `json` is indented on a terminal and compact elsewhere, `jsonl` is one line for
@@ -155,6 +157,8 @@ pub enum Sent {
     Nothing,
     /// JSON text.
     Json(String),
+    /// JSON text for what is still of the version that its tag names.
+    JsonFor(String, HeaderValue),
     /// A Yjs update.
     Update(Vec<u8>),
 }
@@ -237,7 +241,7 @@ impl Api {
         }
         if let Ok(token) = std::env::var(TOKEN) {
             let value = format!("Bearer {token}").parse();
-            let mut value: reqwest::header::HeaderValue =
+            let mut value: HeaderValue =
                 value.map_err(|_| Usage::error(format!("{TOKEN} is not a token")))?;
             value.set_sensitive(true);
             client = client
@@ -291,31 +295,67 @@ impl Api {
         url: Url,
         sent: Sent,
     ) -> Result<(StatusCode, Bytes)> {
-        let (kind, body) = match sent {
-            Sent::Nothing => (None, Vec::new()),
-            Sent::Json(text) => (Some("application/json"), text.into_bytes()),
-            Sent::Update(bytes) => (Some("application/octet-stream"), bytes),
+        let (status, _, body) = self.ask(method, url, sent).await?;
+        Ok((status, body))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        sent: Sent,
+    ) -> Result<(StatusCode, HeaderMap, Bytes)> {
+        let mut headers = HeaderMap::new();
+        let mut kind = |kind| headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let body = match sent {
+            Sent::Nothing => Vec::new(),
+            Sent::Json(text) => {
+                kind("application/json");
+                text.into_bytes()
+            }
+            Sent::JsonFor(text, tag) => {
+                kind("application/json");
+                headers.insert(IF_MATCH, tag);
+                text.into_bytes()
+            }
+            Sent::Update(bytes) => {
+                kind("application/octet-stream");
+                bytes
+            }
         };
         match &self.backend {
             Backend::Server(client) => {
                 let mut request = client.request(method, url);
-                if let Some(kind) = kind {
-                    request = request.header("content-type", kind).body(body);
+                if headers.contains_key(CONTENT_TYPE) {
+                    request = request.headers(headers).body(body);
                 }
                 let failed = || format!("the server at {}", self.base);
-                let answer = request.send().await.with_context(failed)?;
-                Ok((answer.status(), answer.bytes().await.with_context(failed)?))
+                let mut answer = request.send().await.with_context(failed)?;
+                let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+                Ok((status, headers, answer.bytes().await.with_context(failed)?))
             }
             Backend::Folder(folder) => {
                 let mut request = axum::http::Request::builder().method(method).uri(url.as_str());
-                if let Some(kind) = kind {
-                    request = request.header("content-type", kind);
+                if let Some(of_request) = request.headers_mut() {
+                    *of_request = headers;
                 }
                 let request = request.body(Body::from(body))?;
                 let answer = folder.routes.clone().oneshot(request).await?;
-                Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
+                let (parts, body) = answer.into_parts();
+                Ok((parts.status, parts.headers, body.collect().await?.to_bytes()))
             }
         }
+    }
+
+    /// The `data` at a route, and the tag of the version that it is.
+    pub async fn version<T: DeserializeOwned>(&self, url: Url) -> Result<(T, HeaderValue)> {
+        let (status, mut headers, body) = self.ask(Method::GET, url, Sent::Nothing).await?;
+        if !status.is_success() {
+            return Err(Refused::of(status, &body).into());
+        }
+        let tag = headers.remove(ETAG);
+        let tag = tag.with_context(|| format!("{} names no versions", self.base))?;
+        Ok((self.data_of(&body)?, tag))
     }
 
     /// The `data` of an answer to a request.
@@ -325,36 +365,65 @@ impl Api {
         url: Url,
         sent: Sent,
     ) -> Result<T> {
+        self.data_of(&self.send(method, url, sent).await?)
+    }
+
+    fn data_of<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         #[derive(Deserialize)]
         struct Answer<T> {
             data: T,
         }
-        let body = self.send(method, url, sent).await?;
-        let answer: Answer<T> = serde_json::from_slice(&body)
+        let answer: Answer<T> = serde_json::from_slice(body)
             .with_context(|| format!("{} does not answer as a server of workspaces", self.base))?;
         Ok(answer.data)
     }
 
-    /// The descriptors of all workspaces.
+    /// The descriptors of the workspaces: of the chosen one, or of all.
     pub async fn workspaces(&self) -> Result<Vec<Workspace>> {
+        let all = self.all_workspaces().await?;
+        match &self.workspace {
+            Some(id) => only(all, id),
+            None => Ok(all),
+        }
+    }
+
+    /// Whether a name says by itself what is meant, without a workspace that was chosen.
+    pub async fn is_plain(&self, kind: Kind, name: &str) -> bool {
+        let all = self.all_workspaces().await;
+        all.is_ok_and(|all| found_in(all, kind, name).is_ok())
+    }
+
+    async fn all_workspaces(&self) -> Result<Vec<Workspace>> {
         let url = self.route(&["workspaces"])?;
         let all: Result<Vec<Workspace>> = self.data(Method::GET, url, Sent::Nothing).await;
-        let all = all.map_err(|error| match error.downcast_ref::<Refused>() {
+        all.map_err(|error| match error.downcast_ref::<Refused>() {
             Some(refused) if refused.status == StatusCode::NOT_FOUND => {
                 anyhow!("the server at {} has no workspaces; a hub has rooms alone", self.base)
             }
             _ => error,
-        })?;
-        let wanted = |workspace: &Workspace| {
-            self.workspace.as_ref().is_none_or(|wanted| *wanted == workspace.id)
+        })
+    }
+
+    /// What has a name, in the workspace that was chosen or the only one that has it.
+    pub async fn find(&self, kind: Kind, name: &str) -> Result<Found> {
+        found_in(self.workspaces().await?, kind, name)
+    }
+
+    /// The same where fields stand behind the name, and `--workspace` may stand among them. It is the
+    /// option, unless something of that name has a field that is called so.
+    pub async fn find_given(&self, kind: Kind, name: &str, given: &mut Given) -> Result<Found> {
+        let all = self.workspaces().await?;
+        let is_field = |workspace: &Workspace| {
+            let schema = kind.local(workspace, name).and_then(|name| kind.schema(workspace, &name));
+            schema.is_some_and(|schema| schema["properties"].get(OPTION).is_some())
         };
-        if !all.iter().any(wanted)
-            && let Some(id) = &self.workspace
-        {
-            let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
-            bail!("there is no workspace {id:?}; there are: {}", listed(&names));
+        if self.workspace.is_some() || all.iter().any(is_field) {
+            return found_in(all, kind, name);
         }
-        Ok(all.into_iter().filter(wanted).collect())
+        match given.take(OPTION)? {
+            Some(id) => found_in(only(all, &id)?, kind, name),
+            None => found_in(all, kind, name),
+        }
     }
 
     /// The descriptor of the workspace that was chosen, or of the only one.
@@ -362,9 +431,7 @@ impl Api {
         let mut all = self.workspaces().await?;
         match all.len() {
             1 => Ok(all.remove(0)),
-            0 => {
-                bail!("there are no workspaces: no plugin is loaded (--plugins names their folder)")
-            }
+            0 => bail!(NO_WORKSPACES),
             count => {
                 let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
                 Err(Usage::error(format!(
@@ -375,6 +442,115 @@ impl Api {
         }
     }
 }
+
+/// The option that chooses a workspace.
+const OPTION: &str = "workspace";
+
+/// What can be named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Table,
+    Key,
+    Action,
+}
+
+/// What was named.
+#[derive(Debug)]
+pub struct Found {
+    /// Where it is.
+    pub workspace: Workspace,
+    /// What it is called there.
+    pub name: String,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Key => "key",
+            Self::Action => "action",
+        }
+    }
+
+    fn names(self, workspace: &Workspace) -> Vec<String> {
+        match self {
+            Self::Table => workspace.tables.keys().cloned().collect(),
+            Self::Key => workspace.kv.keys().cloned().collect(),
+            Self::Action => workspace.actions.iter().map(|action| action.path.join("/")).collect(),
+        }
+    }
+
+    /// What a name stands for in a workspace: something that is called so, or so behind the
+    /// workspace's id, as `GET /` names actions.
+    fn local(self, workspace: &Workspace, name: &str) -> Option<String> {
+        let names = self.names(workspace);
+        let inner = name.strip_prefix(&workspace.id).and_then(|rest| rest.strip_prefix('/'));
+        let mut readings = [Some(name), inner].into_iter().flatten();
+        readings.find(|name| names.iter().any(|known| known == name)).map(str::to_owned)
+    }
+
+    /// The JSON Schema of what is given to it; none where there is none.
+    fn schema<'w>(self, workspace: &'w Workspace, name: &str) -> Option<&'w Value> {
+        match self {
+            Self::Table => Some(&workspace.tables.get(name)?["schema"]),
+            Self::Key => Some(&workspace.kv.get(name)?["schema"]),
+            Self::Action => Some(&workspace.action(name)?.input),
+        }
+    }
+}
+
+impl Found {
+    /// The JSON Schema of a row, of a value, or of an action's input.
+    pub fn schema(&self, kind: Kind) -> Value {
+        kind.schema(&self.workspace, &self.name).cloned().unwrap_or_default()
+    }
+}
+
+/// The workspace of an id among all.
+fn only(all: Vec<Workspace>, id: &str) -> Result<Vec<Workspace>> {
+    let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
+    ensure!(names.contains(&id), "there is no workspace {id:?}; there are: {}", listed(&names));
+    Ok(all.into_iter().filter(|workspace| workspace.id == id).collect())
+}
+
+fn found_in(all: Vec<Workspace>, kind: Kind, name: &str) -> Result<Found> {
+    let word = kind.word();
+    ensure!(!all.is_empty(), NO_WORKSPACES);
+    let of_all = |workspace: &Workspace| {
+        let names = kind.names(workspace).into_iter();
+        names.map(|name| format!("{}/{name}", workspace.id)).collect::<Vec<_>>()
+    };
+    let missing = match all.as_slice() {
+        [one] => format!(
+            "workspace {} has no {word} {name:?}; it has: {}",
+            one.id,
+            listed(&kind.names(one))
+        ),
+        many => {
+            let names: Vec<_> = many.iter().flat_map(of_all).collect();
+            format!("no workspace has the {word} {name:?}; there are: {}", listed(&names))
+        }
+    };
+    let found = all.into_iter().filter_map(|workspace| {
+        let name = kind.local(&workspace, name)?;
+        Some(Found { workspace, name })
+    });
+    let mut found: Vec<_> = found.collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(anyhow!(missing)),
+        count => {
+            let names: Vec<_> = found.iter().map(|found| found.workspace.id.as_str()).collect();
+            Err(Usage::error(format!(
+                "{count} workspaces have the {word} {name:?} ({}): choose one with --workspace",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+const NO_WORKSPACES: &str =
+    "there are no workspaces: no plugin is loaded (--plugins names their folder)";
 
 /// What a workspace consists of, as `GET /workspaces` describes it.
 #[derive(Debug, Deserialize)]
@@ -403,18 +579,15 @@ pub struct Action {
 }
 
 impl Workspace {
-    /// The JSON Schema of a table's rows.
-    pub fn table(&self, name: &str) -> Result<&Value> {
-        let table = self.tables.get(name).with_context(|| {
-            let names: Vec<_> = self.tables.keys().map(String::as_str).collect();
-            format!("workspace {} has no table {name:?}; it has: {}", self.id, listed(&names))
-        })?;
-        Ok(&table["schema"])
+    /// An action by its path.
+    pub fn action(&self, path: &str) -> Option<&Action> {
+        self.actions.iter().find(|action| action.path.join("/") == path)
     }
 }
 
 /// Names for a message.
-pub fn listed(names: &[&str]) -> String {
+fn listed(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 

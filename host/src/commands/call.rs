@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Usage;
-use super::api::{Api, Sent, Target, listed};
+use super::api::{Api, Kind, Sent, Target};
 use super::input::Given;
 use super::output::Output;
 
@@ -14,7 +14,9 @@ use super::output::Output;
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "host call [OPTIONS] <ACTION> [JSON|@FILE|-] [--FIELD VALUE]...",
-    after_help = "Behind the action's path every flag is a field of its input; options stand before it."
+    after_help = "An action is named by its path, or by workspace and path: blog/posts/publish. Behind \
+        the name every flag but --workspace is a field of its input (--author.name is one of a field); \
+        other options stand before it."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -31,15 +33,11 @@ pub(super) async fn run(args: Args) -> Result<()> {
     Ok(Output::stdout(args.target.format).value(&answer)?)
 }
 
-async fn call(api: &Api, path: &str, given: Given) -> Result<Box<RawValue>> {
-    let workspace = api.workspace().await?;
-    let action = workspace.actions.iter().find(|action| action.path.join("/") == path);
-    let action = action.with_context(|| {
-        let paths: Vec<_> = workspace.actions.iter().map(|action| action.path.join("/")).collect();
-        let paths: Vec<_> = paths.iter().map(String::as_str).collect();
-        format!("workspace {} has no action {path:?}; it has: {}", workspace.id, listed(&paths))
-    })?;
-    let input = given.value(&format!("the input of {path}"), &action.input)?;
+async fn call(api: &Api, name: &str, mut given: Given) -> Result<Box<RawValue>> {
+    let found = api.find_given(Kind::Action, name, &mut given).await?;
+    let (workspace, path) = (&found.workspace, found.name.as_str());
+    let action = workspace.action(path).context("the action was found a moment ago")?;
+    let input = given.value(&format!("the input of {path}"), &action.input, None)?;
     if action.input.is_null() && input.is_some() {
         return Err(Usage::error(format!("{path} takes no input")));
     }

@@ -99,7 +99,13 @@ fn describe(plugin: &Inspection) {
     }
     if let Some(grants) = &plugin.grants {
         let mut granted = Vec::new();
-        granted.extend(grants.env.iter().map(|name| format!("env {name}")));
+        granted.extend(grants.env.iter().map(|name| {
+            // As a server that is started from here would find it; what it holds is nobody's business.
+            match std::env::var(name) {
+                Ok(_) => format!("env {name}  {DIM}set{PLAIN}"),
+                Err(_) => format!("env {name}  {BAD}not set{PLAIN}"),
+            }
+        }));
         granted.extend(grants.ai.then(|| "ai".to_owned()));
         if let Some(http) = &grants.http {
             let hosts = http.hosts.iter().map(|host| String::from(host.clone()));
@@ -126,7 +132,7 @@ fn describe(plugin: &Inspection) {
         }
     }
     for fault in &plugin.faults {
-        println!("    {BAD}{:<8}{PLAIN} {fault}", "fault");
+        println!("    {BAD}{:<9}{PLAIN} {fault}", "fault");
     }
     println!();
 }
@@ -135,16 +141,22 @@ fn define(definition: &Definition) {
     line("id", &format!("{} {DIM}{}{PLAIN}", definition.id, definition.version));
     let mut label = "tables";
     for table in &definition.tables {
-        let versions = match table.versions.len() {
-            1 => String::new(),
-            count => format!("{count} versions"),
-        };
-        line(label, &format!("{:<24} {DIM}{versions}{PLAIN}", table.name));
+        let mut facts = Vec::new();
+        if table.versions.len() != 1 {
+            facts.push(format!("{} versions", table.versions.len()));
+        }
+        facts.extend(table.documents.iter().map(|document| format!("document {}", document.name)));
+        line(label, &format!("{:<24} {DIM}{}{PLAIN}", table.name, facts.join(", ")));
         label = "";
     }
     let mut label = "keys";
     for kv in &definition.kv {
         line(label, &kv.key);
+        label = "";
+    }
+    let mut label = "awareness";
+    for field in &definition.awareness {
+        line(label, &field.name);
         label = "";
     }
     let mut label = "actions";
@@ -159,7 +171,7 @@ fn define(definition: &Definition) {
 }
 
 fn line(label: &str, text: &str) {
-    println!("    {DIM}{label:<8}{PLAIN} {text}");
+    println!("    {DIM}{label:<9}{PLAIN} {text}");
 }
 
 /// Whether an import is there and of no use without a grant.

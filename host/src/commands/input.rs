@@ -1,7 +1,8 @@
 //! What commands take: JSON inline, from a file (`@file`) or from standard input (`-`), and fields as
-//! flags (`--title Hello --views 3`), which are text until the schema says what they are meant to
-//! be.
+//! flags (`--title Hello --views 3 --author.name Ada`), which are text until the schema says what they
+//! are meant to be.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 
@@ -15,7 +16,7 @@ use super::Usage;
 const MAX_INPUT: u64 = 8 * 1024 * 1024;
 
 /// What follows the name of a table or an action on the command line.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
     /// What is no flag, in order.
     pub words: Vec<String>,
@@ -55,21 +56,58 @@ impl Given {
         if self.words.is_empty() { None } else { Some(self.words.remove(0)) }
     }
 
-    /// The value that is given: JSON, with the fields laid over it. `what` has the schema. None when
-    /// nothing is given.
-    pub fn value(self, what: &str, schema: &Value) -> Result<Option<Value>> {
+    /// Takes an option from among the fields.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(at) = self.fields.iter().position(|(field, _)| field == name) else {
+            return Ok(None);
+        };
+        let (_, value) = self.fields.remove(at);
+        value.map(Some).ok_or_else(|| Usage::error(format!("--{name} wants a value")))
+    }
+
+    /// The same with its JSON read, so that it can be used again.
+    pub fn inline(mut self) -> Result<Self> {
+        if let Some(word) = self.words.first_mut() {
+            *word = read_json(word)?.to_string();
+        }
+        Ok(self)
+    }
+
+    /// Whether a field is given in parts: `--author.name`.
+    pub fn has_parts(&self, schema: &Value) -> bool {
+        self.fields.iter().any(|(name, _)| part(schema, name, true).is_some())
+    }
+
+    /// The value that is given: JSON, with the fields laid over it. `what` has the schema. A field that is
+    /// given in parts alone is what it was `before`, with these laid over it. None when nothing is given.
+    pub fn value(
+        self,
+        what: &str,
+        schema: &Value,
+        before: Option<&Value>,
+    ) -> Result<Option<Value>> {
         let mut words = self.words.into_iter();
         let json = words.next();
         if let Some(extra) = words.next() {
             return Err(Usage::error(format!("{extra:?} is too much: one JSON value is taken")));
         }
-        let fields = typed(self.fields, what, schema)?;
-        let Some(json) = json else {
-            return Ok((!fields.is_empty()).then_some(Value::Object(fields)));
+        let fields = Fields::read(self.fields, what, schema, "")?;
+        let mut value = match json {
+            Some(json) => read_json(&json)?,
+            None if fields.is_empty() => return Ok(None),
+            None => Value::Object(Map::new()),
         };
-        let mut value = read_json(&json)?;
         match value.as_object_mut() {
-            Some(object) => object.extend(fields),
+            Some(object) => {
+                for name in fields.parts.keys() {
+                    if let Some(before) = before.and_then(|before| before.get(name))
+                        && !object.contains_key(name)
+                    {
+                        object.insert(name.clone(), before.clone());
+                    }
+                }
+                fields.lay_over(object);
+            }
             None if fields.is_empty() => {}
             None => return Err(Usage::error("fields as flags go with a JSON object only")),
         }
@@ -77,11 +115,110 @@ impl Given {
     }
 }
 
+/// Fields of an object: some as a whole, of others only parts.
+#[derive(Debug, Default)]
+struct Fields {
+    whole: Map<String, Value>,
+    parts: BTreeMap<String, Fields>,
+}
+
+impl Fields {
+    /// Reads them by the schema; `prefix` is what stands before their names on the command line.
+    fn read(
+        fields: Vec<(String, Option<String>)>,
+        what: &str,
+        schema: &Value,
+        prefix: &str,
+    ) -> Result<Self> {
+        let mut whole = Vec::new();
+        let mut parts: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (name, text) in fields {
+            match part(schema, &name, prefix.is_empty()) {
+                Some((outer, inner)) => {
+                    parts.entry(outer.to_owned()).or_default().push((inner.to_owned(), text));
+                }
+                None => whole.push((name, text)),
+            }
+        }
+        let whole = typed(whole, what, schema, prefix)?;
+        let parts = parts.into_iter().map(|(name, fields)| -> Result<_> {
+            let prefix = format!("{prefix}{name}.");
+            let inner = object_in(schema, property(schema, &name)).ok_or_else(|| {
+                let field = prefix.trim_end_matches('.');
+                Usage::error(format!("{field} of {what} is no object, and has no fields"))
+            })?;
+            let fields = Self::read(fields, &format!("{name} of {what}"), &inner, &prefix)?;
+            Ok((name, fields))
+        });
+        Ok(Self { whole, parts: parts.collect::<Result<_>>()? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.parts.is_empty()
+    }
+
+    fn lay_over(self, object: &mut Map<String, Value>) {
+        object.extend(self.whole);
+        for (name, fields) in self.parts {
+            let inner = object.entry(name).or_insert(Value::Null);
+            if !inner.is_object() {
+                *inner = Value::Object(Map::new());
+            }
+            if let Some(inner) = inner.as_object_mut() {
+                fields.lay_over(inner);
+            }
+        }
+    }
+}
+
+/// The field and the part of it that a name with a dot stands for; none where it is a field's own name.
+/// What is inside of a field without a schema is taken as it is written.
+fn part<'n>(schema: &Value, name: &'n str, outermost: bool) -> Option<(&'n str, &'n str)> {
+    let (outer, inner) = name.split_once('.')?;
+    if outer.is_empty() || inner.is_empty() {
+        return None;
+    }
+    match schema["properties"].as_object() {
+        Some(known) => {
+            (!known.contains_key(name) && known.contains_key(outer)).then_some((outer, inner))
+        }
+        None => (!outermost).then_some((outer, inner)),
+    }
+}
+
+/// The schema of an object within another schema, which may be one of several alternatives. It takes the
+/// definitions along that it may refer to.
+fn object_in(root: &Value, schema: &Value) -> Option<Value> {
+    let refers = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
+    let schema = refers.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema);
+    let alternatives = ["anyOf", "oneOf", "allOf"].iter().filter_map(|key| schema[*key].as_array());
+    let mut alternatives = alternatives.flatten();
+    if schema["properties"].is_null()
+        && let Some(inner) = alternatives.find_map(|schema| object_in(root, schema))
+    {
+        return Some(inner);
+    }
+    // Where nothing is said of a value, it may be an object.
+    let bounds = ["type", "enum", "const", "anyOf", "oneOf", "allOf"];
+    let anything = bounds.iter().all(|key| schema[*key].is_null());
+    if !anything && !accepts(schema, "object") && schema["properties"].is_null() {
+        return None;
+    }
+    let mut schema = schema.as_object().cloned().unwrap_or_default();
+    for key in ["$defs", "definitions"] {
+        if let Some(definitions) = root.get(key) {
+            schema.entry(key).or_insert_with(|| definitions.clone());
+        }
+    }
+    Some(Value::Object(schema))
+}
+
 /// The fields as the schema's types. A field that is given again is an array.
 fn typed(
     fields: Vec<(String, Option<String>)>,
     what: &str,
     schema: &Value,
+    prefix: &str,
 ) -> Result<Map<String, Value>> {
     let known = schema["properties"].as_object();
     let mut pairs = Vec::with_capacity(fields.len());
@@ -90,10 +227,10 @@ fn typed(
         if let Some(known) = known
             && !known.contains_key(&name)
         {
-            let names: Vec<_> = known.keys().map(|name| format!("--{name}")).collect();
+            let names: Vec<_> = known.keys().map(|name| format!("--{prefix}{name}")).collect();
             return Err(Usage::error(format!(
-                "{what} has no field {name:?}, it has {}; options of the command stand before \
-                 the name of what it is about",
+                "{what} has no field {name:?}, it has {}; options but --workspace stand before the \
+                 name of what the command is about",
                 names.join(" ")
             )));
         }
@@ -101,7 +238,7 @@ fn typed(
         let text = match text {
             Some(text) => text,
             None if accepts(kind, "boolean") => "true".to_owned(),
-            None => return Err(Usage::error(format!("--{name} wants a value"))),
+            None => return Err(Usage::error(format!("--{prefix}{name} wants a value"))),
         };
         // A whole array may be given, too, as only it can be empty.
         if accepts(kind, "array") && text.starts_with('[') {
@@ -111,8 +248,9 @@ fn typed(
         }
     }
     let typed = coerce(schema, pairs).map_err(|issues| {
-        let lines =
-            issues.iter().map(|issue| format!("--{} {}", issue.path.concat(), issue.message));
+        let lines = issues
+            .iter()
+            .map(|issue| format!("--{prefix}{} {}", issue.path.concat(), issue.message));
         let lines: Vec<_> = lines.collect();
         Usage::error(lines.join("; "))
     })?;
@@ -186,10 +324,16 @@ mod tests {
             "draft": { "type": "boolean" },
             "tags": { "type": "array", "items": { "type": "string" } },
             "author": { "type": "object" },
+            "place": { "anyOf": [{ "$ref": "#/$defs/Place" }, { "type": "null" }] },
+        }, "$defs": {
+            "Place": { "type": "object", "properties": {
+                "floor": { "type": "integer" },
+                "in": { "$ref": "#/$defs/Place" },
+            } },
         } });
         let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
         let given = Given::read(arguments).map_err(|error| error.to_string())?;
-        given.value("table posts", &schema).map_err(|error| {
+        given.value("table posts", &schema, None).map_err(|error| {
             assert!(error.is::<Usage>(), "{error}");
             error.to_string()
         })
@@ -197,7 +341,7 @@ mod tests {
 
     #[test]
     fn fields_are_typed_by_the_schema() {
-        let cases: [(&[&str], Value); 11] = [
+        let cases: [(&[&str], Value); 16] = [
             (&["--title", "12", "--views", "12"], json!({ "title": "12", "views": 12 })),
             (&["--views=-3"], json!({ "views": -3 })),
             (&["--views", "-3"], json!({ "views": -3 })),
@@ -209,6 +353,20 @@ mod tests {
             (&["--tags", "[]"], json!({ "tags": [] })),
             (&["--author", r#"{"name":"A"}"#], json!({ "author": { "name": "A" } })),
             (&[r#"{"title":"a","views":1}"#, "--views", "2"], json!({ "title": "a", "views": 2 })),
+            (&["--author.name", "Q"], json!({ "author": { "name": "Q" } })),
+            (
+                &["--author.a.b=Q", "--author.c", "1"],
+                json!({ "author": { "c": "1", "a": { "b": "Q" } } }),
+            ),
+            (
+                &["--place.floor", "3", "--place.in.floor=-1"],
+                json!({ "place": { "floor": 3, "in": { "floor": -1 } } }),
+            ),
+            (
+                &[r#"{"author":{"name":"A","age":3}}"#, "--author.name", "B"],
+                json!({ "author": { "name": "B", "age": 3 } }),
+            ),
+            (&[r#"{"place":null}"#, "--place.floor", "1"], json!({ "place": { "floor": 1 } })),
         ];
         for (arguments, expected) in cases {
             assert_eq!(value(arguments), Ok(Some(expected)), "{arguments:?}");
@@ -217,8 +375,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_of_a_field_leaves_the_rest_of_it_as_it_was() {
+        let schema = json!({ "properties": { "author": { "type": "object" } } });
+        let before = json!({ "author": { "name": "A", "age": 3 }, "title": "t" });
+        let value = |arguments: &[&str]| {
+            let given =
+                Given::read(arguments.iter().map(|argument| argument.to_string()).collect());
+            let given = given.expect("arguments");
+            assert!(given.has_parts(&schema));
+            given.value("table posts", &schema, Some(&before)).expect("a value")
+        };
+        let expected = json!({ "author": { "name": "B", "age": 3 } });
+        assert_eq!(value(&["--author.name", "B"]), Some(expected));
+        let whole = json!({ "author": { "name": "B" } });
+        assert_eq!(value(&[r#"{"author":{}}"#, "--author.name", "B"]), Some(whole));
+    }
+
+    #[test]
+    fn an_option_is_taken_from_among_the_fields() {
+        let read = |arguments: &[&str]| {
+            Given::read(arguments.iter().map(|argument| argument.to_string()).collect())
+        };
+        let mut given = read(&["posts", "--title", "a", "--workspace", "blog"]).expect("arguments");
+        assert_eq!(given.take("workspace").expect("a value"), Some("blog".to_owned()));
+        assert_eq!(given.take("workspace").expect("nothing"), None);
+        assert_eq!(given.fields, [("title".to_owned(), Some("a".to_owned()))]);
+        assert!(read(&["--workspace"]).expect("arguments").take("workspace").is_err());
+    }
+
+    #[test]
     fn what_is_wrong_with_a_field_is_said() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 12] = [
             (&["--title"], "--title wants a value"),
             (&["--views", "many"], "--views must be a number, and is \"many\""),
             (&["--title", "a", "--title", "b"], "--title is given 2 times"),
@@ -227,6 +414,13 @@ mod tests {
             (&["{}", "[]"], "\"[]\" is too much"),
             (&["{title}"], "\"{title}\" is not JSON"),
             (&["[]", "--title", "a"], "with a JSON object only"),
+            (&["--title.x", "a"], "title of table posts is no object"),
+            (&["--place.floor", "up"], "--place.floor must be a number"),
+            (
+                &["--place.roof", "1"],
+                "place of table posts has no field \"roof\", it has --place.floor",
+            ),
+            (&["--place.floor"], "--place.floor wants a value"),
         ];
         for (arguments, expected) in cases {
             let error = value(arguments).expect_err("it is wrong");

@@ -1,12 +1,12 @@
 //! `host kv`: the key-values of a workspace.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use reqwest::{Method, Url};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::api::{Api, Sent, Target, listed};
+use super::api::{Api, Kind, Sent, Target};
 use super::input::read_value;
 use super::output::Output;
 
@@ -71,10 +71,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
 
 /// A key's route and the schema of its value.
 async fn declared(api: &Api, key: &str) -> Result<(Url, Value)> {
-    let workspace = api.workspace().await?;
-    let declared = workspace.kv.get(key).with_context(|| {
-        let keys: Vec<_> = workspace.kv.keys().map(String::as_str).collect();
-        format!("workspace {} has no key {key:?}; it has: {}", workspace.id, listed(&keys))
-    })?;
-    Ok((api.route(&["workspaces", &workspace.id, "kv", key])?, declared["schema"].clone()))
+    let found = api.find(Kind::Key, key).await?;
+    let url = api.route(&["workspaces", &found.workspace.id, "kv", &found.name])?;
+    Ok((url, found.schema(Kind::Key)))
 }

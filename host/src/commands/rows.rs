@@ -2,19 +2,22 @@
 
 use anyhow::Result;
 use clap::Subcommand;
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Usage;
-use super::api::{Api, Sent, Target};
+use super::api::{Api, Found, Kind, Refused, Sent, Target};
 use super::input::{self, Given};
 use super::output::Output;
 
 /// Rows that are asked for at once. They are in memory, here and as text at the server; a thousand
 /// are a request for each 20 ms or so.
 const PAGE: u64 = 1000;
+
+/// How often a part of a field is laid over the rest when others change it at the same time.
+const TRIES: usize = 5;
 
 /// `host rows`
 #[derive(Debug, clap::Args)]
@@ -70,7 +73,8 @@ enum Command {
     #[command(
         override_usage = "host rows set [OPTIONS] <TABLE> [JSON|@FILE|-] [--FIELD VALUE]...",
         after_help = "An array of rows is written all or none. A row without an id gets one. \
-            Behind the table's name every flag is a field; options stand before it."
+            Behind the table's name every flag but --workspace is a field (--author.name is one of a \
+            field); other options stand before it."
     )]
     Set {
         /// The table; then the row, as JSON, from a file or standard input, or as flags.
@@ -80,7 +84,8 @@ enum Command {
     /// Sets fields of a row; the others stay.
     #[command(
         override_usage = "host rows update [OPTIONS] <TABLE> <ID> [JSON|@FILE|-] [--FIELD VALUE]...",
-        after_help = "Behind the table's name every flag is a field; options stand before it."
+        after_help = "Behind the table's name every flag but --workspace is a field (--author.name is \
+            one of a field, of which the others stay); other options stand before it."
     )]
     Update {
         /// The table and the row's id; then the fields, as JSON, from a file or standard input, or
@@ -138,13 +143,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
         }
         Command::Count { table, filters, invalid } => {
             let selection = Selection { parameters: filters.filters, invalid };
-            let count =
-                async |api: &Api| selection.count(api, table_of(api, &table).await?.0).await;
+            let count = async |api: &Api| selection.count(api, table_of(api, &table).await?).await;
             Ok(output().print(target.with(count).await?)?)
         }
         Command::Get { table, id } => {
             let row = async |api: &Api| {
-                let (_, url) = row_of(api, &table, &id).await?;
+                let url = row_of(api, &table, &id).await?;
                 api.data::<Box<RawValue>>(Method::GET, url, Sent::Nothing).await
             };
             Ok(output().value(&target.with(row).await?)?)
@@ -155,8 +159,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
                 given.word().ok_or_else(|| Usage::error("which table? host rows set TABLE"))?;
             pipe(&mut given);
             let set = async |api: &Api| {
-                let (url, schema) = table_of(api, &table).await?;
-                let row = given.value(&format!("table {table}"), &schema)?;
+                let found = api.find_given(Kind::Table, &table, &mut given).await?;
+                let url = found.url(api, &[])?;
+                let schema = found.schema(Kind::Table);
+                let row = given.value(&format!("table {}", found.name), &schema, None)?;
                 let row = row.ok_or_else(|| Usage::error("no row is given"))?;
                 api.data::<Box<RawValue>>(Method::POST, url, Sent::Json(row.to_string())).await
             };
@@ -169,19 +175,41 @@ pub(super) async fn run(args: Args) -> Result<()> {
             };
             pipe(&mut given);
             let update = async |api: &Api| {
-                let (schema, url) = row_of(api, &table, &id).await?;
-                let fields = given.value(&format!("table {table}"), &schema)?;
-                let fields = fields.ok_or_else(|| Usage::error("no fields are given"))?;
-                api.data::<Box<RawValue>>(Method::PUT, url, Sent::Json(fields.to_string())).await
+                let found = api.find_given(Kind::Table, &table, &mut given).await?;
+                let url = found.url(api, &[&id])?;
+                let schema = found.schema(Kind::Table);
+                let what = format!("table {}", found.name);
+                let parts = given.has_parts(&schema);
+                let given = given.inline()?;
+                let mut more = 1..TRIES;
+                loop {
+                    // A field is written whole, so what is given of a part of it is laid over the rest,
+                    // as long as that is as it was read.
+                    let row = match parts {
+                        true => Some(api.version::<Value>(url.clone()).await?),
+                        false => None,
+                    };
+                    let before = row.as_ref().map(|(row, _)| row);
+                    let fields = given.clone().value(&what, &schema, before)?;
+                    let fields = fields.ok_or_else(|| Usage::error("no fields are given"))?;
+                    let sent = match row {
+                        Some((_, tag)) => Sent::JsonFor(fields.to_string(), tag),
+                        None => Sent::Json(fields.to_string()),
+                    };
+                    match api.data::<Box<RawValue>>(Method::PUT, url.clone(), sent).await {
+                        Err(error) if is_overtaken(&error) && more.next().is_some() => {}
+                        done => return done,
+                    }
+                }
             };
             Ok(output().value(&target.with(update).await?)?)
         }
         Command::Delete { table, id, filters } => {
             let delete = async |api: &Api| {
                 let url = match &id {
-                    Some(id) => row_of(api, &table, id).await?.1,
+                    Some(id) => row_of(api, &table, id).await?,
                     None => {
-                        let mut url = table_of(api, &table).await?.0;
+                        let mut url = table_of(api, &table).await?;
                         url.query_pairs_mut().extend_pairs(&filters.filters);
                         url
                     }
@@ -193,17 +221,27 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// A table's route and the schema of its rows.
-pub async fn table_of(api: &Api, table: &str) -> Result<(Url, Value)> {
-    let workspace = api.workspace().await?;
-    let schema = workspace.table(table)?.clone();
-    Ok((api.route(&["workspaces", &workspace.id, "tables", table])?, schema))
+/// Whether somebody else was faster.
+fn is_overtaken(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.status == StatusCode::PRECONDITION_FAILED)
 }
 
-async fn row_of(api: &Api, table: &str, id: &str) -> Result<(Value, Url)> {
-    let workspace = api.workspace().await?;
-    let schema = workspace.table(table)?.clone();
-    Ok((schema, api.route(&["workspaces", &workspace.id, "tables", table, id])?))
+/// A table's route.
+pub async fn table_of(api: &Api, table: &str) -> Result<Url> {
+    api.find(Kind::Table, table).await?.url(api, &[])
+}
+
+async fn row_of(api: &Api, table: &str, id: &str) -> Result<Url> {
+    api.find(Kind::Table, table).await?.url(api, &[id])
+}
+
+impl Found {
+    /// The route of a table, or of what is below it.
+    pub fn url(&self, api: &Api, below: &[&str]) -> Result<Url> {
+        let table = ["workspaces", &self.workspace.id, "tables", &self.name];
+        api.route(&[&table, below].concat())
+    }
 }
 
 /// What is written comes from standard input when nothing else says what it is.
@@ -287,7 +325,7 @@ async fn list(
     cursor: Option<String>,
     mut output: Output<impl std::io::Write>,
 ) -> Result<()> {
-    let (url, _) = table_of(api, table).await?;
+    let url = table_of(api, table).await?;
     let next = selection.each(api, &url, limit, cursor, |row| Ok(output.member(&row)?)).await?;
     output.end()?;
     if let Some(next) = next {

@@ -17,7 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Usage;
-use super::api::{Api, Issue, Refused, Sent, Target};
+use super::api::{Api, Issue, Kind, Refused, Sent, Target};
 use super::output::{Output, Progress};
 use super::rows::{Selection, table_of};
 
@@ -62,6 +62,25 @@ fn is_room(room: bool, file: Option<&Path>) -> bool {
     room || file.is_some_and(|file| file.extension().is_some_and(|extension| extension == "yjs"))
 }
 
+/// A room may have any name, and one that nobody has is made. So where only the file says that it is a room,
+/// and the name is a table's, the table's workspace is meant more likely.
+async fn refuse_table(api: &Api, verb: &str, name: &str, file: Option<&Path>) -> Result<()> {
+    // A hub has no workspaces, and so no tables.
+    let Ok(workspaces) = api.workspaces().await else { return Ok(()) };
+    let has_table = workspaces.iter().find(|workspace| workspace.tables.contains_key(name));
+    match has_table {
+        Some(of) if !workspaces.iter().any(|workspace| workspace.id == name) => {
+            let file = file.unwrap_or(Path::new("-")).display();
+            Err(Usage::error(format!(
+                "{name} is a table of the workspace {id}, and a .yjs file is the document of a whole \
+                 workspace: `host {verb} {id} {file}`, or with --room for a room that is called {name}",
+                id = of.id
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) async fn export(args: Export) -> Result<()> {
     let file = args.file.filter(|file| *file != Path::new("-"));
     let room = is_room(args.room, file.as_deref());
@@ -69,6 +88,9 @@ pub(super) async fn export(args: Export) -> Result<()> {
         return Err(Usage::error("a document is not for a terminal; name a file to write it to"));
     }
     let export = async |api: &Api| {
+        if room && !args.room {
+            refuse_table(api, "export", &args.name, file.as_deref()).await?;
+        }
         let mut sink = Sink::open(file.as_deref())?;
         let count = match room {
             true => export_room(api, &args.name, &mut sink).await?,
@@ -86,7 +108,8 @@ pub(super) async fn export(args: Export) -> Result<()> {
 }
 
 async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
-    let (url, _) = table_of(api, table).await?;
+    let found = api.find(Kind::Table, table).await?;
+    let url = found.url(api, &[])?;
     let mut progress = Progress::new("exported");
     let mut count = 0;
     let write = |row: Box<RawValue>| {
@@ -99,9 +122,16 @@ async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
     drop(progress);
     let invalid = Selection::of(true).count(api, url).await?;
     if invalid > 0 {
+        // With the workspace only where the name alone does not say it.
+        let id = &found.workspace.id;
+        let choice = match api.is_plain(Kind::Table, &found.name).await {
+            true => String::new(),
+            false => format!(" --workspace {id}"),
+        };
         anstream::eprintln!(
-            "{invalid} rows are not valid and left out: `host rows list {table} --invalid` shows \
-             them, and an export of the room has everything"
+            "{invalid} rows are not valid and left out: `host rows list {} --invalid{choice}` shows \
+             them, and an export of the room has everything: `host export {id} {id}.yjs`",
+            found.name
         );
     }
     Ok(count as u64)
@@ -170,9 +200,14 @@ pub(super) async fn import(args: Import) -> Result<()> {
         None => Box::new(io::stdin().lock()),
         Some(path) => Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?),
     };
-    let import = async |api: &Api| match room {
-        true => import_room(api, &args.name, source, &name).await,
-        false => import_table(api, &args.name, BufReader::new(source), &name).await,
+    let import = async |api: &Api| {
+        if room && !args.room {
+            refuse_table(api, "import", &args.name, file.as_deref()).await?;
+        }
+        match room {
+            true => import_room(api, &args.name, source, &name).await,
+            false => import_table(api, &args.name, BufReader::new(source), &name).await,
+        }
     };
     let count = args.target.with(import).await?;
     let unit = if room { "bytes" } else { "rows" };
@@ -199,7 +234,7 @@ async fn import_room(api: &Api, room: &str, source: impl Read, name: &str) -> Re
 }
 
 async fn import_table(api: &Api, table: &str, mut source: impl BufRead, name: &str) -> Result<u64> {
-    let (url, _) = table_of(api, table).await?;
+    let url = table_of(api, table).await?;
     let mut progress = Progress::new("imported");
     let mut batch = Batch::default();
     let (mut done, mut number) = (0, 0);

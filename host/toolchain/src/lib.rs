@@ -70,15 +70,24 @@ impl Toolchain {
     /// Looks for one.
     pub fn find() -> Result<Self, Missing> {
         let sysroot = output("rustc", &["--print", "sysroot"]).map(PathBuf::from);
-        let installed = |sysroot: &PathBuf| sysroot.join("lib/rustlib").join(TARGET).is_dir();
-        if sysroot.as_ref().is_some_and(installed) {
+        let linker = || find_linker(sysroot.as_deref());
+        Self::choose(sysroot.as_deref(), has_debian_rust, linker)
+    }
+
+    /// Chooses among what is there: rustup's compiler with its target, else Debian's with a linker.
+    fn choose(
+        sysroot: Option<&Path>,
+        has_debian_rust: impl FnOnce() -> bool,
+        linker: impl FnOnce() -> Option<PathBuf>,
+    ) -> Result<Self, Missing> {
+        let installed = |sysroot: &Path| sysroot.join("lib/rustlib").join(TARGET).is_dir();
+        if sysroot.is_some_and(installed) {
             return Ok(Self::Installed);
         }
         if !has_debian_rust() {
             return Err(if sysroot.is_some() { Missing::Target } else { Missing::Rust });
         }
-        let linker = find_linker(sysroot.as_deref()).ok_or(Missing::Linker)?;
-        Ok(Self::Debian { linker })
+        Ok(Self::Debian { linker: linker().ok_or(Missing::Linker)? })
     }
 
     /// What it is called where people read it.
@@ -148,4 +157,27 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_install() {
+        let nowhere = Path::new("/nowhere");
+        let linker = || Some(PathBuf::from("/nowhere/wasm-ld"));
+        let cases = [
+            (None, false, "install Rust from https://rustup.rs"),
+            (Some(nowhere), false, "run `rustup target add wasm32-unknown-unknown`"),
+            (Some(nowhere), true, "no linker for wasm here"),
+            (None, true, "no linker for wasm here"),
+        ];
+        for (sysroot, debian, expected) in cases {
+            let missing = Toolchain::choose(sysroot, || debian, || None).unwrap_err().to_string();
+            assert!(missing.contains(expected), "{missing}");
+        }
+        let debian = Toolchain::choose(None, || true, linker);
+        assert!(matches!(debian, Ok(Toolchain::Debian { .. })));
+    }
 }

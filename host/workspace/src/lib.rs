@@ -25,5 +25,5 @@ mod workspaces;
 pub use definition::{Caller, Credential, Definition, Issue};
 pub use http::{Refused, new_id};
 pub use logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
-pub use transaction::{Context, Transaction};
-pub use workspaces::{MountError, Mounted, Workspaces};
+pub use transaction::{Context, RequestId, Transaction};
+pub use workspaces::{MountError, Mounted, RowCounts, Workspaces};

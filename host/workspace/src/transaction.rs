@@ -42,13 +42,18 @@ pub struct Context {
     pub request_id: String,
 }
 
+/// The name of a request, where it got one before it came here; an extension of the request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub Arc<str>);
+
 impl Context {
-    /// Of a request: caller and credential are put into its extensions by whoever checks accounts.
+    /// Of a request: caller and credential are put into its extensions by whoever checks accounts, and
+    /// its name by whoever tells it to the client.
     pub fn of(extensions: &axum::http::Extensions) -> Self {
         Self {
             caller: extensions.get().cloned(),
             credential: extensions.get().cloned(),
-            request_id: crate::new_id(),
+            request_id: extensions.get().map_or_else(crate::new_id, |RequestId(id)| id.to_string()),
         }
     }
 }

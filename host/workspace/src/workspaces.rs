@@ -35,6 +35,15 @@ pub struct Mounted {
     pub replaced: bool,
 }
 
+/// How many rows a workspace has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCounts {
+    /// In all its tables.
+    pub rows: usize,
+    /// Those of them that are not valid.
+    pub invalid: usize,
+}
+
 /// Why a workspace was not mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -94,12 +103,13 @@ impl Workspaces {
                 workspace
             }
         };
-        let snapshot = workspace.snapshot();
-        Ok(Mounted {
-            rows: snapshot.tables.values().map(|table| table.rows.len()).sum(),
-            invalid: snapshot.tables.values().map(|table| table.invalid).sum(),
-            replaced,
-        })
+        let RowCounts { rows, invalid } = counts(&workspace);
+        Ok(Mounted { rows, invalid, replaced })
+    }
+
+    /// How many rows a workspace has now; none where there is no such workspace.
+    pub fn rows(&self, id: &str) -> Option<RowCounts> {
+        self.get(id).map(|workspace| counts(&workspace))
     }
 
     /// Stops serving a workspace; its data stays. False when there was none.
@@ -126,5 +136,13 @@ impl Workspaces {
 
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Workspace>> {
         self.inner.mounted.load().get(id).cloned()
+    }
+}
+
+fn counts(workspace: &Workspace) -> RowCounts {
+    let snapshot = workspace.snapshot();
+    RowCounts {
+        rows: snapshot.tables.values().map(|table| table.rows.len()).sum(),
+        invalid: snapshot.tables.values().map(|table| table.invalid).sum(),
     }
 }

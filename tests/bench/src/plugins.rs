@@ -434,6 +434,10 @@ impl host_plugins::Mounts for Taken {
     async fn unmount(&self, _: &str) -> bool {
         true
     }
+
+    fn rows(&self, _: &str) -> Option<host_workspace::RowCounts> {
+        None
+    }
 }
 
 fn plain(error: wasmtime::Error) -> anyhow::Error {

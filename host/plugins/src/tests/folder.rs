@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use host_workspace::{Logic, MountError, Mounted};
+use host_workspace::{Logic, MountError, Mounted, RowCounts};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::guest::Guest;
-use crate::{Allocation, Compile, Mounts, PluginState, PluginStatus, Plugins, PluginsConfig};
+use crate::{
+    Allocation, Compile, Limits, Mounts, PluginState, PluginStatus, Plugins, PluginsConfig,
+};
 
 /// A server's workspaces, without the server. Notes what happens to each.
 #[derive(Clone, Default)]
@@ -36,6 +38,10 @@ impl Mounts for Mounting {
     async fn unmount(&self, workspace: &str) -> bool {
         self.history.lock().push(format!("-{workspace}"));
         self.serving.lock().remove(workspace).is_some()
+    }
+
+    fn rows(&self, workspace: &str) -> Option<RowCounts> {
+        self.serving.lock().contains_key(workspace).then_some(RowCounts { rows: 4, invalid: 1 })
     }
 }
 
@@ -138,7 +144,10 @@ async fn what_lies_in_the_folder_is_served_and_what_is_broken_is_said() {
     let names: Vec<_> = status.iter().map(|status| &*status.file).collect();
     assert_eq!(names, ["blog.wasm", "broken.wasm", "unmountable.wasm"]);
     assert_eq!(status[0].state, PluginState::Serving);
-    assert_eq!((status[0].rows, status[0].from_cache), (Some(3), Some(false)));
+    assert_eq!(
+        (status[0].rows, status[0].invalid, status[0].from_cache),
+        (Some(4), Some(1), Some(false))
+    );
     assert_eq!(status[0].version.as_deref(), Some("1.2.3"));
     assert_eq!(status[1].state, PluginState::Failed);
     assert!(server.error("broken.wasm").contains("cut short"));
@@ -245,6 +254,80 @@ async fn the_second_of_two_files_for_one_workspace_waits_for_the_first() {
         })
         .await;
     server.until("its error is gone", |server| server.error("b.wasm").is_empty()).await;
+}
+
+/// A guest that takes a while to say what it defines.
+fn slow(id: &'static str, tables: &'static [&'static str]) -> Vec<u8> {
+    let on_define = "(global.set $calls (i32.const 0))
+        (loop $wait
+          (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+          (br_if $wait (i32.lt_u (global.get $calls) (i32.const 200000000))))";
+    Guest { id, tables, on_define, ..Guest::default() }.module()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_start_nobody_waits_for_a_plugin_that_is_slow() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("plugins");
+    fs::create_dir(&folder).unwrap();
+    let spins = Guest { id: "spins", on_define: "(loop $spin (br $spin))", ..Guest::default() };
+    fs::write(folder.join("a.wasm"), spins.module()).unwrap();
+    fs::write(folder.join("blog.wasm"), guest("blog", &["posts"])).unwrap();
+    let define = Duration::from_secs(4);
+    let config = PluginsConfig {
+        allocation: Allocation::OnDemand,
+        limits: Limits { define, ..Limits::default() },
+        ..PluginsConfig::new(folder, dir.path().join("cache"))
+    };
+    let mounts = Mounting::default();
+    let opening = tokio::spawn(Plugins::open(config, mounts.clone()));
+    let started = Instant::now();
+    while mounts.serving.lock().is_empty() {
+        assert!(started.elapsed() < define, "the blog waits for the one that spins");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!opening.is_finished(), "and the start for both");
+    let status = opening.await.unwrap().unwrap().status();
+    assert!(status[0].error.as_deref().unwrap_or_default().contains("define took longer"));
+    let took = status[1].took_ms.unwrap();
+    assert!(u128::from(took) < define.as_millis(), "{took} ms is not its own time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_start_the_first_by_name_gets_a_workspace_that_another_defines_sooner() {
+    let server = Server::start(&[
+        ("a.wasm", slow("blog", &["posts"])),
+        ("b.wasm", guest("blog", &["pages"])),
+        ("c.wasm", guest("blog", &["notes"])),
+    ])
+    .await;
+    assert_eq!(server.tables("blog"), ["posts"]);
+    let history = server.mounts.history.lock().clone();
+    assert!(history.len() > 1 && history.len() % 2 == 1, "one came sooner: {history:?}");
+    for later in ["b.wasm", "c.wasm"] {
+        let error = server.error(later);
+        assert!(error.contains("the workspace blog, which a.wasm defines already"), "{error}");
+        assert_eq!(server.status(later).unwrap().state, PluginState::Failed);
+    }
+    // What was set aside at the start is forgotten by nobody.
+    fs::remove_file(server.path("a.wasm")).unwrap();
+    server
+        .until("another serves", |server| {
+            server.serving() == ["blog"] && server.tables("blog") != ["posts"]
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_newer_version_is_loaded_that_is_shown_beside_the_one_that_serves() {
+    let server = Server::start(&[("blog.wasm", guest("blog", &["posts"]))]).await;
+    assert!(!server.status("blog.wasm").unwrap().loading);
+    server.write("blog.wasm", &slow("blog", &["pages"]));
+    server.until("it is loading", |server| server.status("blog.wasm").unwrap().loading).await;
+    let status = server.status("blog.wasm").unwrap();
+    assert_eq!((status.state, status.stale), (PluginState::Serving, false));
+    server.until("it is loaded", |server| server.tables("blog") == ["pages"]).await;
+    server.until("that is over", |server| !server.status("blog.wasm").unwrap().loading).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
