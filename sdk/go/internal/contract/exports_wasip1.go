@@ -1,0 +1,143 @@
+package contract
+
+import "unsafe"
+
+// What the host calls. A result that takes more than a register is written to memory, and its address
+// returned; the function of the same name with `cabi_post_` before it is called when the host has read it.
+
+// lowering gives the address of a result, which is held until the host has read it.
+func lowering[T any](result T) unsafe.Pointer {
+	place := new(T)
+	*place = result
+	held = append(held, unsafe.Pointer(place))
+	return unsafe.Pointer(place)
+}
+
+// finish forgets what the call held: its arguments, which the host had allocated here, and its result.
+func finish() { release(0) }
+
+func serving() Guest {
+	if Serving == nil {
+		panic("the plugin does not say what it is: call workspace.Serve in an init function")
+	}
+	return Serving
+}
+
+type definition struct {
+	id, title, version               span
+	tables, keys, awareness, actions span
+}
+
+type table struct {
+	name, versions, documents span
+	checksChanges             bool
+}
+
+type document struct {
+	name, guidColumn, updatedAtColumn span
+}
+
+type key struct {
+	key, versions span
+}
+
+type field struct {
+	name, schema span
+}
+
+type action struct {
+	path          span
+	kind          ActionKind
+	description   span
+	input, output option
+}
+
+//go:wasmexport epicenter:workspace/guest@0.1.0#define
+func exportDefine() unsafe.Pointer {
+	it := serving().Define()
+	return lowering(definition{
+		lowered(it.ID), lowered(it.Title), lowered(it.Version),
+		loweredList(it.Tables, func(it Table) table {
+			documents := loweredList(it.Documents, func(it Document) document {
+				return document{lowered(it.Name), lowered(it.GUIDColumn), lowered(it.UpdatedAtColumn)}
+			})
+			return table{lowered(it.Name), loweredList(it.Versions, lowered), documents, it.ChecksChanges}
+		}),
+		loweredList(it.Keys, func(it Key) key { return key{lowered(it.Key), loweredList(it.Versions, lowered)} }),
+		loweredList(it.Awareness, func(it Field) field { return field{lowered(it.Name), lowered(it.Schema)} }),
+		loweredList(it.Actions, func(it Action) action {
+			return action{
+				lowered(it.Path), it.Kind, lowered(it.Description), loweredOption(it.Input), loweredOption(it.Output),
+			}
+		}),
+	})
+}
+
+//go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#define
+func finishDefine(unsafe.Pointer) { finish() }
+
+type parsed struct {
+	refused bool
+	value   span
+}
+
+func loweredParsed(it Parsed) parsed {
+	if len(it.Issues) > 0 {
+		return parsed{true, loweredIssues(it.Issues)}
+	}
+	return parsed{false, lowered(it.JSON)}
+}
+
+//go:wasmexport epicenter:workspace/guest@0.1.0#parse-rows
+func exportParseRows(table, tableLength, rows, rowsLength uint32) unsafe.Pointer {
+	texts := liftedList(span{rows, rowsLength}, func(raw *span) string { return raw.lifted() })
+	return lowering(loweredList(serving().ParseRows(span{table, tableLength}.lifted(), texts), loweredParsed))
+}
+
+//go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-rows
+func finishParseRows(unsafe.Pointer) { finish() }
+
+//go:wasmexport epicenter:workspace/guest@0.1.0#parse-kv
+func exportParseKV(key, keyLength, value, valueLength uint32) unsafe.Pointer {
+	return lowering(loweredParsed(serving().ParseKey(span{key, keyLength}.lifted(), span{value, valueLength}.lifted())))
+}
+
+//go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-kv
+func finishParseKV(unsafe.Pointer) { finish() }
+
+type change struct {
+	table     span
+	operation Operation
+	id        span
+	old, new  option
+	caller    optionalAccount
+}
+
+// The change takes more registers than there are for arguments, and so comes in memory.
+//
+//go:wasmexport epicenter:workspace/guest@0.1.0#check-change
+func exportCheckChange(argument unsafe.Pointer) unsafe.Pointer {
+	it := (*change)(argument)
+	issues := serving().CheckChange(Change{
+		it.table.lifted(), it.operation, it.id.lifted(), it.old.lifted(), it.new.lifted(), it.caller.lifted(),
+	})
+	if len(issues) > 0 {
+		return lowering(parsed{true, loweredIssues(issues)})
+	}
+	return lowering(parsed{})
+}
+
+//go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#check-change
+func finishCheckChange(unsafe.Pointer) { finish() }
+
+//go:wasmexport epicenter:workspace/guest@0.1.0#run-action
+func exportRunAction(path, pathLength, input, inputLength uint32) unsafe.Pointer {
+	output, err := serving().RunAction(span{path, pathLength}.lifted(), span{input, inputLength}.lifted())
+	if err != nil {
+		return lowering(result[failure]{true, loweredError(err)})
+	}
+	return lowering(result[answer[span]]{value: answer[span]{value: lowered(output)}})
+}
+
+//go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#run-action
+func finishRunAction(unsafe.Pointer) { finish() }
