@@ -149,6 +149,7 @@ var (
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 	textReaderType  = reflect.TypeFor[encoding.TextUnmarshaler]()
 	bytesType       = reflect.TypeFor[[]byte]()
+	numberType      = reflect.TypeFor[json.Number]()
 )
 
 func shapeOf(typ reflect.Type) (*shape, error) {
@@ -178,6 +179,9 @@ func (s *shape) build() error {
 		return nil
 	case s.typ == bytesType:
 		s.bytes()
+		return nil
+	case s.typ == numberType:
+		s.exact()
 		return nil
 	}
 	switch s.typ.Kind() {
@@ -350,6 +354,28 @@ func (s *shape) any() {
 	s.into = func(_ *reader, value any, place reflect.Value) {
 		if value != nil {
 			place.Set(reflect.ValueOf(value))
+		}
+	}
+	s.write = func(to []byte, value reflect.Value) ([]byte, error) {
+		if value.IsNil() {
+			return append(to, "null"...), nil
+		}
+		inner, err := shapeOf(value.Elem().Type())
+		if err != nil {
+			return appendJSON(to, value.Interface())
+		}
+		return inner.write(to, value.Elem())
+	}
+}
+
+// exact is a number as it is written.
+func (s *shape) exact() {
+	s.describe = constant(object{{"type", "number"}})
+	s.into = func(r *reader, value any, place reflect.Value) {
+		if number, ok := value.(json.Number); ok {
+			place.SetString(number.String())
+		} else {
+			r.wrong("must be a number, not %s", nameOf(value))
 		}
 	}
 	s.write = func(to []byte, value reflect.Value) ([]byte, error) {

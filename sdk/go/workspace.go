@@ -45,7 +45,6 @@ package workspace
 import (
 	"fmt"
 	"reflect"
-	"runtime/debug"
 
 	"epicenter.dev/workspace/internal/contract"
 )
@@ -80,9 +79,6 @@ func Awareness[T any](name string) Field {
 func Serve(workspace Workspace) {
 	contract.Serving = guestOf(workspace)
 	logTo(contract.Current)
-	// What a plugin may have is 128 MiB, and an instance that took more than 64 is not kept for the next
-	// call. So the collector works harder as that comes near; a plugin that needs more still gets it.
-	debug.SetMemoryLimit(56 << 20)
 }
 
 // guest is what the host calls, on top of the author's workspace.

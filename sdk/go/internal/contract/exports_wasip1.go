@@ -5,23 +5,22 @@ import "unsafe"
 // What the host calls. A result that takes more than a register is written to memory, and its address
 // returned; the function of the same name with `cabi_post_` before it is called when the host has read it.
 
-// lowering gives the address of a result, which is held until the host has read it.
-func lowering[T any](result T) unsafe.Pointer {
+// serve runs the author's code, and gives the address of its result, which is held until the host has read
+// it.
+func serve[T any](run func(guest Guest) T) unsafe.Pointer {
+	if Serving == nil {
+		panic("the plugin does not say what it is: call workspace.Serve in an init function")
+	}
+	collectorOn()
 	place := new(T)
-	*place = result
+	*place = run(Serving)
 	held = append(held, unsafe.Pointer(place))
+	collectorOff()
 	return unsafe.Pointer(place)
 }
 
 // finish forgets what the call held: its arguments, which the host had allocated here, and its result.
 func finish() { release(0) }
-
-func serving() Guest {
-	if Serving == nil {
-		panic("the plugin does not say what it is: call workspace.Serve in an init function")
-	}
-	return Serving
-}
 
 type definition struct {
 	id, title, version               span
@@ -54,8 +53,11 @@ type action struct {
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#define
 func exportDefine() unsafe.Pointer {
-	it := serving().Define()
-	return lowering(definition{
+	return serve(func(guest Guest) definition { return loweredDefinition(guest.Define()) })
+}
+
+func loweredDefinition(it Definition) definition {
+	return definition{
 		lowered(it.ID), lowered(it.Title), lowered(it.Version),
 		loweredList(it.Tables, func(it Table) table {
 			documents := loweredList(it.Documents, func(it Document) document {
@@ -70,7 +72,7 @@ func exportDefine() unsafe.Pointer {
 				lowered(it.Path), it.Kind, lowered(it.Description), loweredOption(it.Input), loweredOption(it.Output),
 			}
 		}),
-	})
+	}
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#define
@@ -90,8 +92,10 @@ func loweredParsed(it Parsed) parsed {
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#parse-rows
 func exportParseRows(table, tableLength, rows, rowsLength uint32) unsafe.Pointer {
-	texts := liftedList(span{rows, rowsLength}, func(raw *span) string { return raw.lifted() })
-	return lowering(loweredList(serving().ParseRows(span{table, tableLength}.lifted(), texts), loweredParsed))
+	return serve(func(guest Guest) span {
+		texts := liftedList(span{rows, rowsLength}, func(raw *span) string { return raw.lifted() })
+		return loweredList(guest.ParseRows(span{table, tableLength}.lifted(), texts), loweredParsed)
+	})
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-rows
@@ -99,7 +103,9 @@ func finishParseRows(unsafe.Pointer) { finish() }
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#parse-kv
 func exportParseKV(key, keyLength, value, valueLength uint32) unsafe.Pointer {
-	return lowering(loweredParsed(serving().ParseKey(span{key, keyLength}.lifted(), span{value, valueLength}.lifted())))
+	return serve(func(guest Guest) parsed {
+		return loweredParsed(guest.ParseKey(span{key, keyLength}.lifted(), span{value, valueLength}.lifted()))
+	})
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-kv
@@ -117,14 +123,16 @@ type change struct {
 //
 //go:wasmexport epicenter:workspace/guest@0.1.0#check-change
 func exportCheckChange(argument unsafe.Pointer) unsafe.Pointer {
-	it := (*change)(argument)
-	issues := serving().CheckChange(Change{
-		it.table.lifted(), it.operation, it.id.lifted(), it.old.lifted(), it.new.lifted(), it.caller.lifted(),
+	return serve(func(guest Guest) parsed {
+		it := (*change)(argument)
+		issues := guest.CheckChange(Change{
+			it.table.lifted(), it.operation, it.id.lifted(), it.old.lifted(), it.new.lifted(), it.caller.lifted(),
+		})
+		if len(issues) > 0 {
+			return parsed{true, loweredIssues(issues)}
+		}
+		return parsed{}
 	})
-	if len(issues) > 0 {
-		return lowering(parsed{true, loweredIssues(issues)})
-	}
-	return lowering(parsed{})
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#check-change
@@ -132,11 +140,21 @@ func finishCheckChange(unsafe.Pointer) { finish() }
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#run-action
 func exportRunAction(path, pathLength, input, inputLength uint32) unsafe.Pointer {
-	output, err := serving().RunAction(span{path, pathLength}.lifted(), span{input, inputLength}.lifted())
-	if err != nil {
-		return lowering(result[failure]{true, loweredError(err)})
-	}
-	return lowering(result[answer[span]]{value: answer[span]{value: lowered(output)}})
+	return serve(func(guest Guest) outcome {
+		output, err := guest.RunAction(span{path, pathLength}.lifted(), span{input, inputLength}.lifted())
+		if err != nil {
+			it := loweredError(err)
+			return outcome{true, [3]uint32{uint32(it.kind), it.value.start, it.value.length}}
+		}
+		it := lowered(output)
+		return outcome{false, [3]uint32{it.start, it.length}}
+	})
+}
+
+// The output, or an error in its place: spelled out, because Go copies no bytes between members.
+type outcome struct {
+	failed bool
+	words  [3]uint32
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#run-action

@@ -219,7 +219,9 @@ func (imports) RequestID() string {
 func told[T, Value any](call func(into unsafe.Pointer), lift func(*T) Value) Value {
 	before := len(held)
 	into := new(T)
+	collectorOff()
 	call(unsafe.Pointer(into))
+	collectorOn()
 	value := lift(into)
 	runtime.KeepAlive(into)
 	release(before)

@@ -9,11 +9,46 @@ package contract
 // here, is held in `held` until the call that it belongs to is over. The collector moves nothing on the
 // heap. It does move stacks, also while the host is being asked, because the host's answer is allocated
 // by a call back into this module; so no pointer to a stack is ever given away.
+//
+// While the host allocates, and while it frees, the module may call nothing outside of itself: the
+// canonical ABI ends an instance that tries ("cannot leave component instance"). Go's collector looks at
+// the clock, and so it must not run then, and an allocation must neither start it nor help it. It is
+// therefore on only while the author's code runs: off between two calls, when the host allocates
+// arguments, and while the host is asked something, when it allocates the answer.
+//
+// What turns it on and off is the memory limit, and not GOGC: a collection that ends after GOGC was turned
+// off leaves Go with the aim to give memory back at the next allocation, which looks at the clock as well.
+// Setting GOGC to off when it is off already does nothing but wait for a collection that has begun.
 
 import (
+	"math"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"unsafe"
 )
+
+// Nothing of the author's is initialised before this package, and nothing is collected until the first
+// call: what a plugin holds by then is small.
+func init() { collectorOff() }
+
+func collectorOff() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(math.MaxInt64)
+}
+
+// collectorOn lets there be as much garbage as there is that lives, and at least as much as makes
+// collections rare for an ordinary plugin.
+func collectorOn() {
+	metrics.Read(living[:])
+	debug.SetMemoryLimit(2*int64(living[0].Value.Uint64()) + leastMemory)
+}
+
+// living is what the last collection found to live, in bytes.
+var living = [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+
+// 16 MiB, which is an eighth of what an instance may have, and what Go itself needs several times.
+const leastMemory = 16 << 20
 
 // held is what the host knows addresses of.
 var held []unsafe.Pointer
@@ -233,7 +268,9 @@ type answer[T any] struct {
 func ask[T, Value any](call func(into unsafe.Pointer), lift func(*T) Value) (Value, error) {
 	before := len(held)
 	into := new(result[T])
+	collectorOff()
 	call(unsafe.Pointer(into))
+	collectorOn()
 	var value Value
 	var err error
 	if into.failed {
