@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"reflect"
 	"strconv"
@@ -113,20 +112,6 @@ func (r *reader) at(name string, read func()) {
 	r.path = append(r.path, name)
 	read()
 	r.path = r.path[:len(r.path)-1]
-}
-
-// parse reads JSON text without losing anything of its numbers.
-func parse(text string) (any, error) {
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err != nil {
-		return nil, err
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, errors.New("there is more than one JSON value")
-	}
-	return value, nil
 }
 
 // shapes are those that were made, by their types: each is made once, and may contain itself.

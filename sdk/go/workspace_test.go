@@ -191,7 +191,7 @@ func TestARowIsReadAsTheVersionThatItIs(t *testing.T) {
 			`{"id":"1","title":"a","content":"","views":4294967295,"published":false,"_v":2}`},
 		{"what it does not know", `{"id":"1","title":"a","colour":"red","_v":2}`, current},
 		{"no object", `[]`, ": a row must be an object"},
-		{"no JSON", `{`, ": unexpected EOF"},
+		{"no JSON", `{`, ": not JSON: the name of a member is expected at byte 1"},
 		{"no id", `{"title":"a"}`, "id: is required"},
 		{"a number for an id", `{"id":7,"title":"a"}`, "id: must be a string, not 7"},
 		{"an empty title", `{"id":"1","title":""}`, "title: must not be empty"},

@@ -56,6 +56,9 @@ const GO_TOOLS: &str = "target/guest-build/go";
 /// The oldest Go that exports functions from a library for wasm.
 const OLDEST_GO: (u32, u32) = (1, 24);
 
+/// What Go compiles plugins for.
+const GO_WASM: [(&str, &str); 2] = [("GOOS", "wasip1"), ("GOARCH", "wasm")];
+
 /// The SDKs that have tests of their own.
 pub const TESTED: &[&str] = &["sdk/js", "sdk/python", "sdk/go"];
 
@@ -144,7 +147,7 @@ fn build_go(shell: &Shell, root: &Path) -> Result<PathBuf> {
         .args(["-ldflags=-s -w", "-o"])
         .arg(&plugin)
         .envs(go_environment(root))
-        .envs([("GOOS", "wasip1"), ("GOARCH", "wasm")])
+        .envs(GO_WASM)
         .run()?;
     Ok(plugin)
 }
@@ -226,7 +229,13 @@ pub fn test(shell: &Shell, root: &Path, sdk: &str) -> Result<()> {
         }
         "sdk/go" => {
             let go = go(shell, root)?;
-            cmd!(shell, "{go} vet ./...").envs(go_environment(root)).run()?;
+            // The bindings are compiled for wasm only.
+            for system in [&[][..], &GO_WASM] {
+                cmd!(shell, "{go} vet ./...")
+                    .envs(go_environment(root))
+                    .envs(system.iter().copied())
+                    .run()?;
+            }
             cmd!(shell, "{go} test ./...").envs(go_environment(root)).run()?;
         }
         _ => cmd!(shell, "python3 -m unittest tests/test_workspace.py").run()?,

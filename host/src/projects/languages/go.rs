@@ -25,6 +25,7 @@ pub const LANGUAGE: Language = Language {
             ("action.go", include_str!("../../../../sdk/go/action.go")),
             ("context.go", include_str!("../../../../sdk/go/context.go")),
             ("errors.go", include_str!("../../../../sdk/go/errors.go")),
+            ("json.go", include_str!("../../../../sdk/go/json.go")),
             ("key.go", include_str!("../../../../sdk/go/key.go")),
             ("log.go", include_str!("../../../../sdk/go/log.go")),
             ("schema.go", include_str!("../../../../sdk/go/schema.go")),
