@@ -106,6 +106,7 @@ test('rows are found, counted, listed by pages and deleted', async () => {
   assert.equal((await server.get(`${ACTIONS}/books/count?state=lent`)).data, 3);
   assert.deepEqual((await server.get(`${ACTIONS}/books/ids`)).data, ['old', 'kept', 'c', 'b', 'a']);
   assert.deepEqual((await server.get(`${ACTIONS}/books/some`)).data, ['a', 'c']);
+  assert.equal((await server.get(`${ACTIONS}/books/together`)).data, 50 * 5);
   assert.equal((await server.get(`${ACTIONS}/books/find?id=none`)).data, null);
   assert.equal((await server.get(`${ACTIONS}/books/get?id=none`)).status, 404);
   assert.equal((await server.get(`${ACTIONS}/books/get?id=a`)).data.state, 'lent');

@@ -161,6 +161,22 @@ func furnish(in Furniture) ([]*int, error) {
 
 func clearSeats(workspace.None) (bool, error) { return seats.Delete() }
 
+// Asks from many goroutines at once.
+func together(workspace.None) (int, error) {
+	found := make(chan int)
+	for range 50 {
+		go func() {
+			all, _ := ids(workspace.None{})
+			found <- len(all)
+		}()
+	}
+	sum := 0
+	for range 50 {
+		sum += <-found
+	}
+	return sum, nil
+}
+
 type Text struct {
 	JSON string `json:"json"`
 }
@@ -338,6 +354,7 @@ func init() {
 			workspace.Query("books/count", "", count),
 			workspace.Query("books/ids", "", ids),
 			workspace.Query("books/some", "", some),
+			workspace.Query("books/together", "", together),
 			workspace.Query("books/find", "", find),
 			workspace.Query("books/get", "", get),
 			workspace.Mutation("books/erase", "", erase),

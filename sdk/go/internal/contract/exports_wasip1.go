@@ -7,15 +7,18 @@ import "unsafe"
 
 // serve runs the author's code, and gives the address of its result, which is held until the host has read
 // it.
-func serve[T any](run func(guest Guest) T) unsafe.Pointer {
+func serve[Result, Raw any](run func(guest Guest) Result, lower func(result Result) Raw) unsafe.Pointer {
 	if Serving == nil {
 		panic("the plugin does not say what it is: call workspace.Serve in an init function")
 	}
 	collectorOn()
-	place := new(T)
-	*place = run(Serving)
+	result := run(Serving)
+	asking.Lock()
+	place := new(Raw)
+	*place = lower(result)
 	held = append(held, unsafe.Pointer(place))
 	collectorOff()
+	asking.Unlock()
 	return unsafe.Pointer(place)
 }
 
@@ -53,7 +56,7 @@ type action struct {
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#define
 func exportDefine() unsafe.Pointer {
-	return serve(func(guest Guest) definition { return loweredDefinition(guest.Define()) })
+	return serve(Guest.Define, loweredDefinition)
 }
 
 func loweredDefinition(it Definition) definition {
@@ -92,10 +95,10 @@ func loweredParsed(it Parsed) parsed {
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#parse-rows
 func exportParseRows(table, tableLength, rows, rowsLength uint32) unsafe.Pointer {
-	return serve(func(guest Guest) span {
+	return serve(func(guest Guest) []Parsed {
 		texts := liftedList(span{rows, rowsLength}, func(raw *span) string { return raw.lifted() })
-		return loweredList(guest.ParseRows(span{table, tableLength}.lifted(), texts), loweredParsed)
-	})
+		return guest.ParseRows(span{table, tableLength}.lifted(), texts)
+	}, func(all []Parsed) span { return loweredList(all, loweredParsed) })
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-rows
@@ -103,9 +106,9 @@ func finishParseRows(unsafe.Pointer) { finish() }
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#parse-kv
 func exportParseKV(key, keyLength, value, valueLength uint32) unsafe.Pointer {
-	return serve(func(guest Guest) parsed {
-		return loweredParsed(guest.ParseKey(span{key, keyLength}.lifted(), span{value, valueLength}.lifted()))
-	})
+	return serve(func(guest Guest) Parsed {
+		return guest.ParseKey(span{key, keyLength}.lifted(), span{value, valueLength}.lifted())
+	}, loweredParsed)
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#parse-kv
@@ -123,16 +126,12 @@ type change struct {
 //
 //go:wasmexport epicenter:workspace/guest@0.1.0#check-change
 func exportCheckChange(argument unsafe.Pointer) unsafe.Pointer {
-	return serve(func(guest Guest) parsed {
+	return serve(func(guest Guest) Parsed {
 		it := (*change)(argument)
-		issues := guest.CheckChange(Change{
+		return Parsed{Issues: guest.CheckChange(Change{
 			it.table.lifted(), it.operation, it.id.lifted(), it.old.lifted(), it.new.lifted(), it.caller.lifted(),
-		})
-		if len(issues) > 0 {
-			return parsed{true, loweredIssues(issues)}
-		}
-		return parsed{}
-	})
+		})}
+	}, loweredParsed)
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#check-change
@@ -140,10 +139,13 @@ func finishCheckChange(unsafe.Pointer) { finish() }
 
 //go:wasmexport epicenter:workspace/guest@0.1.0#run-action
 func exportRunAction(path, pathLength, input, inputLength uint32) unsafe.Pointer {
-	return serve(func(guest Guest) outcome {
-		output, err := guest.RunAction(span{path, pathLength}.lifted(), span{input, inputLength}.lifted())
-		if err != nil {
-			it := loweredError(err)
+	var refused *Error
+	return serve(func(guest Guest) (output string) {
+		output, refused = guest.RunAction(span{path, pathLength}.lifted(), span{input, inputLength}.lifted())
+		return output
+	}, func(output string) outcome {
+		if refused != nil {
+			it := loweredError(refused)
 			return outcome{true, [3]uint32{uint32(it.kind), it.value.start, it.value.length}}
 		}
 		it := lowered(output)

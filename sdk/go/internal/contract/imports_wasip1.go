@@ -217,6 +217,8 @@ func (imports) RequestID() string {
 
 // told is `ask` where there is no error.
 func told[T, Value any](call func(into unsafe.Pointer), lift func(*T) Value) Value {
+	asking.Lock()
+	defer asking.Unlock()
 	before := len(held)
 	into := new(T)
 	collectorOff()

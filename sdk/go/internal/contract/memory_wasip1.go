@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"unsafe"
 )
 
@@ -49,6 +50,10 @@ var living = [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 
 // 16 MiB, which is an eighth of what an instance may have, and what Go itself needs several times.
 const leastMemory = 16 << 20
+
+// asking is locked while the host is asked, and while a result is made for it. To turn the collector off may
+// let other goroutines of the author's run, which then wait with questions of their own.
+var asking sync.Mutex
 
 // held is what the host knows addresses of.
 var held []unsafe.Pointer
@@ -266,6 +271,8 @@ type answer[T any] struct {
 // ask calls the host with a place for its answer, and releases what the call held. What is lifted from
 // the answer stays.
 func ask[T, Value any](call func(into unsafe.Pointer), lift func(*T) Value) (Value, error) {
+	asking.Lock()
+	defer asking.Unlock()
 	before := len(held)
 	into := new(result[T])
 	collectorOff()
