@@ -152,6 +152,21 @@ func recovered(panicked any) *Error {
 	return &Error{Kind: contract.Failed, Message: err.Error()}
 }
 
+// broken says what cannot be in the author's definition, and where that stands.
+func broken(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	callers := make([]uintptr, 16)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for more := true; more; {
+		var frame runtime.Frame
+		if frame, more = frames.Next(); !isOurs(frame.Function) {
+			text = fmt.Sprintf("%s:%d: %s", shortened(frame.File), frame.Line, text)
+			break
+		}
+	}
+	contract.Broken(text)
+}
+
 // How many lines of a panic are written: those nearest to it say where it was.
 const linesOfPanic = 16
 

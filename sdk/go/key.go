@@ -14,7 +14,7 @@ type Key[T any] struct {
 func NewKey[T any](key string, options ...Option[T]) *Key[T] {
 	made := &Key[T]{key: key, settings: configured("key "+key, options)}
 	if made.settings.check != nil {
-		panic("key " + key + ": changes of tables can be checked, those of keys cannot")
+		broken("key %s: changes of tables can be checked, those of keys cannot", key)
 	}
 	return made
 }

@@ -1,7 +1,6 @@
 package workspace
 
 import (
-	"fmt"
 	"iter"
 	"reflect"
 
@@ -18,13 +17,13 @@ type Table[R any] struct {
 	documents []contract.Document
 }
 
-// NewTable makes a table by the type of its rows. What is wrong with the type is a panic when the plugin
-// starts.
+// NewTable makes a table by the type of its rows. What is wrong with the type is told when the plugin
+// is loaded, and is a panic in its tests.
 func NewTable[R any](name string, options ...Option[R]) *Table[R] {
 	table := &Table[R]{name: name, settings: configured("rows of "+name, options)}
 	for _, shape := range append(table.settings.shapes(), table.settings.current) {
 		if id := shape.member("id"); id == nil || id.shape.typ.Kind() != reflect.String {
-			panic(fmt.Sprintf("rows of %s: %v has no member ID string `json:\"id\"`", name, shape.typ))
+			broken("rows of %s: %v has no member ID string `json:\"id\"`", name, shape.typ)
 		}
 	}
 	return table
@@ -192,7 +191,7 @@ type Document struct {
 func (t *Table[R]) Document(name, guid, updatedAt string) Document {
 	for _, column := range []string{guid, updatedAt} {
 		if t.settings.current.member(column) == nil {
-			panic(fmt.Sprintf("document %s of %s: a row has no member %q", name, t.name, column))
+			broken("document %s of %s: a row has no member %q", name, t.name, column)
 		}
 	}
 	t.documents = append(t.documents, contract.Document{Name: name, GUIDColumn: guid, UpdatedAtColumn: updatedAt})

@@ -43,7 +43,6 @@
 package workspace
 
 import (
-	"fmt"
 	"reflect"
 
 	"epicenter.dev/workspace/internal/contract"
@@ -105,7 +104,7 @@ func guestOf(workspace Workspace) *guest {
 
 func add[T any](to map[string]T, what, name string, item T) {
 	if _, there := to[name]; there {
-		panic(fmt.Sprintf("the workspace has two %s %q", what, name))
+		broken("the workspace has two %s %q", what, name)
 	}
 	to[name] = item
 }

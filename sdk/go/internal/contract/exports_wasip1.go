@@ -1,6 +1,9 @@
 package contract
 
-import "unsafe"
+import (
+	"os"
+	"unsafe"
+)
 
 // What the host calls. A result that takes more than a register is written to memory, and its address
 // returned; the function of the same name with `cabi_post_` before it is called when the host has read it.
@@ -9,7 +12,11 @@ import "unsafe"
 // it.
 func serve[Result, Raw any](run func(guest Guest) Result, lower func(result Result) Raw) unsafe.Pointer {
 	if Serving == nil {
-		panic("the plugin does not say what it is: call workspace.Serve in an init function")
+		Broken("the plugin does not say what it is: call workspace.Serve in an init function")
+	}
+	if broken != "" {
+		Current.Log(Fault, broken)
+		os.Exit(2)
 	}
 	collectorOn()
 	result := run(Serving)
@@ -21,6 +28,16 @@ func serve[Result, Raw any](run func(guest Guest) Result, lower func(result Resu
 	asking.Unlock()
 	return unsafe.Pointer(place)
 }
+
+// Broken says that the author's definition cannot be. It is told when the host first asks for it: a panic
+// before that would be a trace of the stack, at the end of which the reason is out of sight.
+func Broken(text string) {
+	if broken == "" {
+		broken = text
+	}
+}
+
+var broken string
 
 // finish forgets what the call held: its arguments, which the host had allocated here, and its result.
 func finish() { release(0) }
