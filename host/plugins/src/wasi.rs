@@ -118,6 +118,6 @@ mod tests {
     #[test]
     fn the_monotonic_clock_of_a_new_instance_is_not_at_zero() {
         let now = HostMonotonicClock::now(&CoarseClock(Instant::now()));
-        assert!(now >= 1_000_000 && now % 1_000_000 == 0, "{now}");
+        assert!(now >= 1_000_000, "{now}");
     }
 }
