@@ -174,7 +174,7 @@ test('a scenario that is none is refused', async () => {
 /** How long a toolchain may take that builds its language's library first. */
 const BUILDING = 400_000;
 
-for (const lang of ['rust', 'js', 'python', 'c']) {
+for (const lang of ['rust', 'js', 'python', 'go', 'c']) {
   test(`a new project in ${lang} is built, checked and tested`, async () => {
     const name = `tea-${lang}`;
     const made = await host('new', name, '--lang', lang);
@@ -196,7 +196,7 @@ test('new and build say what is wrong with what they are asked', async () => {
   const cases = [
     [['new', 'Tea', '--lang', 'rust'], 1, /"Tea" is no name for a project; use up to 64 of a-z 0-9 -/],
     [['new', 'full', '--lang', 'js'], 1, /full is there already, and not empty/],
-    [['new', 'x', '--lang', 'cobol'], 2, /possible values: rust, js, python, c/],
+    [['new', 'x', '--lang', 'cobol'], 2, /possible values: rust, js, python, go, c/],
     [['build', 'full'], 1, /full is no project: it has none of Cargo\.toml \(Rust\), package\.json/],
     [['build', 'nowhere'], 1, /there is no folder nowhere/],
     [['dev', 'nowhere'], 1, /there is no folder nowhere/],
@@ -219,6 +219,7 @@ test('without a toolchain, build says what to install', async () => {
   const wanted = [
     ['js', folder, /nodejs\.org/],
     ['python', folder, /python\.org/],
+    ['go', folder, /go\.dev/],
     ['c', folder, /make is not here: on Debian/],
     ['c', folder, debian],
     ['c', make, /there is no clang-19: on Debian/],

@@ -15,6 +15,7 @@ const BLOGS = {
   blog: /src\/lib\.rs:\d+:\d+: key must be a string at line 1 column 3/,
   'blog-js': /SyntaxError: [^]* at handler \(src\/workspace\.ts:\d+\)/,
   'blog-python': /JSONDecodeError: [^]* app\.py:\d+ in import_posts/,
+  'blog-go': /blog-go\/main\.go:\d+ in main\.importPosts: invalid character/,
   'blog-c': /blog\.c:\d+: not JSON: /,
 };
 

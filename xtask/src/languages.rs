@@ -2,10 +2,11 @@
 //! blog in each, and what shows the rest of an SDK.
 //!
 //! Each is built by the command that its author would type, with a toolchain of a fixed version:
-//! npm's and Python's are fetched into the project's own folders, a C compiler is the machine's. A
-//! plugin is built once: it carries the hash of its sources (`sources.rs`), and is left alone for as
-//! long as that is right.
+//! npm's and Python's are fetched into the project's own folders, and so is Go where the machine has
+//! none; a C compiler is the machine's. A plugin is built once: it carries the hash of its sources
+//! (`sources.rs`), and is left alone for as long as that is right.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,9 @@ struct Example {
 const EXAMPLES: &[Example] = &[
     Example { folder: "examples/blog-js", sdk: "sdk/js", build: build_js },
     Example { folder: "examples/blog-python", sdk: "sdk/python", build: build_python },
+    Example { folder: "examples/blog-go", sdk: "sdk/go", build: build_go },
     Example { folder: "examples/blog-c", sdk: "sdk/c", build: build_c },
+    Example { folder: "tests/guests/library-go", sdk: "sdk/go", build: build_go },
     Example { folder: "tests/guests/library-c", sdk: "sdk/c", build: build_c },
 ];
 
@@ -47,8 +50,17 @@ const C_TOOLS: &[&str] = &[
 /// Where componentize-py is installed.
 const PYTHON_TOOLS: &str = "target/guest-build/python";
 
+/// Where Go is installed when the machine has none, and where it keeps what it compiled.
+const GO_TOOLS: &str = "target/guest-build/go";
+
+/// The oldest Go that exports functions from a library for wasm.
+const OLDEST_GO: (u32, u32) = (1, 24);
+
+/// What Go compiles plugins for.
+const GO_WASM: [(&str, &str); 2] = [("GOOS", "wasip1"), ("GOARCH", "wasm")];
+
 /// The SDKs that have tests of their own.
-pub const TESTED: &[&str] = &["sdk/js", "sdk/python"];
+pub const TESTED: &[&str] = &["sdk/js", "sdk/python", "sdk/go"];
 
 /// Builds those that are not built from the sources as they are, into the folder `out`.
 pub fn build(shell: &Shell, root: &Path, out: &Path) -> Result<()> {
@@ -106,13 +118,18 @@ fn build_python(shell: &Shell, root: &Path) -> Result<PathBuf> {
 
 /// A Python with what `sdk/python/requirements.txt` names, in an environment of its own.
 fn python(shell: &Shell, root: &Path) -> Result<PathBuf> {
-    let requirements = root.join("sdk/python/requirements.txt");
     let folder = root.join(PYTHON_TOOLS);
+    install_python(shell, &root.join("sdk/python/requirements.txt"), &folder)?;
+    Ok(folder.join("bin/python"))
+}
+
+/// Makes an environment for Python with what a list of requirements names, unless just that is there.
+fn install_python(shell: &Shell, requirements: &Path, folder: &Path) -> Result<()> {
     let python = folder.join("bin/python");
     let installed = folder.join("installed-from");
-    let wanted = fs::read(&requirements)?;
+    let wanted = fs::read(requirements)?;
     if fs::read(&installed).is_ok_and(|of| of == wanted) {
-        return Ok(python);
+        return Ok(());
     }
     cmd!(shell, "python3 -m venv --clear {folder}").run().context(
         "no environment for Python can be made: install Python 3.11 or newer with venv (on Debian \
@@ -120,16 +137,76 @@ fn python(shell: &Shell, root: &Path) -> Result<PathBuf> {
     )?;
     cmd!(shell, "{python} -m pip install --quiet --requirement {requirements}").run()?;
     fs::write(installed, wanted)?;
-    Ok(python)
+    Ok(())
+}
+
+fn build_go(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    let plugin = plugin_of(&shell.current_dir())?;
+    let go = go(shell, root)?;
+    cmd!(shell, "{go} build -trimpath -buildmode=c-shared")
+        .args(["-ldflags=-s -w", "-o"])
+        .arg(&plugin)
+        .envs(go_environment(root))
+        .envs(GO_WASM)
+        .run()?;
+    Ok(plugin)
+}
+
+/// The machine's Go, or the one that `sdk/go/requirements.txt` names, in an environment of its own.
+/// pip is one of the ways in which Go is distributed.
+fn go(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    let version =
+        cmd!(shell, "go env GOVERSION").env("GOTOOLCHAIN", "local").quiet().ignore_stderr();
+    if version.read().is_ok_and(|version| go_release(&version) >= Some(OLDEST_GO)) {
+        return Ok("go".into());
+    }
+    let folder = root.join(GO_TOOLS);
+    install_python(shell, &root.join("sdk/go/requirements.txt"), &folder)?;
+    Ok(folder.join("bin/go"))
+}
+
+/// Major and minor of `go1.24.3`.
+fn go_release(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.trim().strip_prefix("go")?.split(['.', 'r', 'b']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// With what a project in Go is built by `host build`: the same Go, on the path.
+pub fn environment(shell: &Shell, root: &Path) -> Result<Vec<(&'static str, OsString)>> {
+    let mut environment = Vec::from(go_environment(root));
+    let go = go(shell, root)?;
+    if let Some(folder) = go.parent().filter(|folder| folder.is_absolute()) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+        environment.push(("PATH", std::env::join_paths(folders)?));
+    }
+    Ok(environment)
+}
+
+/// So that Go takes nothing from the net, which it does not need: the SDK has no dependencies.
+fn go_environment(root: &Path) -> [(&'static str, OsString); 7] {
+    [
+        ("GOCACHE", root.join(GO_TOOLS).join("cache").into()),
+        ("GOENV", "off".into()),
+        ("GOFLAGS", OsString::new()),
+        ("GOPROXY", "off".into()),
+        ("GOSUMDB", "off".into()),
+        ("GOTOOLCHAIN", "local".into()),
+        ("GOWORK", "off".into()),
+    ]
+}
+
+/// `dist/blog-go.wasm`, of the folder `blog-go`.
+fn plugin_of(folder: &Path) -> Result<PathBuf> {
+    let name = folder.file_name().context("a plugin's folder has a name")?;
+    Ok(Path::new("dist").join(name).with_extension("wasm"))
 }
 
 fn build_c(shell: &Shell, _root: &Path) -> Result<PathBuf> {
     check_clang(shell)?;
     cmd!(shell, "make --silent clean").run()?;
     cmd!(shell, "make --silent").run()?;
-    let folder = shell.current_dir();
-    let name = folder.file_name().context("a plugin's folder has a name")?;
-    Ok(Path::new("dist").join(name).with_extension("wasm"))
+    plugin_of(&shell.current_dir())
 }
 
 /// Sees that what `sdk/c/plugin.mk` calls is here, and installs it where that is possible.
@@ -150,7 +227,31 @@ pub fn test(shell: &Shell, root: &Path, sdk: &str) -> Result<()> {
             install_packages(shell, &shell.current_dir())?;
             cmd!(shell, "npm run --silent test").run()?;
         }
+        "sdk/go" => {
+            let go = go(shell, root)?;
+            // The bindings are compiled for wasm only.
+            for system in [&[][..], &GO_WASM] {
+                cmd!(shell, "{go} vet ./...")
+                    .envs(go_environment(root))
+                    .envs(system.iter().copied())
+                    .run()?;
+            }
+            cmd!(shell, "{go} test ./...").envs(go_environment(root)).run()?;
+        }
         _ => cmd!(shell, "python3 -m unittest tests/test_workspace.py").run()?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_go_that_is_too_old_is_told_by_its_version() {
+        assert_eq!(go_release("go1.24.3\n"), Some((1, 24)));
+        assert_eq!(go_release("go1.27rc1"), Some((1, 27)));
+        assert!(go_release("go1.9") < Some(OLDEST_GO));
+        assert!(go_release("devel") < Some(OLDEST_GO));
+    }
 }

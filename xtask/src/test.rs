@@ -108,9 +108,8 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
             let node = cmd!(shell, "node --test --test-reporter=spec {E2E_TIMEOUT} {files...}");
             let node = node.env("HOST_BIN", target.join("debug/host"));
             // So that a project in Rust finds the standard library built, where that is the way.
-            let node = guests::build_environment(root)
-                .into_iter()
-                .fold(node, |node, (name, value)| node.env(name, value));
+            let node = node.envs(guests::build_environment(root));
+            let node = node.envs(languages::environment(shell, root)?);
             Ok(node.env("SCHEMATHESIS", programs(&tools).join("st")).run()?)
         })?;
     }

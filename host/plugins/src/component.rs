@@ -2,7 +2,10 @@
 //!
 //! A file is a component, or a core module in which wit-bindgen left a description of its interfaces
 //! (custom sections `component-type…`); such a module is wrapped into a component here, so that
-//! `cargo build --target wasm32-unknown-unknown` is all that a Rust author needs. A module built for
+//! `cargo build --target wasm32-unknown-unknown` is all that a Rust author needs. A module without a
+//! description whose exports have the names that the contract gives them
+//! (`epicenter:workspace/guest@0.1.0#define`) is described by the contract of that version: so no tool
+//! has to come after compilers that write no custom sections, as Go's. A module built for
 //! WASI preview 1 is wrapped with the adapter to the WASI that [`crate::wasi`] provides. Everything
 //! else gets one error that says what the file is and what would mend it.
 //!
@@ -17,7 +20,8 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::Component;
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use crate::cache::Cache;
 use crate::contract::{self, Prepared};
@@ -139,7 +143,12 @@ fn prepare(compiler: &Compiler, component: &Component) -> Result<(Prepared, Vec<
 fn wrapped(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     match sort(bytes)? {
         Sort::Component => Ok(bytes.into()),
-        Sort::Module { imports_wasi } => wrap(bytes, imports_wasi).map(Cow::Owned),
+        Sort::Module { described_by: None, imports_wasi } => {
+            wrap(bytes, imports_wasi).map(Cow::Owned)
+        }
+        Sort::Module { described_by: Some(version), imports_wasi } => {
+            wrap(&describe(bytes, &version)?, imports_wasi).map(Cow::Owned)
+        }
     }
 }
 
@@ -147,6 +156,8 @@ enum Sort {
     Component,
     /// A core module that says which interfaces it implements.
     Module {
+        /// The version of the contract that its exports name, where that is all that it says.
+        described_by: Option<String>,
         imports_wasi: bool,
     },
 }
@@ -170,6 +181,7 @@ fn sort(bytes: &[u8]) -> Result<Sort, String> {
         );
     }
     let mut described = false;
+    let mut versions = Vec::new();
     let mut imports_wasi = false;
     let mut encoding = None;
     let mut depth = 0_usize;
@@ -194,18 +206,48 @@ fn sort(bytes: &[u8]) -> Result<Sort, String> {
                     imports_wasi |= import.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
                 }
             }
+            Payload::ExportSection(exports) if depth == 0 => {
+                for export in exports.into_iter().flatten() {
+                    let version = contract::version_of_export(export.name);
+                    versions.extend(version.map(str::to_owned));
+                }
+            }
             _ => {}
         }
     }
+    versions.sort();
+    versions.dedup();
     match encoding {
         Some(Encoding::Component) => Ok(Sort::Component),
-        Some(Encoding::Module) if described => Ok(Sort::Module { imports_wasi }),
+        Some(Encoding::Module) if described => {
+            Ok(Sort::Module { described_by: None, imports_wasi })
+        }
+        Some(Encoding::Module) if !versions.is_empty() => {
+            let version = contract::single(&versions)?;
+            Ok(Sort::Module { described_by: Some(version.to_owned()), imports_wasi })
+        }
         Some(Encoding::Module) => Err(
             "a core module that does not say which interfaces it implements; build it with an SDK or \
              wit-bindgen, and keep the custom section `component-type` when stripping"
                 .into(),
         ),
         None => Err("the file is cut short; copy or build it again".into()),
+    }
+}
+
+/// Adds the description of its interfaces to a core module that was built for a version of the contract.
+fn describe(module: &[u8], version: &str) -> Result<Vec<u8>, String> {
+    let wit = contract::wit(version)?;
+    let mut module = module.to_vec();
+    let mut describe = || {
+        let mut resolve = Resolve::default();
+        let package = resolve.push_source("workspace.wit", wit)?;
+        let world = resolve.select_world(&[package], Some("workspace"))?;
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
+    };
+    match describe() {
+        Ok(()) => Ok(module),
+        Err(error) => Err(format!("a core module that cannot be described: {error:#}")),
     }
 }
 

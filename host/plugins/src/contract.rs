@@ -24,7 +24,9 @@ pub(crate) enum Version {
     V0_1_0,
 }
 
-const SPOKEN: &[(Version, &str)] = &[(Version::V0_1_0, "0.1.0")];
+/// The versions that this host speaks, with their numbers and what they say.
+const SPOKEN: &[(Version, &str, &str)] =
+    &[(Version::V0_1_0, "0.1.0", include_str!("../../../wit/0.1.0/workspace.wit"))];
 
 /// What this host offers to plugins beside the contract, as prefixes of interface names.
 const WASI: &[&str] = &[
@@ -57,33 +59,57 @@ pub(crate) fn recognise(
             versions.push(version);
         }
     }
-    let spoken = SPOKEN.iter().map(|(_, text)| *text).collect::<Vec<_>>().join(", ");
-    let found = match versions.as_slice() {
-        [] => {
-            return Err(format!(
-                "a component, but not of a workspace: it exports no {PACKAGE}/guest; build it against \
-                 wit/ of this project, version {spoken}"
-            ));
-        }
-        [version] => *version,
-        several => {
-            return Err(format!(
-                "mixes the versions {} of {PACKAGE}; build all of it against one that this host \
-                 speaks: {spoken}",
-                several.join(" and ")
-            ));
-        }
-    };
-    let Some((version, text)) = SPOKEN.iter().find(|(_, text)| *text == found) else {
+    if versions.is_empty() {
         return Err(format!(
-            "built for {PACKAGE}@{found}, but this host speaks {spoken}; build it against that version, \
-             or use a host that speaks {found}"
+            "a component, but not of a workspace: it exports no {PACKAGE}/guest; build it against \
+             wit/ of this project, version {}",
+            all_spoken()
         ));
-    };
+    }
+    let (version, text, _) = spoken(single(&versions)?)?;
     if !guest {
         return Err(format!("does not export {PACKAGE}/guest@{text}; every plugin must"));
     }
     Ok(*version)
+}
+
+/// The version for which a core module was built, by the name that the canonical ABI gives an export
+/// of the guest: `epicenter:workspace/guest@0.1.0#define`.
+pub(crate) fn version_of_export(name: &str) -> Option<&str> {
+    let (interface, version) = ours(name.split_once('#')?.0)?;
+    (interface == "guest").then_some(version)
+}
+
+/// The one version that a plugin names; the error says that there are several.
+pub(crate) fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
+    match versions {
+        [version] => Ok(version.as_ref()),
+        several => Err(format!(
+            "mixes the versions {} of {PACKAGE}; build all of it against one that this host speaks: {}",
+            several.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" and "),
+            all_spoken()
+        )),
+    }
+}
+
+/// What a version of the contract says, in WIT.
+pub(crate) fn wit(version: &str) -> Result<&'static str, String> {
+    spoken(version).map(|(_, _, wit)| *wit)
+}
+
+/// The version of that number; the error names those that this host speaks beside it.
+fn spoken(found: &str) -> Result<&'static (Version, &'static str, &'static str), String> {
+    SPOKEN.iter().find(|(_, text, _)| *text == found).ok_or_else(|| {
+        let spoken = all_spoken();
+        format!(
+            "built for {PACKAGE}@{found}, but this host speaks {spoken}; build it against that version, \
+             or use a host that speaks {found}"
+        )
+    })
+}
+
+fn all_spoken() -> String {
+    SPOKEN.iter().map(|(_, text, _)| *text).collect::<Vec<_>>().join(", ")
 }
 
 /// Splits `epicenter:workspace/guest@0.1.0` into `guest` and `0.1.0`.

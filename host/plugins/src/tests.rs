@@ -65,7 +65,7 @@ async fn trapped(plugin: &Plugin, action: &str) -> String {
 #[tokio::test]
 async fn a_core_module_and_a_component_are_loaded_alike() {
     let guest = Guest::default();
-    for bytes in [guest.module(), guest.component()] {
+    for bytes in [guest.bare_module(), guest.module(), guest.component()] {
         let plugin = load_with(&bytes, limits()).await.unwrap();
         let definition = plugin.definition();
         assert_eq!((&*definition.id, &*definition.version), ("notes", "1.2.3"));
@@ -81,14 +81,29 @@ async fn a_file_that_is_no_plugin_gets_an_error_that_says_what_it_is() {
     let module = Guest::default().module();
     let mut flipped = module.clone();
     flipped.iter_mut().skip(8).step_by(7).for_each(|byte| *byte ^= 0x55);
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 10] = [
         ("empty", vec![], "a.wasm: the file is empty"),
         ("text", b"hello".to_vec(), "not a WebAssembly file"),
         ("wat", b"(module)".to_vec(), "WebAssembly text"),
         ("half a header", b"\0asm\x01".to_vec(), "cut short"),
         ("cut in the middle", module[..module.len() / 2].to_vec(), "cut short"),
         ("random bytes", flipped, "not a valid WebAssembly file"),
-        ("no metadata", Guest::default().bare_module(), "does not say which interfaces"),
+        ("empty module", wat::parse_str("(module)").unwrap(), "does not say which interfaces"),
+        (
+            "half a guest",
+            wat::parse_str(r#"(module (func (export "epicenter:workspace/guest@0.1.0#define")))"#)
+                .unwrap(),
+            "cannot be turned into a component",
+        ),
+        (
+            "two versions",
+            wat::parse_str(
+                r#"(module (func (export "epicenter:workspace/guest@0.1.0#define"))
+                           (func (export "epicenter:workspace/guest@0.2.0#define")))"#,
+            )
+            .unwrap(),
+            "mixes the versions 0.1.0 and 0.2.0",
+        ),
         (
             "empty component",
             wat::parse_str("(component)").unwrap(),
@@ -121,6 +136,7 @@ async fn a_guest_that_exits_is_not_said_to_have_given_a_code_that_it_did_not_giv
 #[tokio::test]
 async fn another_version_of_the_contract_is_named_beside_the_one_that_is_spoken() {
     for bytes in [
+        Guest { contract: "0.2.0", ..Guest::default() }.bare_module(),
         Guest { contract: "0.2.0", ..Guest::default() }.module(),
         Guest { contract: "0.2.0", ..Guest::default() }.component(),
     ] {

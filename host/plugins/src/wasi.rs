@@ -41,7 +41,8 @@ pub(crate) fn context(log: &Arc<Mutex<Log>>, grants: &Grants) -> WasiCtx {
         .build()
 }
 
-/// Time in whole milliseconds; the monotonic one counts from when the instance was made.
+/// Time in whole milliseconds. The monotonic one counts from when the instance was made, and begins with
+/// the first and not at zero, which Go takes for a clock that is broken.
 struct CoarseClock(Instant);
 
 impl HostWallClock for CoarseClock {
@@ -61,7 +62,8 @@ impl HostMonotonicClock for CoarseClock {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_mul(1_000_000)
+        let elapsed = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        elapsed.saturating_add(1).saturating_mul(1_000_000)
     }
 }
 
@@ -106,5 +108,16 @@ impl OutputStream for LogStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(WRITE_AT_ONCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monotonic_clock_of_a_new_instance_is_not_at_zero() {
+        let now = HostMonotonicClock::now(&CoarseClock(Instant::now()));
+        assert!(now >= 1_000_000, "{now}");
     }
 }

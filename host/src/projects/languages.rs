@@ -1,6 +1,7 @@
 //! The languages: how each is recognised, built, and begun.
 
 mod c;
+mod go;
 mod js;
 mod python;
 mod rust;
@@ -30,8 +31,9 @@ pub struct Language {
     pub(super) build: fn(Project) -> BoxFuture<'static, Result<PathBuf, BuildError>>,
 }
 
-/// All of them. Where a folder could be of several, the first.
-pub static LANGUAGES: &[Language] = &[rust::LANGUAGE, js::LANGUAGE, python::LANGUAGE, c::LANGUAGE];
+/// All of them. Where a folder could be of several, the first: a Makefile may stand in any.
+pub static LANGUAGES: &[Language] =
+    &[rust::LANGUAGE, js::LANGUAGE, python::LANGUAGE, go::LANGUAGE, c::LANGUAGE];
 
 impl Language {
     /// The one of that name.

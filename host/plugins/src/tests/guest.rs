@@ -65,7 +65,7 @@ impl Guest {
         ComponentEncoder::default().module(&self.module()).unwrap().encode().unwrap()
     }
 
-    /// A core module that says nothing about itself.
+    /// A core module that says nothing about itself, but by the names of its exports.
     pub(super) fn bare_module(&self) -> Vec<u8> {
         let mut data = Data::default();
         let id = data.string(self.id);

@@ -1,0 +1,3 @@
+module epicenter.dev/workspace
+
+go 1.24
