@@ -54,7 +54,8 @@ export function request(url: string, options: RequestOptions = {}): Response {
 
 class Answer implements Response {
   readonly status: number;
-  readonly headers: Record<string, string> = {};
+  // Without a prototype, so that no name is there but those that came.
+  readonly headers: Record<string, string> = Object.create(null);
   readonly #asked: string;
   readonly #body: Uint8Array;
 
@@ -62,8 +63,8 @@ class Answer implements Response {
     this.#asked = `${method} ${url}`;
     this.status = status;
     for (const { name, value } of headers) {
-      const before = Object.hasOwn(this.headers, name) ? `${this.headers[name]}, ` : '';
-      this.headers[name] = before + value;
+      const before = this.headers[name];
+      this.headers[name] = before === undefined ? value : `${before}, ${value}`;
     }
     this.#body = body instanceof Uint8Array ? body : Uint8Array.from(body);
   }
