@@ -131,7 +131,16 @@ static size_t utf8_length(const unsigned char *at) {
     return 0;
 }
 
-/// The host refuses text that is not UTF-8, which a precision (`%.20s`) easily makes.
+/// Puts `?` in place of what is not UTF-8, which the host refuses.
+static void mend(char *text) {
+    for (unsigned char *at = (unsigned char *)text; *at;) {
+        size_t valid = utf8_length(at);
+        if (valid == 0) *at = '?';
+        at += valid ? valid : 1;
+    }
+}
+
+/// A precision (`%.20s`) easily makes text that is not UTF-8.
 static const char *format_text(const char *format, va_list arguments) {
     va_list again;
     va_copy(again, arguments);
@@ -141,11 +150,7 @@ static const char *format_text(const char *format, va_list arguments) {
     *text = '\0';
     vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
-    for (unsigned char *at = (unsigned char *)text; *at;) {
-        size_t valid = utf8_length(at);
-        if (valid == 0) *at = '?';
-        at += valid ? valid : 1;
-    }
+    mend(text);
     return text;
 }
 
@@ -884,6 +889,99 @@ const char *ws_request_id(void) {
     return take_text(&id);
 }
 
+const char *ws_environment(const char *name) {
+    if (missing(name, "name of a variable")) return NULL;
+    forget();
+    host_text asked = lend_text(name);
+    workspace_option_string_t value;
+    host_error error;
+    if (!epicenter_workspace_environment_get(&asked, &value, &error)) return note_host(&error);
+    return value.is_some ? take_text(&value.val) : "";
+}
+
+// Requests.
+
+const ws_response *ws_http_of(
+    const char *method, const char *url, const char *bytes, size_t length, const ws_header *headers
+) {
+    if (missing(method, "method") || missing(url, "URL") || missing(bytes, "body to send")) return NULL;
+    size_t count = 0;
+    while (headers[count].name) count++;
+    epicenter_workspace_http_request_t request = {
+        .method = lend_text(method),
+        .url = lend_text(url),
+        .headers = {ws_alloc(count * sizeof *request.headers.ptr), count},
+        .body = {(uint8_t *)bytes, length == SIZE_MAX ? strlen(bytes) : length},
+    };
+    while (count-- > 0) {
+        if (missing(headers[count].value, ws_format("value of the header %s", headers[count].name))) return NULL;
+        request.headers.ptr[count] =
+            (epicenter_workspace_http_header_t){lend_text(headers[count].name), lend_text(headers[count].value)};
+    }
+    forget();
+    epicenter_workspace_http_response_t given;
+    host_error error;
+    if (!epicenter_workspace_http_send(&request, &given, &error)) return note_host(&error);
+    ws_header *fields = ws_alloc((given.headers.len + 1) * sizeof *fields);
+    for (size_t index = 0; index < given.headers.len; index++) {
+        const epicenter_workspace_http_header_t *from = &given.headers.ptr[index];
+        fields[index] = (ws_header){
+            copy_text(from->name.ptr, from->name.len), copy_text(from->value.ptr, from->value.len),
+        };
+    }
+    fields[given.headers.len] = (ws_header){0};
+    ws_response *response = ws_alloc(sizeof *response);
+    *response = (ws_response){
+        .status = given.status,
+        .body = copy_text(given.body.ptr, given.body.len),
+        .length = given.body.len,
+        .headers = fields,
+    };
+    epicenter_workspace_http_response_free(&given);
+    return response;
+}
+
+const char *ws_http_text(const ws_response *response) {
+    if (missing(response, "response")) return NULL;
+    char *text = (char *)copy_text(response->body, strlen(response->body));
+    mend(text);
+    return text;
+}
+
+json *ws_http_json_at(const char *file, int line, const ws_response *response) {
+    if (missing(response, "response")) return NULL;
+    yyjson_read_err error;
+    json *value = parse(response->body, response->length, &error);
+    if (value) return value;
+    return ws_failed_at(file, line, "an answer (%d) that is not JSON: %s at byte %zu", response->status, error.msg,
+                        error.pos);
+}
+
+const char *ws_http_header(const ws_response *response, const char *name) {
+    if (missing(response, "response")) return NULL;
+    const ws_header *header = response->headers;
+    while (header->name && strcmp(header->name, name) != 0) header++;
+    return header->value;
+}
+
+const char *ws_url_encode(const char *text) {
+    static const char DIGITS[] = "0123456789ABCDEF";
+    if (missing(text, "text to encode")) return NULL;
+    char *encoded = ws_alloc(3 * strlen(text) + 1), *to = encoded;
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        bool is_plain = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9');
+        if (is_plain || strchr("-_.~", *at)) {
+            *to++ = (char)*at;
+            continue;
+        }
+        *to++ = '%';
+        *to++ = DIGITS[*at >> 4];
+        *to++ = DIGITS[*at & 15];
+    }
+    *to = '\0';
+    return encoded;
+}
+
 // Running the author's handlers.
 
 /// The handler gets the input as it is declared, or is not called.
@@ -1387,29 +1485,6 @@ bool exports_epicenter_workspace_guest_parse_kv(
     return valid;
 }
 
-bool exports_epicenter_workspace_guest_check_change(
-    exports_epicenter_workspace_guest_change_t *change, exports_epicenter_workspace_guest_list_issue_t *err
-) {
-    begin();
-    const ws_table *table = find_table(&change->table);
-    ws_change asked = {
-        .operation = (ws_operation)change->operation,
-        .id = copy_text(change->id.ptr, change->id.len),
-        .caller = change->caller.is_some ? copy_account(&change->caller.val) : NULL,
-    };
-    if (change->old.is_some) asked.before = parse((const char *)change->old.val.ptr, change->old.val.len, NULL);
-    if (change->new_.is_some) asked.after = parse((const char *)change->new_.val.ptr, change->new_.val.len, NULL);
-    exports_epicenter_workspace_guest_change_free(change);
-    if (table && table->check) table->check(&asked);
-    bool allowed = noted.kind == NOTHING;
-    if (!allowed) {
-        issues list = noted_issues("refers to what does not exist");
-        *err = own_issues(&list);
-    }
-    end();
-    return allowed;
-}
-
 /// What was noted, for the host. What the author did not foresee goes to the log, too.
 static void own_error(exports_epicenter_workspace_guest_error_t *error) {
     switch (noted.kind) {
@@ -1433,6 +1508,26 @@ static void own_error(exports_epicenter_workspace_guest_error_t *error) {
         error->tag = EPICENTER_WORKSPACE_TYPES_ERROR_FAILED;
         error->val.failed = own_text(noted.text);
     }
+}
+
+bool exports_epicenter_workspace_guest_check_change(
+    exports_epicenter_workspace_guest_change_t *change, exports_epicenter_workspace_guest_error_t *err
+) {
+    begin();
+    const ws_table *table = find_table(&change->table);
+    ws_change asked = {
+        .operation = (ws_operation)change->operation,
+        .id = copy_text(change->id.ptr, change->id.len),
+        .caller = change->caller.is_some ? copy_account(&change->caller.val) : NULL,
+    };
+    if (change->old.is_some) asked.before = parse((const char *)change->old.val.ptr, change->old.val.len, NULL);
+    if (change->new_.is_some) asked.after = parse((const char *)change->new_.val.ptr, change->new_.val.len, NULL);
+    exports_epicenter_workspace_guest_change_free(change);
+    if (table && table->check) table->check(&asked);
+    bool allowed = noted.kind == NOTHING;
+    if (!allowed) own_error(err);
+    end();
+    return allowed;
 }
 
 bool exports_epicenter_workspace_guest_run_action(

@@ -188,8 +188,9 @@ typedef struct ws_table {
     const ws_version *versions;
     /// Notes what is wrong with a row of the current version. It must depend on nothing but the row.
     void (*rule)(json *row);
-    /// Asked before each change that REST or an action makes, and notes an error to refuse it. It may
-    /// read other rows. Changes that arrive by sync have happened already and are not asked about.
+    /// Asked before each change that REST or an action makes, and notes an error to refuse it, with which
+    /// the caller is answered: invalid for a row that is not good, denied for who may not. It may read other
+    /// rows. Changes that arrive by sync have happened already and are not asked about.
     void (*check)(const ws_change *change);
     /// Ended by `{0}`.
     const ws_document *documents;
@@ -274,6 +275,9 @@ const char *ws_random_id(void);
 uint64_t ws_random_u64(void);
 /// Names the request that this call serves; the same as in the host's log.
 const char *ws_request_id(void);
+/// A value of the host's environment; empty when it has none. Denied unless the plugin's manifest names it
+/// under `env`.
+const char *ws_environment(const char *name);
 
 typedef enum ws_level { WS_DEBUG, WS_INFO, WS_WARN, WS_ERROR } ws_level;
 
@@ -283,6 +287,54 @@ __attribute__((format(printf, 2, 3))) void ws_log(ws_level level, const char *fo
 __attribute__((format(printf, 1, 2))) const char *ws_format(const char *format, ...);
 /// Memory until the call ends; a plugin that has no more is ended.
 void *ws_alloc(size_t size);
+
+// Requests to other servers, in actions, where the plugin's manifest names the host under `[http]`; denied
+// where it does not.
+//
+// An action has five seconds, which the other server may take for itself: let the manifest say more, as
+// `action = "30s"` under `[limits]`. A mutation may be run again, and then sends again.
+
+/// One field of a head.
+typedef struct ws_header {
+    const char *name;
+    const char *value;
+} ws_header;
+
+/// What came back, whatever its status says.
+typedef struct ws_response {
+    int status;
+    /// What came. A zero byte that does not count follows it.
+    const char *body;
+    size_t length;
+    /// Their names in lower case, ended by `{0}`.
+    const ws_header *headers;
+} ws_response;
+
+/// Asks for what is at an absolute URL, and waits for the whole answer. Headers may follow:
+/// `ws_http_get("https://example.com/tea", {"accept", "text/plain"})`. A redirect is an answer, and not
+/// followed. Denied for a host that was not granted, invalid for what is no request, failed when there is no
+/// answer.
+#define ws_http_get(url, ...) ws_http_of("GET", url, "", 0, WS_HEADERS(__VA_ARGS__))
+/// Sends a text, or "" for none: `ws_http_send("POST", url, text, {"content-type", "text/plain"})`.
+#define ws_http_send(method, url, text, ...) ws_http_of(method, url, text, SIZE_MAX, WS_HEADERS(__VA_ARGS__))
+/// Sends a value as JSON: `ws_http_send_json("POST", url, json_object({"id", json_string(id)}))`.
+#define ws_http_send_json(method, url, value, ...) \
+    ws_http_of(method, url, json_text(value), SIZE_MAX, \
+               WS_HEADERS({"content-type", "application/json"} __VA_OPT__(,) __VA_ARGS__))
+/// Sends bytes.
+#define ws_http_send_bytes(method, url, bytes, length, ...) \
+    ws_http_of(method, url, bytes, length, WS_HEADERS(__VA_ARGS__))
+
+/// What came, as text that ends with its first zero byte. What is not UTF-8 becomes `?`.
+const char *ws_http_text(const ws_response *response);
+/// What came, read as JSON; `NULL` (and 500) when it is none: `ws_http_json(ws_http_get(url))`.
+#define ws_http_json(response) ws_http_json_at(__FILE_NAME__, __LINE__, response)
+/// The first header of that name, in lower case; `NULL` when there is none.
+const char *ws_http_header(const ws_response *response, const char *name);
+/// A text as a part of a URL: `ws_format("https://example.com/?q=%s", ws_url_encode(text))`.
+const char *ws_url_encode(const char *text);
+
+#define WS_HEADERS(...) ((const ws_header[]){__VA_ARGS__ __VA_OPT__(,) {0}})
 
 // Language models, in actions, where the plugin's manifest says `ai = true`; denied where it does not.
 //
@@ -471,6 +523,10 @@ const char *ws_json_text(const char *file, int line, json *value);
 json *ws_json_first(json *array);
 json *ws_json_next(json *array, json *item);
 const char *ws_chat_text(ws_chat *chat);
+const ws_response *ws_http_of(
+    const char *method, const char *url, const char *bytes, size_t length, const ws_header *headers
+);
+json *ws_http_json_at(const char *file, int line, const ws_response *response);
 __attribute__((format(printf, 3, 4))) void *ws_failed_at(const char *file, int line, const char *format, ...);
 
 #endif

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -16,8 +17,17 @@ const BOOKS = '/workspaces/library-c/tables/books';
 const ACTIONS = '/workspaces/library-c/actions';
 
 let providers;
+let other;
 let server;
 before(async () => {
+  // Says what it was asked.
+  other = createServer(async (request, response) => {
+    const { method, url, headers } = request;
+    const body = Buffer.concat(await request.toArray()).toString();
+    const [type, more] = [headers['content-type'], headers['x-a']];
+    response.end(url === '/text' ? 'Tea' : JSON.stringify({ method, url, type, more, body }));
+  });
+  await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
   providers = await Providers.start({
     endless,
     mends: rounds(
@@ -35,13 +45,15 @@ before(async () => {
     env: providers.env,
     args: ['--max-chats-per-minute', '100000'],
   });
-  writeFileSync(server.file('library-c.toml'), 'ai = true');
+  const http = `[http]\nhosts = ["localhost:${other.address().port}"]\nallow-private = true\n`;
+  writeFileSync(server.file('library-c.toml'), `ai = true\n${http}`);
   await server.start();
   await until('it is served', async () => (await server.get('/workspaces/library-c')).status === 200);
 });
 after(async () => {
   await server?.dispose();
   await providers?.close();
+  other?.close();
 });
 
 const book = (id, more) => ({ id, authors: [{ name: 'Ada' }], ...more });
@@ -120,8 +132,8 @@ test('a check refuses a change, of REST and of an action', async () => {
     await server.delete(`${BOOKS}/a`),
     await server.post(`${ACTIONS}/books/erase`, { id: 'a' }),
   ]) {
-    assert.equal(status, 422);
-    assert.deepEqual(error.issues, [{ path: [], message: 'a is lent to somebody' }]);
+    assert.equal(status, 403);
+    assert.equal(error.message, 'a is lent to somebody');
   }
   assert.equal((await server.get(`${BOOKS}/a`)).status, 200);
 });
@@ -200,6 +212,83 @@ for (const [how, status, message] of [
     assert.equal((await server.get(`${ACTIONS}/books/find?id=a`)).data.id, 'a');
   });
 }
+
+const send = (how, route = '/tea') => {
+  const url = `http://localhost:${other.address().port}${route}`;
+  return server.get(`${ACTIONS}/send?${new URLSearchParams({ how, url })}`);
+};
+
+test('a request has the method, the headers and the text that it was given', async () => {
+  const { data, error } = await send('text');
+  assert.equal(error, undefined);
+  assert.deepEqual(JSON.parse(data), { method: 'PUT', url: '/tea', type: 'text/x', more: 'b', body: 'Tee, 茶' });
+});
+
+test('a text becomes a part of a URL', async () => {
+  const { data, error } = await send('query');
+  assert.equal(error, undefined);
+  assert.equal(data.url, '/tea?a%20b%2Fc%26d%3D%C3%A9~.-_');
+});
+
+test('a request without a part that failed is not sent, and says why', async () => {
+  for (const [how, status, message] of [
+    ['no-url', 500, /there is no URL/],
+    ['no-value', 404, /./],
+    ['no-header', 403, /`env = \["NOT_GRANTED"\]`/],
+  ]) {
+    const { status: given, error } = await send(how);
+    assert.equal(given, status, how);
+    assert.match(error.message, message);
+  }
+});
+
+test('an answer that is not JSON is an error with the line of the source', async () => {
+  const { status, error } = await send(`http://localhost:${other.address().port}/text`);
+  assert.equal(status, 500);
+  assert.match(error.message, /an answer \(200\) that is not JSON: .* at byte \d+/);
+  await until('the log names the line', () => /library\.c:\d+: an answer \(200\)/.test(server.logs));
+});
+
+test('what is printed are lines of the log', async () => {
+  const { error } = await server.get(`${ACTIONS}/print?text=${encodeURIComponent('Tee, 茶')}`);
+  assert.equal(error, undefined);
+  const line = (level, text) => new RegExp(`${level}.*${text}.*`);
+  for (const [level, text] of [
+    ['INFO', 'printed: Tee, 茶'], ['INFO', 'and 2 more'], ['INFO', 'unfinished'], ['WARN', 'complained: Tee, 茶'],
+  ]) {
+    const found = await until(`the log says ${text}`, () => server.logs.match(line(level, text)));
+    assert.match(found[0], /library-c/);
+  }
+});
+
+test('a handler that waits in the host for longer than it may ends in time, and nobody else waits for it', async () => {
+  const napping = new Server({ plugins: ['library-c', 'blog'] });
+  writeFileSync(napping.file('library-c.toml'), '[limits]\naction = "1s"\n');
+  try {
+    await napping.start();
+    for (const name of ['library-c', 'blog']) {
+      await until(`${name} is served`, async () => (await napping.get(`/workspaces/${name}`)).status === 200);
+    }
+    let awake = false;
+    const started = performance.now();
+    const naps = Promise.all(Array.from({ length: 6 }, () => napping.get(`${ACTIONS}/nap`)));
+    naps.then(() => (awake = true), () => (awake = true));
+    let others = 0;
+    for (; !awake; others++) {
+      const { status } = await napping.post('/workspaces/blog/tables/posts', { id: 'a', title: `${others}` });
+      assert.ok(status === 200 || status === 201, `${status}`);
+    }
+    for (const { status, error } of await naps) {
+      assert.equal(status, 504, JSON.stringify(error));
+      assert.equal(error.message, 'plugin library-c.wasm: action nap took longer than 1000 ms');
+    }
+    assert.ok(performance.now() - started < 15_000, 'they ended long before 30 s');
+    assert.ok(others > 5, `${others} other calls`);
+    assert.equal((await napping.get(`${ACTIONS}/context`)).status, 200);
+  } finally {
+    await napping.dispose();
+  }
+});
 
 test("the README's examples compile, without a warning", () => {
   const sdk = fileURLToPath(new URL('../../sdk/c', import.meta.url));

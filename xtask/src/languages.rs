@@ -32,6 +32,8 @@ const EXAMPLES: &[Example] = &[
     Example { folder: "examples/blog-c", sdk: "sdk/c", build: build_c },
     Example { folder: "tests/guests/library-go", sdk: "sdk/go", build: build_go },
     Example { folder: "tests/guests/library-c", sdk: "sdk/c", build: build_c },
+    Example { folder: "tests/guests/reach-js", sdk: "sdk/js", build: build_bare_js },
+    Example { folder: "tests/guests/reach-python", sdk: "sdk/python", build: build_python },
 ];
 
 /// Debian's packages of a C compiler for wasm, which `sdk/c/plugin.mk` expects.
@@ -91,6 +93,24 @@ fn build_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
     Ok("dist/blog-js.wasm".into())
 }
 
+/// One that imports nothing but the SDK, and so has no packages of its own.
+fn build_bare_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
+    let sdk = root.join("sdk/js");
+    install_packages(shell, &sdk)?;
+    let build = sdk.join("bin/epicenter-build.mjs");
+    cmd!(shell, "node {build}").run()?;
+    built_in(shell)
+}
+
+/// Where those builds leave a plugin that take its name from the folder.
+fn built_in(shell: &Shell) -> Result<PathBuf> {
+    let folder = shell.current_dir();
+    let name = folder.file_name().context("a plugin's folder has a name")?;
+    let mut plugin = Path::new("dist").join(name).into_os_string();
+    plugin.push(".wasm");
+    Ok(plugin.into())
+}
+
 /// Installs what a folder's lock file says, unless just that is installed. Not with `npm ci`, which
 /// refuses a lock file that lacks the bundler's binaries for other machines; and npm leaves those
 /// out of it that the registry at hand does not have.
@@ -113,7 +133,7 @@ fn build_python(shell: &Shell, root: &Path) -> Result<PathBuf> {
     cmd!(shell, "{python} -m epicenter_workspace")
         .env("PYTHONPATH", root.join("sdk/python"))
         .run()?;
-    Ok("dist/blog-python.wasm".into())
+    built_in(shell)
 }
 
 /// A Python with what `sdk/python/requirements.txt` names, in an environment of its own.
@@ -141,7 +161,7 @@ fn install_python(shell: &Shell, requirements: &Path, folder: &Path) -> Result<(
 }
 
 fn build_go(shell: &Shell, root: &Path) -> Result<PathBuf> {
-    let plugin = plugin_of(&shell.current_dir())?;
+    let plugin = built_in(shell)?;
     let go = go(shell, root)?;
     cmd!(shell, "{go} build -trimpath -buildmode=c-shared")
         .args(["-ldflags=-s -w", "-o"])
@@ -196,17 +216,11 @@ fn go_environment(root: &Path) -> [(&'static str, OsString); 7] {
     ]
 }
 
-/// `dist/blog-go.wasm`, of the folder `blog-go`.
-fn plugin_of(folder: &Path) -> Result<PathBuf> {
-    let name = folder.file_name().context("a plugin's folder has a name")?;
-    Ok(Path::new("dist").join(name).with_extension("wasm"))
-}
-
 fn build_c(shell: &Shell, _root: &Path) -> Result<PathBuf> {
     check_clang(shell)?;
     cmd!(shell, "make --silent clean").run()?;
     cmd!(shell, "make --silent").run()?;
-    plugin_of(&shell.current_dir())
+    built_in(shell)
 }
 
 /// Sees that what `sdk/c/plugin.mk` calls is here, and installs it where that is possible.

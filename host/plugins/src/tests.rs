@@ -4,6 +4,7 @@ mod ai;
 mod folder;
 mod guest;
 mod http;
+mod logged;
 mod scripts;
 mod served;
 

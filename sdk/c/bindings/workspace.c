@@ -75,6 +75,16 @@ extern void __wasm_import_epicenter_workspace_ai_chat(uint8_t *, size_t, uint8_t
 __attribute__((__import_module__("epicenter:workspace/ai@0.1.0"), __import_name__("chat-stream")))
 extern void __wasm_import_epicenter_workspace_ai_chat_stream(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `epicenter:workspace/http@0.1.0`
+
+__attribute__((__import_module__("epicenter:workspace/http@0.1.0"), __import_name__("send")))
+extern void __wasm_import_epicenter_workspace_http_send(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+// Imported Functions from `epicenter:workspace/environment@0.1.0`
+
+__attribute__((__import_module__("epicenter:workspace/environment@0.1.0"), __import_name__("get")))
+extern void __wasm_import_epicenter_workspace_environment_get(uint8_t *, size_t, uint8_t *);
+
 // Exported Functions from `epicenter:workspace/guest@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_epicenter:workspace/guest@0.1.0#define")))
@@ -302,29 +312,49 @@ void __wasm_export_exports_epicenter_workspace_guest_check_change_post_return(ui
       break;
     }
     case 1: {
-      size_t len0 = *((size_t*) (arg0 + (2*sizeof(void*))));
-      if (len0 > 0) {
-        uint8_t *ptr1 = *((uint8_t **) (arg0 + sizeof(void*)));
-        for (size_t i2 = 0; i2 < len0; i2++) {
-          uint8_t *base = ptr1 + i2 * (4*sizeof(void*));
-          (void) base;
-          size_t len = *((size_t*) (base + sizeof(void*)));
-          if (len > 0) {
-            uint8_t *ptr = *((uint8_t **) (base + 0));
-            for (size_t i = 0; i < len; i++) {
-              uint8_t *base = ptr + i * (2*sizeof(void*));
+      switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + sizeof(void*)))) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          size_t len0 = *((size_t*) (arg0 + (3*sizeof(void*))));
+          if (len0 > 0) {
+            uint8_t *ptr1 = *((uint8_t **) (arg0 + (2*sizeof(void*))));
+            for (size_t i2 = 0; i2 < len0; i2++) {
+              uint8_t *base = ptr1 + i2 * (4*sizeof(void*));
               (void) base;
-              if ((*((size_t*) (base + sizeof(void*)))) > 0) {
-                free(*((uint8_t **) (base + 0)));
+              size_t len = *((size_t*) (base + sizeof(void*)));
+              if (len > 0) {
+                uint8_t *ptr = *((uint8_t **) (base + 0));
+                for (size_t i = 0; i < len; i++) {
+                  uint8_t *base = ptr + i * (2*sizeof(void*));
+                  (void) base;
+                  if ((*((size_t*) (base + sizeof(void*)))) > 0) {
+                    free(*((uint8_t **) (base + 0)));
+                  }
+                }
+                free(ptr);
+              }
+              if ((*((size_t*) (base + (3*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (base + (2*sizeof(void*)))));
               }
             }
-            free(ptr);
+            free(ptr1);
           }
-          if ((*((size_t*) (base + (3*sizeof(void*))))) > 0) {
-            free(*((uint8_t **) (base + (2*sizeof(void*)))));
-          }
+          break;
         }
-        free(ptr1);
+        case 2: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
+        case 3: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
       }
       break;
     }
@@ -846,6 +876,68 @@ void epicenter_workspace_ai_result_own_answer_stream_error_free(epicenter_worksp
   }
 }
 
+void epicenter_workspace_http_error_free(epicenter_workspace_http_error_t *ptr) {
+  epicenter_workspace_types_error_free(ptr);
+}
+
+void epicenter_workspace_http_header_free(epicenter_workspace_http_header_t *ptr) {
+  workspace_string_free(&ptr->name);
+  workspace_string_free(&ptr->value);
+}
+
+void epicenter_workspace_http_list_header_free(epicenter_workspace_http_list_header_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    epicenter_workspace_http_header_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      epicenter_workspace_http_header_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void workspace_list_u8_free(workspace_list_u8_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    uint8_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void epicenter_workspace_http_request_free(epicenter_workspace_http_request_t *ptr) {
+  workspace_string_free(&ptr->method);
+  workspace_string_free(&ptr->url);
+  epicenter_workspace_http_list_header_free(&ptr->headers);
+  workspace_list_u8_free(&ptr->body);
+}
+
+void epicenter_workspace_http_response_free(epicenter_workspace_http_response_t *ptr) {
+  epicenter_workspace_http_list_header_free(&ptr->headers);
+  workspace_list_u8_free(&ptr->body);
+}
+
+void epicenter_workspace_http_result_response_error_free(epicenter_workspace_http_result_response_error_t *ptr) {
+  if (!ptr->is_err) {
+    epicenter_workspace_http_response_free(&ptr->val.ok);
+  } else {
+    epicenter_workspace_http_error_free(&ptr->val.err);
+  }
+}
+
+void epicenter_workspace_environment_error_free(epicenter_workspace_environment_error_t *ptr) {
+  epicenter_workspace_types_error_free(ptr);
+}
+
+void epicenter_workspace_environment_result_option_string_error_free(epicenter_workspace_environment_result_option_string_error_t *ptr) {
+  if (!ptr->is_err) {
+    workspace_option_string_free(&ptr->val.ok);
+  } else {
+    epicenter_workspace_environment_error_free(&ptr->val.err);
+  }
+}
+
 void exports_epicenter_workspace_guest_json_free(exports_epicenter_workspace_guest_json_t *ptr) {
   epicenter_workspace_types_json_free(ptr);
 }
@@ -1003,10 +1095,10 @@ void exports_epicenter_workspace_guest_list_result_json_list_issue_free(exports_
   }
 }
 
-void exports_epicenter_workspace_guest_result_void_list_issue_free(exports_epicenter_workspace_guest_result_void_list_issue_t *ptr) {
+void exports_epicenter_workspace_guest_result_void_error_free(exports_epicenter_workspace_guest_result_void_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
-    exports_epicenter_workspace_guest_list_issue_free(&ptr->val.err);
+    exports_epicenter_workspace_guest_error_free(&ptr->val.err);
   }
 }
 
@@ -1910,6 +2002,117 @@ bool epicenter_workspace_ai_chat_stream(epicenter_workspace_ai_request_t *reques
   }
 }
 
+bool epicenter_workspace_http_send(epicenter_workspace_http_request_t *request, epicenter_workspace_http_response_t *ret, epicenter_workspace_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(6*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_epicenter_workspace_http_send((uint8_t *) ((*request).method).ptr, ((*request).method).len, (uint8_t *) ((*request).url).ptr, ((*request).url).len, (uint8_t *) ((*request).headers).ptr, ((*request).headers).len, (uint8_t *) ((*request).body).ptr, ((*request).body).len, ptr);
+  epicenter_workspace_http_result_response_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (epicenter_workspace_http_response_t) {
+        (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + sizeof(void*)))),
+        (epicenter_workspace_http_list_header_t) (epicenter_workspace_http_list_header_t) { (epicenter_workspace_http_header_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+        (workspace_list_u8_t) (workspace_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      epicenter_workspace_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (epicenter_workspace_types_list_issue_t) { (epicenter_workspace_types_issue_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.denied = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.failed = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool epicenter_workspace_environment_get(workspace_string_t *name, workspace_option_string_t *ret, epicenter_workspace_environment_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_epicenter_workspace_environment_get((uint8_t *) (*name).ptr, (*name).len, ptr);
+  epicenter_workspace_environment_result_option_string_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      workspace_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + sizeof(void*)))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.ok = option;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      epicenter_workspace_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.invalid = (epicenter_workspace_types_list_issue_t) { (epicenter_workspace_types_issue_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.denied = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.failed = (workspace_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 __attribute__((__export_name__("epicenter:workspace/guest@0.1.0#define")))
 uint8_t * __wasm_export_exports_epicenter_workspace_guest_define(void) {
   exports_epicenter_workspace_guest_workspace_definition_t ret;
@@ -2021,8 +2224,8 @@ uint8_t * __wasm_export_exports_epicenter_workspace_guest_check_change(uint8_t *
     (epicenter_workspace_types_option_json_t) option0,
     (epicenter_workspace_types_option_caller_t) option1,
   };
-  exports_epicenter_workspace_guest_result_void_list_issue_t ret;
-  exports_epicenter_workspace_guest_list_issue_t err;
+  exports_epicenter_workspace_guest_result_void_error_t ret;
+  exports_epicenter_workspace_guest_error_t err;
   ret.is_err = !exports_epicenter_workspace_guest_check_change(&arg2, &err);
   if (ret.is_err) {
     ret.val.err = err;
@@ -2030,9 +2233,34 @@ uint8_t * __wasm_export_exports_epicenter_workspace_guest_check_change(uint8_t *
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const exports_epicenter_workspace_guest_list_issue_t *payload3 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload3).len;
-    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload3).ptr;
+    const exports_epicenter_workspace_guest_error_t *payload3 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    switch ((int32_t) (*payload3).tag) {
+      case 0: {
+        *((int8_t*)(ptr + sizeof(void*))) = 0;
+        break;
+      }
+      case 1: {
+        const epicenter_workspace_types_list_issue_t *payload5 = &(*payload3).val.invalid;
+        *((int8_t*)(ptr + sizeof(void*))) = 1;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload5).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload5).ptr;
+        break;
+      }
+      case 2: {
+        const workspace_string_t *payload6 = &(*payload3).val.denied;
+        *((int8_t*)(ptr + sizeof(void*))) = 2;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload6).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload6).ptr;
+        break;
+      }
+      case 3: {
+        const workspace_string_t *payload7 = &(*payload3).val.failed;
+        *((int8_t*)(ptr + sizeof(void*))) = 3;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload7).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload7).ptr;
+        break;
+      }
+    }
   } else {
     *((int8_t*)(ptr + 0)) = 0;
   }

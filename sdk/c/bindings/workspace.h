@@ -478,6 +478,61 @@ typedef struct {
   } val;
 } epicenter_workspace_ai_result_own_answer_stream_error_t;
 
+typedef epicenter_workspace_types_error_t epicenter_workspace_http_error_t;
+
+// One field of a head. A name that comes more than once has a field for each.
+typedef struct epicenter_workspace_http_header_t {
+  workspace_string_t   name;
+  workspace_string_t   value;
+} epicenter_workspace_http_header_t;
+
+typedef struct {
+  epicenter_workspace_http_header_t *ptr;
+  size_t len;
+} epicenter_workspace_http_list_header_t;
+
+typedef struct {
+  uint8_t *ptr;
+  size_t len;
+} workspace_list_u8_t;
+
+// What is sent.
+typedef struct epicenter_workspace_http_request_t {
+  // `GET`, `POST` and so on.
+  workspace_string_t   method;
+  // An absolute URL, of `https` or `http`.
+  workspace_string_t   url;
+  epicenter_workspace_http_list_header_t   headers;
+  // At most 8 MiB; empty when there is none.
+  workspace_list_u8_t   body;
+} epicenter_workspace_http_request_t;
+
+// What came back.
+typedef struct epicenter_workspace_http_response_t {
+  uint16_t   status;
+  epicenter_workspace_http_list_header_t   headers;
+  // At most 8 MiB.
+  workspace_list_u8_t   body;
+} epicenter_workspace_http_response_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    epicenter_workspace_http_response_t ok;
+    epicenter_workspace_http_error_t err;
+  } val;
+} epicenter_workspace_http_result_response_error_t;
+
+typedef epicenter_workspace_types_error_t epicenter_workspace_environment_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    workspace_option_string_t ok;
+    epicenter_workspace_environment_error_t err;
+  } val;
+} epicenter_workspace_environment_result_option_string_error_t;
+
 typedef epicenter_workspace_types_json_t exports_epicenter_workspace_guest_json_t;
 
 typedef epicenter_workspace_types_issue_t exports_epicenter_workspace_guest_issue_t;
@@ -619,9 +674,9 @@ typedef struct {
 typedef struct {
   bool is_err;
   union {
-    exports_epicenter_workspace_guest_list_issue_t err;
+    exports_epicenter_workspace_guest_error_t err;
   } val;
-} exports_epicenter_workspace_guest_result_void_list_issue_t;
+} exports_epicenter_workspace_guest_result_void_error_t;
 
 typedef struct {
   bool is_err;
@@ -690,11 +745,21 @@ extern bool epicenter_workspace_ai_chat(epicenter_workspace_ai_request_t *reques
 // Asks. Whether the provider answers is known with the first event.
 extern bool epicenter_workspace_ai_chat_stream(epicenter_workspace_ai_request_t *request, epicenter_workspace_ai_own_answer_stream_t *ret, epicenter_workspace_ai_error_t *err);
 
+// Imported Functions from `epicenter:workspace/http@0.1.0`
+// Sends a request and waits for the whole answer, whatever its status says. A redirect is an answer
+// and not followed. `invalid` names the part of the request that is none, `denied` the host that
+// was not granted, `failed` says why there is no answer.
+extern bool epicenter_workspace_http_send(epicenter_workspace_http_request_t *request, epicenter_workspace_http_response_t *ret, epicenter_workspace_http_error_t *err);
+
+// Imported Functions from `epicenter:workspace/environment@0.1.0`
+// The value; absent when the host has none. `denied` when the manifest does not name it.
+extern bool epicenter_workspace_environment_get(workspace_string_t *name, workspace_option_string_t *ret, epicenter_workspace_environment_error_t *err);
+
 // Exported Functions from `epicenter:workspace/guest@0.1.0`
 void exports_epicenter_workspace_guest_define(exports_epicenter_workspace_guest_workspace_definition_t *ret);
 void exports_epicenter_workspace_guest_parse_rows(workspace_string_t *table, exports_epicenter_workspace_guest_list_json_t *rows, exports_epicenter_workspace_guest_list_result_json_list_issue_t *ret);
 bool exports_epicenter_workspace_guest_parse_kv(workspace_string_t *key, exports_epicenter_workspace_guest_json_t *value, exports_epicenter_workspace_guest_json_t *ret, exports_epicenter_workspace_guest_list_issue_t *err);
-bool exports_epicenter_workspace_guest_check_change(exports_epicenter_workspace_guest_change_t *change, exports_epicenter_workspace_guest_list_issue_t *err);
+bool exports_epicenter_workspace_guest_check_change(exports_epicenter_workspace_guest_change_t *change, exports_epicenter_workspace_guest_error_t *err);
 bool exports_epicenter_workspace_guest_run_action(workspace_string_t *path, exports_epicenter_workspace_guest_json_t *input, exports_epicenter_workspace_guest_json_t *ret, exports_epicenter_workspace_guest_error_t *err);
 
 // Helper Functions
@@ -819,6 +884,24 @@ void epicenter_workspace_ai_result_answer_error_free(epicenter_workspace_ai_resu
 
 void epicenter_workspace_ai_result_own_answer_stream_error_free(epicenter_workspace_ai_result_own_answer_stream_error_t *ptr);
 
+void epicenter_workspace_http_error_free(epicenter_workspace_http_error_t *ptr);
+
+void epicenter_workspace_http_header_free(epicenter_workspace_http_header_t *ptr);
+
+void epicenter_workspace_http_list_header_free(epicenter_workspace_http_list_header_t *ptr);
+
+void workspace_list_u8_free(workspace_list_u8_t *ptr);
+
+void epicenter_workspace_http_request_free(epicenter_workspace_http_request_t *ptr);
+
+void epicenter_workspace_http_response_free(epicenter_workspace_http_response_t *ptr);
+
+void epicenter_workspace_http_result_response_error_free(epicenter_workspace_http_result_response_error_t *ptr);
+
+void epicenter_workspace_environment_error_free(epicenter_workspace_environment_error_t *ptr);
+
+void epicenter_workspace_environment_result_option_string_error_free(epicenter_workspace_environment_result_option_string_error_t *ptr);
+
 void exports_epicenter_workspace_guest_json_free(exports_epicenter_workspace_guest_json_t *ptr);
 
 void exports_epicenter_workspace_guest_issue_free(exports_epicenter_workspace_guest_issue_t *ptr);
@@ -859,7 +942,7 @@ void exports_epicenter_workspace_guest_result_json_list_issue_free(exports_epice
 
 void exports_epicenter_workspace_guest_list_result_json_list_issue_free(exports_epicenter_workspace_guest_list_result_json_list_issue_t *ptr);
 
-void exports_epicenter_workspace_guest_result_void_list_issue_free(exports_epicenter_workspace_guest_result_void_list_issue_t *ptr);
+void exports_epicenter_workspace_guest_result_void_error_free(exports_epicenter_workspace_guest_result_void_error_t *ptr);
 
 void exports_epicenter_workspace_guest_result_json_error_free(exports_epicenter_workspace_guest_result_json_error_t *ptr);
 

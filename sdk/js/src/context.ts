@@ -1,8 +1,9 @@
 /** The call that is being served. */
 
 import * as host from 'epicenter:workspace/context@0.1.0';
+import * as variables from 'epicenter:workspace/environment@0.1.0';
 
-import { Denied } from './errors.ts';
+import { Denied, ask } from './errors.ts';
 
 /** The account on whose behalf the host calls. */
 export interface Caller {
@@ -29,6 +30,14 @@ export function requireCaller(): Caller {
 /** A new random id: 21 characters from `[A-Za-z0-9_-]`, 126 bits. */
 export function generateId(): string {
   return host.randomId();
+}
+
+/**
+ * A value of the host's environment; nothing when it has none. Throws `Denied` unless the manifest names it
+ * under `env`.
+ */
+export function environment(name: string): string | undefined {
+  return ask(() => variables.get(name)) ?? undefined;
 }
 
 /** Names the request that this call serves; the same as in the host's log. */

@@ -91,9 +91,7 @@ export function guestOf(workspace: Workspace, version: string): object {
           ...(caller == null ? {} : { caller }),
         } as never);
       } catch (thrown) {
-        // The contract has only issues here.
-        const error = refusal(thrown);
-        throw error instanceof Invalid ? error.issues : [{ path: [], message: error.message }];
+        throw refusal(thrown).toHost();
       }
     },
 

@@ -48,6 +48,29 @@ declare module 'epicenter:workspace/context@0.1.0' {
   export function requestId(): string;
 }
 
+declare module 'epicenter:workspace/http@0.1.0' {
+  export interface Header {
+    name: string;
+    value: string;
+  }
+  export interface Request {
+    method: string;
+    url: string;
+    headers: Header[];
+    body: Uint8Array;
+  }
+  export interface Response {
+    status: number;
+    headers: Header[];
+    body: Uint8Array | number[];
+  }
+  export function send(request: Request): Response;
+}
+
+declare module 'epicenter:workspace/environment@0.1.0' {
+  export function get(name: string): string | null | undefined;
+}
+
 declare module 'epicenter:workspace/ai@0.1.0' {
   export interface ToolCall {
     id: string;

@@ -7,8 +7,9 @@ export {
   type ChatTool, type ToolCall, chat, chatStream,
 } from './ai.ts';
 export { type Action, type ActionOptions, type Actions, defineMutation, defineQuery } from './action.ts';
-export { type Caller, caller, generateId, requestId, requireCaller } from './context.ts';
+export { type Caller, caller, environment, generateId, requestId, requireCaller } from './context.ts';
 export { Denied, Failed, Invalid, type Issue, NotFound, WorkspaceError } from './errors.ts';
+export { type RequestOptions, type Response, request } from './http.ts';
 export { type Kv, type KvDefinition, defineKv } from './kv.ts';
 export { type Input, type JsonSchema, type Output, type StandardSchema, withJsonSchema } from './schema.ts';
 export {

@@ -34,9 +34,10 @@ export interface WorkspaceOptions<T extends Tables, K extends Keys> {
   /** Fields of the presence states that clients share (cursors, names), by their schemas. */
   awareness?: { readonly [field: string]: StandardSchema };
   /**
-   * For tables: asked before each change that REST or an action makes; throws to refuse it. Unlike a
-   * schema it sees the row before, may read other rows (uniqueness, references), and knows who asks.
-   * Changes that arrive by sync have happened already and are not asked about.
+   * For tables: asked before each change that REST or an action makes; throws to refuse it, with what the
+   * caller is answered: `Invalid` for a row that is not good, `Denied` for who may not. Unlike a schema it
+   * sees the row before, may read other rows (uniqueness, references), and knows who asks. Changes that
+   * arrive by sync have happened already and are not asked about.
    */
   checks?: (client: Client<T, K>) => {
     readonly [name in keyof T]?: (change: Change<T[name]['row']>) => void;

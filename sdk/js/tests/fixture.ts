@@ -82,6 +82,6 @@ export const notes = defineWorkspace({
   }),
 });
 
-export { chat, chatStream } from '../src/index.ts';
+export { chat, chatStream, environment, request } from '../src/index.ts';
 
 export const undescribed = defineWorkspace({ id: 'x', tables: { hand: defineTable(byHand) } });

@@ -20,19 +20,29 @@ after(() => rmSync(folder, { recursive: true }));
 const asked = [];
 const answers = { count: () => 0, list: () => ({ rows: [], next: null }), now: () => 86_400_000 };
 
-/** The globals of the plugin, which are not those of this test. */
+/** The globals of the plugin, which are not those of this test: QuickJS's, of what the SDK uses. */
 const globals = vm.createContext({
+  atob,
+  btoa,
+  toBase64: (bytes) => Buffer.from(bytes).toString('base64'),
+  fromBase64: (text) => [...Buffer.from(text, 'base64')],
   host: (name, args) => {
     asked.push(structuredClone([name, ...args]));
     return answers[name]?.(...args);
   },
 });
 
+vm.runInContext(
+  `Uint8Array.prototype.toBase64 = function () { return toBase64(this); };
+   Uint8Array.fromBase64 = (text) => Uint8Array.from(fromBase64(text));`,
+  globals,
+);
+
 let fixture;
 let guest;
 before(async () => {
   const names = ['get', 'list', 'count', 'put', 'update', 'delete', 'set', 'write', 'caller', 'now'];
-  names.push('randomId', 'randomU64', 'requestId', 'getText', 'setText', 'chat', 'chatStream');
+  names.push('randomId', 'randomU64', 'requestId', 'getText', 'setText', 'chat', 'chatStream', 'send');
   const functions = names.map(
     (name) => `const _${name} = (...args) => host('${name}', args); export { _${name} as ${name} };`,
   );
@@ -171,15 +181,25 @@ test('a selection becomes the query of the contract', () => {
   ]);
 });
 
-test('a check sees the change, may read, and refuses with an issue', () => {
+test('a check sees the change, may read, and refuses with an error', () => {
   const note = (stars) => JSON.stringify({ id: '1', title: 'Tea', stars, _v: 2 });
   const change = (operation, old, next) =>
     guest.checkChange({ table: 'zod', operation, id: '1', old, new: next, caller: null });
   change('create', null, note(1));
   change('delete', note(1), null);
-  assert.throws(() => change('delete', note(5), null), ([{ message }]) => message === 'a favourite stays');
+  const refused = (...of) => {
+    try {
+      change(...of);
+    } catch (error) {
+      return structuredClone(error);
+    }
+  };
+  assert.deepEqual(refused('delete', note(5), null), { tag: 'denied', val: 'a favourite stays' });
   answers.count = () => 1;
-  assert.throws(() => change('create', null, note(1)), ([{ path }]) => path[0] === 'title');
+  const issues = [{ path: ['title'], message: 'is taken' }];
+  assert.deepEqual(refused('create', null, note(1)), { tag: 'invalid', val: issues });
+  answers.count = vm.runInContext("() => { throw new Error('the abacus fell'); }", globals);
+  assert.deepEqual(refused('create', null, note(1)), { tag: 'failed', val: 'the abacus fell' });
 });
 
 test('the time, chance and the console are the host’s', () => {
@@ -272,4 +292,78 @@ test('a model is asked in the contract’s words, and answers in the author’s'
   assert.deepEqual(structuredClone([...fixture.chatStream(request)]), [
     { type: 'text', text: 'Hi' }, { type: 'tool-call', call }, { type: 'end', answer },
   ]);
+});
+
+/** What a request was sent as, and what is made of its answer. */
+function send(answer, ...request) {
+  answers.send = () => ({ status: 200, headers: [], body: [], ...answer });
+  const given = fixture.request(...request);
+  const [, sent] = asked.at(-1);
+  return { given, sent: { ...sent, body: Buffer.from(sent.body).toString() } };
+}
+
+test('a request is sent as it is meant', () => {
+  const url = 'https://example.com/tea';
+  const json = { name: 'content-type', value: 'application/json' };
+  for (const [options, expected] of [
+    [undefined, { method: 'GET', headers: [], body: '' }],
+    [{ headers: { accept: 'text/plain' } }, { method: 'GET', headers: [{ name: 'accept', value: 'text/plain' }], body: '' }],
+    [{ body: 'Tee, 茶, \u{1f375}' }, { method: 'POST', headers: [], body: 'Tee, 茶, \u{1f375}' }],
+    [{ body: '\ud83c half' }, { method: 'POST', headers: [], body: '\ufffd half' }],
+    [{ method: 'PUT', body: new Uint8Array([0x68, 0x69]) }, { method: 'PUT', headers: [], body: 'hi' }],
+    [{ method: 'DELETE' }, { method: 'DELETE', headers: [], body: '' }],
+    [{ json: { tea: '茶' } }, { method: 'POST', headers: [json], body: '{"tea":"茶"}' }],
+    [{ json: null }, { method: 'POST', headers: [json], body: 'null' }],
+    [
+      { json: 1, headers: { 'Content-Type': 'application/tea+json' } },
+      { method: 'POST', headers: [{ name: 'Content-Type', value: 'application/tea+json' }], body: '1' },
+    ],
+  ]) {
+    assert.deepEqual(send({}, url, options).sent, { url, ...expected }, JSON.stringify(options));
+  }
+});
+
+test('an answer is read as text, as JSON or as bytes', () => {
+  const headers = [['content-type', 'text/x'], ['vary', 'a'], ['vary', 'b']].map(([name, value]) => ({ name, value }));
+  const { given } = send({ status: 404, headers, body: [...Buffer.from('\ufeff{"tea":"茶"}')] }, 'https://example.com');
+  assert.deepEqual([given.status, given.ok, { ...given.headers }], [404, false, { 'content-type': 'text/x', vary: 'a, b' }]);
+  assert.equal(given.text(), '{"tea":"茶"}');
+  assert.equal(given.json().tea, '茶');
+  assert.equal(given.bytes().length, 16);
+  const { given: broken } = send({ status: 200, body: [...Buffer.from('<html>')] }, 'https://example.com/a');
+  assert.ok(broken.ok);
+  assert.throws(() => broken.json(), ({ name, message }) => {
+    assert.match(message, /^the answer to GET https:\/\/example\.com\/a \(200\) is not JSON: /);
+    return name === 'Failed';
+  });
+});
+
+test('bytes are read as browsers read them, whether they are UTF-8 or not', () => {
+  const read = (bytes) => send({ body: Uint8Array.from(bytes) }, 'https://example.com').given.text();
+  const decoder = new TextDecoder();
+  for (const text of ['', 'plain', 'Tee, 茶, \u{1f375}', '\0\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\u{10000}\u{10ffff}']) {
+    assert.equal(read(Buffer.from(text)), text);
+  }
+  // The edges of what may follow what; a fixed seed makes them the same each time.
+  const edges = [0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff];
+  let seed = 1;
+  const next = () => (seed = (seed * 48271) % 2147483647);
+  for (let round = 0; round < 20_000; round++) {
+    const bytes = Array.from({ length: 1 + (next() % 8) }, () => edges[next() % edges.length]);
+    assert.equal(read(bytes), decoder.decode(Uint8Array.from(bytes)), Buffer.from(bytes).toString('hex'));
+  }
+  // One wrong byte in a megabyte.
+  const large = Buffer.from(`${'茶 tea '.repeat(100_000)}x`);
+  large[large.length - 1] = 0xff;
+  assert.equal(read(large), decoder.decode(large));
+});
+
+test('what the host refuses is an error of the SDK, and what it does not have is not there', () => {
+  answers.send = () => {
+    throw { tag: 'denied', val: 'not that one' };
+  };
+  assert.throws(() => fixture.request('https://example.com'), ({ name, message }) => name === 'Denied' && message === 'not that one');
+  answers.get = (name) => (name === 'KEY' ? 'secret' : null);
+  assert.deepEqual([fixture.environment('KEY'), fixture.environment('NONE')], ['secret', undefined]);
+  delete answers.get;
 });

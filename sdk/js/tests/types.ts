@@ -2,7 +2,7 @@
 
 import * as z from 'zod';
 
-import { defineMutation, defineQuery, defineTable, defineWorkspace } from '../src/index.ts';
+import { defineMutation, defineQuery, defineTable, defineWorkspace, environment, request } from '../src/index.ts';
 
 const V1 = z.object({ id: z.string(), title: z.string() });
 const V2 = z.object({ id: z.string(), title: z.string(), views: z.number() });
@@ -12,6 +12,14 @@ defineTable(z.object({ title: z.string() }));
 
 // @ts-expect-error A migration gives a row of the current version.
 defineTable(V1, V2).migrate((row) => ({ id: row.id, title: row.title }));
+
+request('https://example.com', { method: 'PUT', headers: { a: environment('A') ?? '' }, body: new Uint8Array() });
+
+// @ts-expect-error A value is sent as `json`.
+request('https://example.com', { body: { a: 1 } });
+
+// @ts-expect-error The host may have none.
+const key: string = environment('KEY');
 
 defineWorkspace({
   id: 'types',

@@ -1,7 +1,7 @@
 """Write a workspace in Python and ship it as one `.wasm` file; `README.md` has a whole one."""
 
-from . import ai
-from .context import Caller, caller, now, random_id, request_id, require_caller
+from . import ai, http
+from .context import Caller, caller, environment, now, random_id, request_id, require_caller
 from .errors import Denied, Failed, Invalid, Issue, NotFound, WorkspaceError
 from .kv import Kv
 from .shapes import Limit
@@ -10,5 +10,6 @@ from .workspace import Workspace
 
 __all__ = [
     "Caller", "Change", "Denied", "Failed", "Invalid", "Issue", "Kv", "Limit", "NotFound", "Page",
-    "Table", "Workspace", "WorkspaceError", "ai", "caller", "now", "random_id", "request_id", "require_caller",
+    "Table", "Workspace", "WorkspaceError", "ai", "caller", "environment", "http", "now", "random_id",
+    "request_id", "require_caller",
 ]

@@ -43,6 +43,12 @@ def random_id() -> str:
     return host.context.random_id()
 
 
+def environment(name: str) -> str | None:
+    """A value of the host's environment; nothing when it has none. Raises `Denied` unless the manifest names
+    it under `env`."""
+    return host.ask(host.environment.get, name)
+
+
 def request_id() -> str:
     """Names the request that this call serves; the same as in the host's log."""
     return host.context.request_id()

@@ -57,7 +57,7 @@ def guest_of(workspace: Workspace) -> type:
                         )
                     )
             except Exception as error:
-                raise Err(_issues(_refusal(error))) from None
+                raise Err(host.to_host(_refusal(error))) from None
 
         def run_action(self, path: str, input: str) -> str:
             _begin()

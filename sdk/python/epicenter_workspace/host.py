@@ -13,14 +13,14 @@ from . import errors
 
 try:
     from componentize_py_types import Err
-    from wit_world.imports import ai, context, documents, kv, log, tables, types
+    from wit_world.imports import ai, context, documents, environment, http, kv, log, tables, types
 except ImportError:
 
     class _Absent:
         def __getattr__(self, name: str) -> Any:
-            raise RuntimeError("the host (tables, keys, clock, log, models) can be used inside of a plugin only")
+            raise RuntimeError("the host (tables, keys, clock, log, models, requests) is there inside of a plugin only")
 
-    ai = context = documents = kv = log = tables = types = _Absent()  # type: ignore[assignment]
+    ai = context = documents = environment = http = kv = log = tables = types = _Absent()  # type: ignore[assignment]
 
     class Err(Exception):  # type: ignore[no-redef]
         value: Any

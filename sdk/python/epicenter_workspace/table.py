@@ -86,7 +86,8 @@ class Table(Generic[R]):
 
     def check(self, check: Callable[[Change[R]], None]) -> Callable[[Change[R]], None]:
         """Decorates what is asked before each change that REST or an action makes, and raises to refuse
-        it. Unlike a rule it sees the row before, may read other rows, and knows who asks. Changes that
+        it, with what the caller is answered: `Invalid` for a row that is not good, `Denied` for who may
+        not. Unlike a rule it sees the row before, may read other rows, and knows who asks. Changes that
         arrive by sync have happened already and are not asked about."""
         self.checker = check
         return check

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 from unittest import mock
 
-from epicenter_workspace import Invalid, Limit, Workspace, ai
+from epicenter_workspace import Denied, Failed, Invalid, Limit, Workspace, ai, environment, host, http
 from epicenter_workspace.shapes import plain, shape_of
 
 
@@ -62,6 +62,15 @@ def issues(call, *arguments) -> list[str]:
     except Invalid as error:
         return [f"{'.'.join(issue.path)}: {issue.message}" for issue in error.issues]
     return []
+
+
+class Wit:
+    """Classes of any name, which hold what they are made with."""
+
+    def __getattr__(self, name):
+        made = type(name, (SimpleNamespace,), {"__init__": lambda it, *of: it.__dict__.update(of=of)})
+        setattr(self, name, made)
+        return made
 
 
 class Shapes(unittest.TestCase):
@@ -189,14 +198,6 @@ class Definitions(unittest.TestCase):
         documents.set_text.assert_called_once_with("recipes", "1", "story", "Once upon a time")
 
     def test_a_model_is_asked_in_the_contracts_words_and_answers_in_the_authors(self):
-        class Wit:
-            """Classes of any name, which hold what they are made with."""
-
-            def __getattr__(self, name):
-                made = type(name, (SimpleNamespace,), {"__init__": lambda it, *of: it.__dict__.update(of=of)})
-                setattr(self, name, made)
-                return made
-
         call = SimpleNamespace(id="c1", name="sum", arguments="{}", signature="")
         said = SimpleNamespace(text="Hi", calls=[call], thinking=[])
         reason = enum.Enum("FinishReason", ["STOP", "TOOL_CALLS"]).TOOL_CALLS
@@ -217,6 +218,72 @@ class Definitions(unittest.TestCase):
                          ["Message_User", "Message_Assistant", "Message_ToolResult"])
         self.assertEqual(sent[2].of[0].of, ("c1", "sum", "7"))
         self.assertEqual(offered[0].of, ("sum", "Adds up.", '{"type": "object"}'))
+
+
+class Requests(unittest.TestCase):
+    URL = "https://example.com/tea"
+
+    def send(self, answer, call, *arguments, **options):
+        """What a request was sent as, and what is made of its answer."""
+        wit, asked = Wit(), []
+        status, headers, body = answer
+        fields = [SimpleNamespace(name=name, value=value) for name, value in headers]
+        answer = SimpleNamespace(status=status, headers=fields, body=body)
+        wit.send = lambda request: asked.append(request) or answer
+        with mock.patch("epicenter_workspace.host.http", wit):
+            given = call(*arguments, **options)
+        method, url, headers, sent = asked[0].of
+        return given, (method, url, [header.of for header in headers], sent)
+
+    def test_a_request_is_sent_as_it_is_meant(self):
+        json = ("content-type", "application/json")
+        for call, arguments, options, expected in [
+            (http.get, [self.URL], {}, ("GET", self.URL, [], b"")),
+            (http.get, [self.URL], {"params": {"q": "a b&ü", "n": 1}}, ("GET", f"{self.URL}?q=a+b%26%C3%BC&n=1", [], b"")),
+            (http.get, [f"{self.URL}?a=1"], {"params": {"b": [2, 3]}}, ("GET", f"{self.URL}?a=1&b=2&b=3", [], b"")),
+            (http.post, [self.URL], {"body": "茶 🍵"}, ("POST", self.URL, [], "茶 🍵".encode())),
+            (http.post, [self.URL], {"body": b"\xff"}, ("POST", self.URL, [], b"\xff")),
+            (http.post, [self.URL], {"json": Step(3)}, ("POST", self.URL, [json], b'{"minutes": 3, "heat": "low"}')),
+            (http.post, [self.URL], {"json": None}, ("POST", self.URL, [json], b"null")),
+            (
+                http.request, ["PUT", self.URL], {"json": "茶", "headers": {"Content-Type": "x/y"}},
+                ("PUT", self.URL, [("Content-Type", "x/y")], '"茶"'.encode()),
+            ),
+        ]:
+            with self.subTest(options=options):
+                self.assertEqual(self.send((200, [], b""), call, *arguments, **options)[1], expected)
+
+    def test_an_answer_is_read_as_text_as_json_or_as_bytes(self):
+        headers = [("content-type", "text/x"), ("vary", "a"), ("vary", "b")]
+        body = b"\xef\xbb\xbf" + '{"tea": "茶"}'.encode()
+        answer, _ = self.send((404, headers, body), http.get, self.URL)
+        self.assertEqual((answer.status, answer.ok), (404, False))
+        self.assertEqual(answer.headers, {"content-type": "text/x", "vary": "a, b"})
+        self.assertEqual((answer.text, answer.json(), answer.body), ('{"tea": "茶"}', {"tea": "茶"}, body))
+        broken, _ = self.send((200, [], b"a\xff\xe2\x82b"), http.get, self.URL)
+        self.assertEqual((broken.ok, broken.text), (True, "a\ufffd\ufffdb"))
+        with self.assertRaisesRegex(Failed, r"the answer \(200\) is not JSON: "):
+            broken.json()
+
+    def test_what_the_host_refuses_is_an_error_of_the_sdk(self):
+        class Refused(host.Err):
+            pass
+
+        class DeniedByHost:
+            value = "not that one"
+
+        def refuse(_):
+            error = Refused()
+            error.value = DeniedByHost()
+            raise error
+
+        types = SimpleNamespace(Error_NotFound=int, Error_Invalid=float, Error_Denied=DeniedByHost)
+        with mock.patch("epicenter_workspace.host.types", types):
+            with mock.patch("epicenter_workspace.host.environment", SimpleNamespace(get=refuse)):
+                with self.assertRaisesRegex(Denied, "not that one"):
+                    environment("KEY")
+            with mock.patch("epicenter_workspace.host.environment", SimpleNamespace(get={"KEY": "secret"}.get)):
+                self.assertEqual((environment("KEY"), environment("NONE")), ("secret", None))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 /// A library, which uses of the SDK what the blog does not.
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "epicenter.h"
 
@@ -34,6 +36,7 @@ static void has_authors(json *book) {
 }
 
 static void stays(const ws_change *change) {
+    if (strcmp(change->id, "guarded") == 0) ws_denied("%s is nobody's", change->id);
     if (change->operation == WS_DELETE && strcmp(json_get_string(change->before, "state"), "lent") == 0)
         ws_denied("%s is lent to somebody", change->id);
 }
@@ -269,6 +272,66 @@ static json *ask_about_nothing(json *input) {
     return answer ? json_string(answer->text) : NULL;
 }
 
+/// Sends a request, with a text as JSON where there is one, as each language's plugin does that tests requests.
+static json *fetch(json *input) {
+    const char *url = json_get_string(input, "url");
+    json *text = json_get(input, "text");
+    const ws_response *answer = text ? ws_http_send_json("POST", url, json_object({"text", text})) : ws_http_get(url);
+    if (!answer) return NULL;
+    const char *seen = ws_http_header(answer, "x-seen");
+    return json_object(
+        {"status", json_integer(answer->status)},
+        {"seen", seen ? json_string(seen) : json_null()},
+        {"body", json_string(ws_http_text(answer))}
+    );
+}
+
+/// Sends a part of some bytes, and gives back the bytes of the answer.
+static json *part(json *input) {
+    static const char bytes[] = {0, 1, (char)128, (char)254, (char)255};
+    const ws_response *answer = ws_http_send_bytes("POST", json_get_string(input, "url"), bytes + 1, 3);
+    json *given = json_array();
+    for (size_t index = 0; answer && index < answer->length; index++)
+        json_append(given, json_integer((unsigned char)answer->body[index]));
+    return answer ? given : NULL;
+}
+
+static json *variable(json *input) {
+    const char *value = ws_environment(json_get_string(input, "name"));
+    return value ? (*value ? json_string(value) : json_null()) : NULL;
+}
+
+/// Sends in one of the ways there are.
+static json *send(json *input) {
+    const char *how = json_get_string(input, "how"), *url = json_get_string(input, "url");
+    if (strcmp(how, "text") == 0)
+        return json_string(ws_http_text(ws_http_send("PUT", url, "Tee, 茶", {"content-type", "text/x"}, {"x-a", "b"})));
+    if (strcmp(how, "query") == 0)
+        return ws_http_json(ws_http_get(ws_format("%s?%s", url, ws_url_encode("a b/c&d=é~.-_"))));
+    if (strcmp(how, "no-url") == 0) return json_string(ws_http_text(ws_http_get(json_get_string(input, "none"))));
+    if (strcmp(how, "no-value") == 0) return ws_http_json(ws_http_send_json("POST", url, ws_get(&books, "none")));
+    if (strcmp(how, "no-header") == 0)
+        return ws_http_json(ws_http_get(url, {"authorization", ws_environment("NOT_GRANTED")}));
+    return ws_http_json(ws_http_get(how));
+}
+
+/// Prints two lines and the beginning of a third, and complains.
+static json *print(json *input) {
+    const char *text = json_get_string(input, "text");
+    printf("printed: %s\nand ", text);
+    printf("%d more\nunfinished", 2);
+    fflush(stdout);
+    fprintf(stderr, "complained: %s\n", text);
+    return json_null();
+}
+
+/// Waits in the host for longer than it may.
+static json *nap(json *input) {
+    (void)input;
+    sleep(30);
+    return json_null();
+}
+
 /// Never comes back, which the compiler does not see.
 static int descend(const volatile char *above) {
     volatile char here[1024];
@@ -322,6 +385,12 @@ const ws_workspace workspace = {
         {"listen", WS_QUERY, "", listen, .input = question},
         {"listen-briefly", WS_QUERY, "", listen_briefly, .input = question},
         {"fork", WS_QUERY, "", fork, .input = question},
+        {"fetch", WS_QUERY, "", fetch, .input = WS_MEMBERS({"url", WS_STRING}, {"text", WS_STRING, .optional = true})},
+        {"part", WS_QUERY, "", part, .input = WS_MEMBERS({"url", WS_STRING})},
+        {"variable", WS_QUERY, "", variable, .input = WS_MEMBERS({"name", WS_STRING})},
+        {"send", WS_QUERY, "", send, .input = WS_MEMBERS({"how", WS_STRING}, {"url", WS_STRING})},
+        {"print", WS_QUERY, "", print, .input = WS_MEMBERS({"text", WS_STRING})},
+        {"nap", WS_QUERY, "", nap},
         {"fail", WS_MUTATION, "", fail, .input = WS_MEMBERS({"how", WS_STRING})}
     ),
 };

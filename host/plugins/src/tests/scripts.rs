@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::guest::Guest;
+use super::logged;
 use super::served::request;
 use crate::ai::Models;
 use crate::{Allocation, Limits, Plugins, PluginsConfig};
@@ -535,4 +536,73 @@ async fn the_memory_of_scripts_is_known_while_they_run_and_while_they_do_not() {
     while memory(&served) != idle {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_reaches_what_its_manifest_names_and_nothing_else() {
+    let ask = query("http::get(\"http://example.com/tea\")");
+    let read = query("environment::get(input.name)")
+        .replace("//! kind", "//! input.name = \"string\"\n//! kind");
+    let garbled = query("http::send(#{ uri: \"http://example.com/\" })");
+    let files = [
+        ("notes/workspace.rhai", "fn check(change) { http::get(\"http://example.com/\") }"),
+        ("notes/tables/notes.json", NOTES),
+        ("notes/actions/ask.rhai", &ask),
+        ("notes/actions/read.rhai", &read),
+        ("notes/actions/garbled.rhai", &garbled),
+    ];
+    let served = Served::start(&files).await;
+    assert_eq!(served.error(), "");
+    let none = "this plugin may not ask example.com; `hosts` under `[http]` in its manifest says whom it may";
+    let outside = "requests can be sent in actions only";
+    let unnamed = "this plugin may not read PATH; `env = [\"PATH\"]` in its manifest allows it";
+    let denied = |message: &str| (403, json!({ "error": { "message": message } }));
+    assert_eq!(served.get("/notes/actions/ask").await, denied(none));
+    assert_eq!(served.get("/notes/actions/read?name=PATH").await, denied(unnamed));
+    let refused = served.post("/notes/tables/notes", json!({ "id": "a", "text": "x" })).await;
+    assert_eq!(refused, denied(outside));
+    let (status, body) = served.get("/notes/actions/garbled").await;
+    assert_eq!(status, 500, "{body}");
+    assert!(body.to_string().contains("a request has method, url, headers and body"), "{body}");
+
+    let manifest = ("notes/workspace.toml", "env = [\"PATH\", \"HOST_TEST_NOT_SET\"]");
+    let served = Served::start(&[&files[..], &[manifest]].concat()).await;
+    assert_eq!(served.error(), "");
+    let path = std::env::var("PATH").unwrap();
+    let given = served.get("/notes/actions/read?name=PATH").await;
+    assert_eq!(given, (200, json!({ "data": path })));
+    let absent = served.get("/notes/actions/read?name=HOST_TEST_NOT_SET").await;
+    assert_eq!(absent, (200, json!({ "data": null })));
+    assert_eq!(served.get("/notes/actions/read?name=HOME").await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_author_is_told_where_the_host_refused_and_where_a_table_is_misspelt() {
+    logged::listen();
+    let update = mutation("let id = \"none\";\n  tables::update(\"notes\", id, #{ text: \"x\" })");
+    let caught = mutation("try { tables::update(\"notes\", \"none\", #{}); } catch { \"caught\" }");
+    let misspelt = query("let all = tables::list(\"nots\");\nall.len()");
+    let served = Served::start(&[
+        ("notes/workspace.rhai", "fn nothing() {}"),
+        ("notes/tables/notes.json", NOTES),
+        ("notes/tables/tags.json", NOTES),
+        ("notes/actions/told-update.rhai", &update),
+        ("notes/actions/told-caught.rhai", &caught),
+        ("notes/actions/told-misspelt.rhai", &misspelt),
+    ])
+    .await;
+    assert_eq!(served.error(), "");
+    let (status, body) = served.post("/notes/actions/told-update", json!(null)).await;
+    assert_eq!(status, 404, "{body}");
+    let line = logged::line_with("told-update.rhai").unwrap_or_default();
+    assert!(line.starts_with("notes/actions/told-update.rhai:5:11: "), "{line}");
+
+    let (status, body) = served.post("/notes/actions/told-caught", json!(null)).await;
+    assert_eq!((status, &body["data"]), (200, &json!("caught")));
+    assert_eq!(logged::line_with("told-caught.rhai"), None);
+
+    let (status, body) = served.get("/notes/actions/told-misspelt").await;
+    assert_eq!(status, 500, "{body}");
+    let place = "notes/actions/told-misspelt.rhai:4:19: there is no table \\\"nots\\\"; there is notes, tags";
+    assert!(body.to_string().contains(place), "{body}");
 }

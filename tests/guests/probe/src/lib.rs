@@ -228,8 +228,49 @@ fn nest(depth: u64) -> u64 {
     std::hint::black_box(depth) + nest(std::hint::black_box(depth + 1))
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Fetch {
+    url: String,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+/// Sends a request, with a text as JSON where there is one.
+fn fetch(ctx: &Context, Fetch { url, text }: Fetch) -> Result<Value> {
+    let request = match text {
+        None => http::get(url),
+        Some(text) => http::post(url).json(&json!({ "text": text }))?,
+    };
+    let answer = request.send(ctx)?;
+    let body = String::from_utf8_lossy(answer.body());
+    Ok(json!({ "status": answer.status(), "seen": answer.header("X-Seen"), "body": body }))
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Part {
+    url: String,
+}
+
+/// Sends a part of some bytes, and gives back the bytes of the answer.
+fn part(ctx: &Context, Part { url }: Part) -> Result<Vec<u8>> {
+    let bytes = [0, 1, 128, 254, 255];
+    Ok(http::post(url).body(&bytes[1..4]).send(ctx)?.body().to_vec())
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Variable {
+    name: String,
+}
+
+fn variable(ctx: &Context, Variable { name }: Variable) -> Result<Option<String>> {
+    ctx.environment(&name)
+}
+
 fn check(_: &Context, change: Change<Counter>) -> Result<()> {
     match change {
+        Change::Create { new } if new.id == "guarded" => {
+            Err(Error::denied(format!("{} is nobody's", new.id)))
+        }
         Change::Delete { old: Some(old), .. } if old.value > 0 => {
             Err(Error::invalid("value", "it still counts"))
         }
@@ -248,6 +289,9 @@ fn workspace() -> Workspace {
         .query("write-in-query", "Tries to write.", write_in_query)
         .query("ask", "Asks a model.", ask)
         .query("ask-in-pieces", "Asks a model, and counts.", ask_in_pieces)
+        .query("fetch", "Sends a request.", fetch)
+        .query("part", "Sends some bytes.", part)
+        .query("variable", "Reads a variable.", variable)
         .mutation("ask-and-add", "After it has written.", ask_and_add)
         .mutation("add", "To a counter, which begins with 0.", add)
         .mutation("move", "From one counter to another.", move_between)
