@@ -122,11 +122,29 @@ test('a check refuses a change, of REST and of an action', async () => {
     await server.delete(`${BOOKS}/a`),
     await server.post(`${ACTIONS}/books/erase`, { id: 'a' }),
   ]) {
-    assert.equal(status, 422);
-    assert.deepEqual(error.issues, [{ path: [], message: 'a is lent to somebody' }]);
+    assert.equal(status, 403);
+    assert.equal(error.message, 'a is lent to somebody');
   }
   assert.equal((await server.get(`${BOOKS}/a`)).status, 200);
 });
+
+for (const [id, code, text, line] of [
+  ['missing', 404],
+  ['unwanted', 422, 'is not liked'],
+  ['failing', 500, 'the check is broken', /library-go\/main\.go:\d+ in main\.[^ ]*: the check is broken/],
+  ['panicking', 500, 'nil pointer', /panic: runtime error: .*nil pointer[^]* {2}library-go\/main\.go:\d+ in main\./],
+]) {
+  test(`a check that refuses a row as ${id} is answered with ${code}`, async () => {
+    const { status, error } = await server.post(BOOKS, book(id));
+    assert.equal(status, code, JSON.stringify(error));
+    if (text) assert.ok(JSON.stringify(error).includes(text), JSON.stringify(error));
+    if (code === 422) assert.deepEqual(error.issues.map(({ path }) => path), [['authors', '0'], []]);
+    if (line) await until('the log has its place', () => line.test(server.logs));
+    assert.equal((await server.get(`${BOOKS}/${id}`)).status, 404);
+    assert.equal((await server.post(BOOKS, book('other'))).status, 201);
+    await server.delete(`${BOOKS}/other`);
+  });
+}
 
 test('an action writes the document of a row', async () => {
   const { data } = await server.post(`${ACTIONS}/books/type`, { id: 'a', text: 'Once upon a time, 茶' });
