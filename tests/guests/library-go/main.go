@@ -370,6 +370,24 @@ func exchange(in Page) (any, error) {
 	return value, err
 }
 
+type Weighing struct {
+	URL   string `json:"url"`
+	Times int    `json:"times"`
+}
+
+// Asks for something large many times over, and says how many bytes came. Each answer is garbage by the next.
+func weigh(in Weighing) (int, error) {
+	sum := 0
+	for range in.Times {
+		response, err := fetch.Get(in.URL)
+		if err != nil {
+			return sum, err
+		}
+		sum += len(response.Body)
+	}
+	return sum, nil
+}
+
 type Failure struct {
 	How string `json:"how"`
 }
@@ -447,6 +465,7 @@ func init() {
 			workspace.Query("part", "", part),
 			workspace.Query("variable", "", variable),
 			workspace.Query("exchange", "", exchange),
+			workspace.Query("weigh", "", weigh),
 			workspace.Mutation("fail", "", fail),
 		},
 	})
