@@ -109,7 +109,10 @@ mod tests {
             let entry = entry.expect("an entry");
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type().expect("its type").is_dir() && name != "template" {
-                assert!(template.folders.iter().any(|(folder, _)| *folder == name), "{name} is missing");
+                assert!(
+                    template.folders.iter().any(|(folder, _)| *folder == name),
+                    "{name} is missing"
+                );
             }
             if name.ends_with(".go") && !name.ends_with("_test.go") {
                 assert!(template.files.iter().any(|(file, _)| *file == name), "{name} is missing");
