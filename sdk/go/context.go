@@ -20,6 +20,18 @@ func RequireCaller() (*Account, error) {
 	return nil, Denied("sign in to do this")
 }
 
+// Environment is a value of the host's environment, in plugins whose manifest names it under `env`; not found
+// when the host has none of that name, and [ErrDenied] when the manifest does not name it.
+//
+//	key, found, err := workspace.Environment("WEATHER_KEY")
+func Environment(name string) (value string, found bool, err error) {
+	text, err := contract.Current.Environment(name)
+	if err != nil || text == nil {
+		return "", false, err
+	}
+	return *text, true, nil
+}
+
 // Now is the time, in ms; the same during one call.
 func Now() time.Time { return time.UnixMilli(int64(contract.Current.Now())).UTC() }
 

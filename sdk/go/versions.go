@@ -230,8 +230,12 @@ func Validate[T any](validate func(value T) error) Option[T] {
 }
 
 // Check is asked before each change that REST or an action makes to a table, and gives an error to refuse
-// it. Unlike a rule it sees the row before, may read other rows, and knows who asks. Changes that arrive by
+// it: one of [Denied] or [Invalid] and so on is what the caller is answered, and any other is answered and
+// logged like one of an action. Unlike a rule it sees the row before, may read other rows, and knows who asks. Changes that arrive by
 // sync have happened already and are not asked about.
+//
+// Go lets no variable depend on itself. The table of a check that reads the rows of that same table is made in
+// an init function, before [Serve] is called.
 func Check[T any](check func(change Change[T]) error) Option[T] {
 	return Option[T]{func(s *settings[T]) { s.check, s.checkLine = check, lineOf(check) }}
 }

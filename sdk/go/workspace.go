@@ -163,8 +163,8 @@ func parsedBy(parse func() (string, error)) contract.Parsed {
 	return contract.Parsed{JSON: text}
 }
 
-func (g *guest) CheckChange(change contract.Change) []contract.Issue {
-	_, err := attempt(func() (string, string, error) {
+func (g *guest) CheckChange(change contract.Change) *contract.Error {
+	_, refused := attempt(func() (string, string, error) {
 		table := g.tables[change.Table]
 		if table == nil {
 			return "", "", NotFound("the workspace has no table %s", change.Table)
@@ -172,10 +172,7 @@ func (g *guest) CheckChange(change contract.Change) []contract.Issue {
 		place, err := table.checkChange(change)
 		return "", place, err
 	})
-	if err != nil {
-		return issuesOf(err)
-	}
-	return nil
+	return refused
 }
 
 func (g *guest) RunAction(path, input string) (string, *contract.Error) {

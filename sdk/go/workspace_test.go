@@ -93,6 +93,13 @@ func (f *fake) Log(level contract.Level, message string) {
 
 func (f *fake) Caller() *Account { return nil }
 
+func (f *fake) Environment(name string) (*string, error) {
+	if name == "SECRET_KEY" {
+		return nil, &Error{Kind: contract.Denied}
+	}
+	return f.KeyGet(name)
+}
+
 type postV1 struct {
 	ID    string `json:"id"`
 	Title string `json:"title"`
@@ -119,6 +126,9 @@ var (
 		Check(func(change Change[post]) error {
 			if change.Operation == Delete {
 				return Denied("%q stays", change.Old.Title)
+			}
+			if fail := fails[change.ID]; fail != nil {
+				return fail()
 			}
 			return nil
 		}),
@@ -159,15 +169,20 @@ func served(t *testing.T) *fake {
 	return host
 }
 
-var fails = map[string]func() error{
-	"plain":  func() error { return errors.New("broken") },
-	"failed": func() error { return Failed("broken: %w", errors.New("inside")) },
-	"panic":  func() error { panic("on fire") },
-	"nil":    func() error { return errors.New((*post)(nil).Title) },
-	"denied": func() error { return fmt.Errorf("wrapped: %w", Denied("not you")) },
-	"none":   func() error { _, err := posts.Get("nobody"); return err },
-	"two":    func() error { return errors.Join(Invalid("a/0", "is %d", 1), Invalid("", "is wrong")) },
-	"signin": func() error { _, err := RequireCaller(); return err },
+// The ways in which an action or a check fails. A table's check refers to them, and one of them to the table.
+var fails map[string]func() error
+
+func init() {
+	fails = map[string]func() error{
+		"plain":  func() error { return errors.New("broken") },
+		"failed": func() error { return Failed("broken: %w", errors.New("inside")) },
+		"panic":  func() error { panic("on fire") },
+		"nil":    func() error { return errors.New((*post)(nil).Title) },
+		"denied": func() error { return fmt.Errorf("wrapped: %w", Denied("not you")) },
+		"none":   func() error { _, err := posts.Get("nobody"); return err },
+		"two":    func() error { return errors.Join(Invalid("a/0", "is %d", 1), Invalid("", "is wrong")) },
+		"signin": func() error { _, err := RequireCaller(); return err },
+	}
 }
 
 func issues(of []Issue) string {
@@ -440,14 +455,30 @@ func TestAKeyHasATypeAndARule(t *testing.T) {
 	}
 }
 
+func TestAVariableIsThereOrNotOrDenied(t *testing.T) {
+	served(t).keys["GRANTED_KEY"] = ""
+	if value, found, err := Environment("GRANTED_KEY"); value != "" || !found || err != nil {
+		t.Errorf("got %q, %v, %v", value, found, err)
+	}
+	if value, found, err := Environment("NOT_SET"); value != "" || found || err != nil {
+		t.Errorf("got %q, %v, %v", value, found, err)
+	}
+	if _, found, err := Environment("SECRET_KEY"); found || !errors.Is(err, ErrDenied) {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
 func TestACheckRefusesAChange(t *testing.T) {
 	host := served(t)
 	row := `{"id":"1","title":"a","_v":2}`
 	change := contract.Change{Table: "posts", Operation: contract.Delete, ID: "1", Old: &row}
-	if got := issues(host.guest.CheckChange(change)); got != `: "a" stays` {
-		t.Errorf("got %s", got)
+	if got := host.guest.CheckChange(change); got == nil || got.Kind != contract.Denied || got.Message != `"a" stays` {
+		t.Errorf("got %v", got)
 	}
 	if got := host.guest.CheckChange(contract.Change{Table: "posts", ID: "1", New: &row}); got != nil {
+		t.Errorf("got %v", got)
+	}
+	if got := host.guest.CheckChange(contract.Change{Table: "nothing"}); got == nil || got.Kind != contract.NotFound {
 		t.Errorf("got %v", got)
 	}
 }
@@ -469,13 +500,24 @@ func TestAnErrorIsToldToTheCallerAndItsPlaceToTheLog(t *testing.T) {
 		{"two", contract.Invalid, "a: 0: is 1; is wrong", ""},
 		{"signin", contract.Denied, "sign in to do this", ""},
 	} {
-		host.lines = nil
-		_, err := host.guest.RunAction("fail", `{"id":"`+it.how+`"}`)
-		if err == nil || err.Kind != it.kind || err.Error() != it.want {
-			t.Errorf("%s: got %v", it.how, err)
-		}
-		if logged := strings.Join(host.lines, "\n"); !strings.Contains(logged, it.logged) || (it.logged == "") != (logged == "") {
-			t.Errorf("%s: logged %q", it.how, logged)
+		for what, run := range map[string]func() *Error{
+			"action": func() *Error {
+				_, err := host.guest.RunAction("fail", `{"id":"`+it.how+`"}`)
+				return err
+			},
+			"check": func() *Error {
+				return host.guest.CheckChange(contract.Change{Table: "posts", ID: it.how})
+			},
+		} {
+			host.lines = nil
+			err := run()
+			if err == nil || err.Kind != it.kind || err.Error() != it.want {
+				t.Errorf("%s, %s: got %v", what, it.how, err)
+			}
+			logged := strings.Join(host.lines, "\n")
+			if !strings.Contains(logged, it.logged) || (it.logged == "") != (logged == "") {
+				t.Errorf("%s, %s: logged %q", what, it.how, logged)
+			}
 		}
 	}
 	if _, err := host.guest.RunAction("nothing", "null"); err.Kind != contract.NotFound {

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 
 import { Client } from './clients.mjs';
@@ -14,8 +15,11 @@ const ACTIONS = '/workspaces/library-go/actions';
 /** How long the component may take to compile, when other programs want the processor as well. */
 const COMPILING = 120_000;
 
+const LARGE = Buffer.alloc(4 << 20, 'x');
+
 let providers;
 let server;
+let other;
 before(async () => {
   let calls = 0;
   providers = await Providers.start({
@@ -24,9 +28,16 @@ before(async () => {
       await providers.replay(response, bytes);
     },
   });
+  other = createServer(async (request, response) => {
+    const sent = Buffer.concat(await request.toArray()).toString();
+    const { 'content-type': type, 'x-many': many } = request.headers;
+    if (request.url === '/large') response.end(LARGE);
+    else if (request.url === '/none') response.writeHead(204).end();
+    else response.end(JSON.stringify({ method: request.method, type, many, sent }));
+  });
+  await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
   server = new Server({ plugins: ['library-go'], env: providers.env });
-  // With time for a batch of rows on a busy machine.
-  writeFileSync(server.file('library-go.toml'), 'ai = true\n[limits]\nparse = "10s"\n');
+  writeManifest();
   await server.start();
   const served = async () => (await server.get('/workspaces/library-go')).status === 200;
   await until('it is served', served, COMPILING);
@@ -34,7 +45,14 @@ before(async () => {
 after(async () => {
   await server?.dispose();
   await providers?.close();
+  other?.close();
 });
+
+/** What is granted, with time for a batch of rows on a busy machine, and further limits. */
+function writeManifest(limits = '') {
+  const http = `[http]\nhosts = ["localhost:${other.address().port}"]\nallow-private = true\n`;
+  writeFileSync(server.file('library-go.toml'), `ai = true\n${http}[limits]\nparse = "10s"\n${limits}`);
+}
 
 const book = (id, more) => ({ id, authors: [{ name: 'Ada' }], ...more });
 
@@ -122,11 +140,29 @@ test('a check refuses a change, of REST and of an action', async () => {
     await server.delete(`${BOOKS}/a`),
     await server.post(`${ACTIONS}/books/erase`, { id: 'a' }),
   ]) {
-    assert.equal(status, 422);
-    assert.deepEqual(error.issues, [{ path: [], message: 'a is lent to somebody' }]);
+    assert.equal(status, 403);
+    assert.equal(error.message, 'a is lent to somebody');
   }
   assert.equal((await server.get(`${BOOKS}/a`)).status, 200);
 });
+
+for (const [id, code, text, line] of [
+  ['missing', 404],
+  ['unwanted', 422, 'is not liked'],
+  ['failing', 500, 'the check is broken', /library-go\/main\.go:\d+ in main\.[^ ]*: the check is broken/],
+  ['panicking', 500, 'nil pointer', /panic: runtime error: .*nil pointer[^]* {2}library-go\/main\.go:\d+ in main\./],
+]) {
+  test(`a check that refuses a row as ${id} is answered with ${code}`, async () => {
+    const { status, error } = await server.post(BOOKS, book(id));
+    assert.equal(status, code, JSON.stringify(error));
+    if (text) assert.ok(JSON.stringify(error).includes(text), JSON.stringify(error));
+    if (code === 422) assert.deepEqual(error.issues.map(({ path }) => path), [['authors', '0'], []]);
+    if (line) await until('the log has its place', () => line.test(server.logs));
+    assert.equal((await server.get(`${BOOKS}/${id}`)).status, 404);
+    assert.equal((await server.post(BOOKS, book('other'))).status, 201);
+    await server.delete(`${BOOKS}/other`);
+  });
+}
 
 test('an action writes the document of a row', async () => {
   const { data } = await server.post(`${ACTIONS}/books/type`, { id: 'a', text: 'Once upon a time, 茶' });
@@ -210,6 +246,29 @@ for (const [how, status, message, logged] of [
   });
 }
 
+/** An action that asks the other server for one of its pages. */
+const asked = (action, route, more) => {
+  const input = new URLSearchParams({ url: `http://localhost:${other.address().port}${route}`, ...more });
+  return server.get(`${ACTIONS}/${action}?${input}`);
+};
+
+test('a request has the method, the headers and the body that are said', async () => {
+  const { data, error } = await asked('exchange', '/', { text: 'Tee, 茶, \u{1f375} & <more>' });
+  assert.ok(data, JSON.stringify(error));
+  assert.deepEqual({ ...data, sent: JSON.parse(data.sent) }, {
+    method: 'PUT', type: 'text/x', many: 'one, two', sent: { text: 'Tee, 茶, \u{1f375} & <more>' },
+  });
+});
+
+test('an answer that is not JSON is an error with its status and the line of the handler', async () => {
+  const before = server.logs.length;
+  const { status, error } = await asked('exchange', '/none');
+  assert.equal(status, 500);
+  assert.match(error.message, /^the answer \(204\) cannot be read: unexpected EOF$/);
+  const line = /library-go\/main\.go:\d+ in main\.exchange: the answer \(204\)/;
+  await until('the log names the line', () => line.test(server.logs.slice(before)));
+});
+
 test('JSON that is none is an error with the line of the source', async () => {
   const before = server.logs.length;
   const { status, error } = await server.post(`${ACTIONS}/echo`, { json: '{"a":' });
@@ -239,4 +298,14 @@ test('ten thousand rows and a thousand actions leave its memory bounded', async 
   // for actions. The texts alone that one of them was given and gave back are twice as much.
   const bytes = await memory();
   assert.ok(bytes > 1 << 20 && bytes < 64 << 20, `${bytes} bytes`);
+});
+
+test('answers that are larger together than its memory are collected in between', async () => {
+  const hash = async () => (await server.get('/plugins')).data.find(({ file }) => file === 'library-go.wasm').hash;
+  const before = await hash();
+  // A busy machine takes more than the usual 5 s.
+  writeManifest('action = "60s"\n');
+  await until('the manifest is in force', async () => (await hash()) !== before, COMPILING);
+  const { data, error } = await asked('weigh', '/large', { times: 40 });
+  assert.equal(data, 40 * LARGE.length, JSON.stringify(error));
 });

@@ -158,6 +158,9 @@ const REACHING = {
   probe: { language: 'Rust', table: 'counters', row: { value: 1 } },
   'reach-js': { language: 'JavaScript', table: 'things' },
   'reach-python': { language: 'Python', table: 'things' },
+  'library-go': {
+    language: 'Go', table: 'books', row: { authors: [{ name: 'Ada' }] }, mended: 'a\ufffd\ufffd\ufffdb',
+  },
   'library-c': { language: 'C', table: 'books', row: { authors: [{ name: 'Ada' }] }, mended: 'a???b' },
   'reach-rhai': { language: 'rhai', table: 'things', manifest: 'reach-rhai/workspace.toml', bytes: false },
 };

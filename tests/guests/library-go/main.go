@@ -12,6 +12,7 @@ import (
 
 	"epicenter.dev/workspace"
 	"epicenter.dev/workspace/ai"
+	"epicenter.dev/workspace/fetch"
 )
 
 // BookV1 is what a book was before it could have several authors.
@@ -59,6 +60,18 @@ var books = workspace.NewTable("books",
 	workspace.Check(func(change workspace.Change[Book]) error {
 		if change.Operation == workspace.Delete && change.Old != nil && change.Old.State == "lent" {
 			return workspace.Denied("%s is lent to somebody", change.ID)
+		}
+		switch change.ID {
+		case "guarded":
+			return workspace.Denied("%s is nobody's", change.ID)
+		case "unwanted":
+			return errors.Join(workspace.Invalid("authors/0", "is not liked"), workspace.Invalid("", "is not wanted"))
+		case "missing":
+			return workspace.NotFound("there is no shelf for %s", change.ID)
+		case "failing":
+			return errors.New("the check is broken")
+		case "panicking":
+			return errors.New(nobody.ID)
 		}
 		return nil
 	}),
@@ -293,6 +306,88 @@ func askInPieces(in Asking) (Said, error) {
 	return said, nil
 }
 
+type Page struct {
+	URL  string  `json:"url"`
+	Text *string `json:"text"`
+}
+
+type Answer struct {
+	Status int     `json:"status"`
+	Seen   *string `json:"seen"`
+	Body   string  `json:"body"`
+}
+
+// Sends a request, with a text as JSON where there is one.
+func fetchPage(in Page) (answer Answer, err error) {
+	var response fetch.Response
+	if in.Text == nil {
+		response, err = fetch.Get(in.URL)
+	} else {
+		response, err = fetch.PostJSON(in.URL, map[string]string{"text": *in.Text})
+	}
+	if err != nil {
+		return answer, err
+	}
+	seen := response.Header.Get("X-Seen")
+	return Answer{response.Status, &seen, response.Text()}, nil
+}
+
+// Sends a part of some bytes, and gives back the bytes of the answer.
+func part(in Page) ([]int, error) {
+	response, err := fetch.Post(in.URL, "application/octet-stream", []byte{0, 1, 128, 254, 255}[1:4])
+	var numbers []int
+	for _, one := range response.Body {
+		numbers = append(numbers, int(one))
+	}
+	return numbers, err
+}
+
+type Variable struct {
+	Name string `json:"name"`
+}
+
+func variable(in Variable) (*string, error) {
+	value, found, err := workspace.Environment(in.Name)
+	if !found {
+		return nil, err
+	}
+	return &value, nil
+}
+
+// Sends a request of every part that there is, and reads the answer as JSON.
+func exchange(in Page) (any, error) {
+	response, err := fetch.Send(fetch.Request{
+		Method: "PUT",
+		URL:    in.URL,
+		Header: fetch.Header{"Content-Type": {"text/x"}, "x-many": {"one", "two"}},
+		JSON:   map[string]any{"text": in.Text},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var value any
+	err = response.JSON(&value)
+	return value, err
+}
+
+type Weighing struct {
+	URL   string `json:"url"`
+	Times int    `json:"times"`
+}
+
+// Asks for something large many times over, and says how many bytes came. Each answer is garbage by the next.
+func weigh(in Weighing) (int, error) {
+	sum := 0
+	for range in.Times {
+		response, err := fetch.Get(in.URL)
+		if err != nil {
+			return sum, err
+		}
+		sum += len(response.Body)
+	}
+	return sum, nil
+}
+
 type Failure struct {
 	How string `json:"how"`
 }
@@ -366,6 +461,11 @@ func init() {
 			workspace.Query("context", "", context),
 			workspace.Query("ask", "", ask),
 			workspace.Query("ask-in-pieces", "", askInPieces),
+			workspace.Query("fetch", "", fetchPage),
+			workspace.Query("part", "", part),
+			workspace.Query("variable", "", variable),
+			workspace.Query("exchange", "", exchange),
+			workspace.Query("weigh", "", weigh),
 			workspace.Mutation("fail", "", fail),
 		},
 	})

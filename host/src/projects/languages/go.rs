@@ -37,6 +37,7 @@ pub const LANGUAGE: Language = Language {
         ],
         folders: &[
             ("ai", include_dir!("$CARGO_MANIFEST_DIR/../sdk/go/ai")),
+            ("fetch", include_dir!("$CARGO_MANIFEST_DIR/../sdk/go/fetch")),
             ("internal", include_dir!("$CARGO_MANIFEST_DIR/../sdk/go/internal")),
         ],
         moved: None,
@@ -105,7 +106,14 @@ mod tests {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/go");
         let template = LANGUAGE.template.as_ref().expect("it has one");
         for entry in std::fs::read_dir(sdk).expect("a folder") {
-            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().expect("its type").is_dir() && name != "template" {
+                assert!(
+                    template.folders.iter().any(|(folder, _)| *folder == name),
+                    "{name} is missing"
+                );
+            }
             if name.ends_with(".go") && !name.ends_with("_test.go") {
                 assert!(template.files.iter().any(|(file, _)| *file == name), "{name} is missing");
             }

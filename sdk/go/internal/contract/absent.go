@@ -7,7 +7,7 @@ import "errors"
 // Current is the host. There is none outside of a plugin; tests of the SDK put one of their own here.
 var Current Host = absent{}
 
-var errAbsent = errors.New("the host (tables, keys, clock, models) can be used inside of a plugin only")
+var errAbsent = errors.New("the host (tables, keys, clock, models, requests) can be used inside of a plugin only")
 
 // Broken says that the author's definition cannot be, which is a panic where its tests run.
 func Broken(text string) { panic(text) }
@@ -33,3 +33,5 @@ func (absent) RandomUint64() uint64                             { panic(errAbsen
 func (absent) RequestID() string                                { panic(errAbsent) }
 func (absent) Chat(ChatRequest) (*ChatAnswer, error)            { return nil, errAbsent }
 func (absent) ChatStream(ChatRequest) (ChatStream, error)       { return nil, errAbsent }
+func (absent) Send(HTTPRequest) (*HTTPResponse, error)          { return nil, errAbsent }
+func (absent) Environment(string) (*string, error)              { return nil, errAbsent }

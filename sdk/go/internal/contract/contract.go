@@ -167,7 +167,7 @@ type Guest interface {
 	Define() Definition
 	ParseRows(table string, rows []string) []Parsed
 	ParseKey(key, value string) Parsed
-	CheckChange(Change) []Issue
+	CheckChange(Change) *Error
 	RunAction(path, input string) (string, *Error)
 }
 
@@ -249,6 +249,29 @@ type Host interface {
 
 	Chat(ChatRequest) (*ChatAnswer, error)
 	ChatStream(ChatRequest) (ChatStream, error)
+
+	Send(HTTPRequest) (*HTTPResponse, error)
+
+	Environment(name string) (*string, error)
+}
+
+// HTTPHeader is one field of a head.
+type HTTPHeader struct {
+	Name, Value string
+}
+
+// HTTPRequest is what is sent to another server.
+type HTTPRequest struct {
+	Method, URL string
+	Headers     []HTTPHeader
+	Body        []byte
+}
+
+// HTTPResponse is what came back.
+type HTTPResponse struct {
+	Status  uint16
+	Headers []HTTPHeader
+	Body    []byte
 }
 
 // ChatRequest is what a model is asked.

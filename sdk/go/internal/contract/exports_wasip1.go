@@ -143,12 +143,17 @@ type change struct {
 //
 //go:wasmexport epicenter:workspace/guest@0.1.0#check-change
 func exportCheckChange(argument unsafe.Pointer) unsafe.Pointer {
-	return serve(func(guest Guest) Parsed {
+	return serve(func(guest Guest) *Error {
 		it := (*change)(argument)
-		return Parsed{Issues: guest.CheckChange(Change{
+		return guest.CheckChange(Change{
 			it.table.lifted(), it.operation, it.id.lifted(), it.old.lifted(), it.new.lifted(), it.caller.lifted(),
-		})}
-	}, loweredParsed)
+		})
+	}, func(refused *Error) outcome {
+		if refused != nil {
+			return loweredRefusal(refused)
+		}
+		return outcome{}
+	})
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#check-change
@@ -162,18 +167,23 @@ func exportRunAction(path, pathLength, input, inputLength uint32) unsafe.Pointer
 		return output
 	}, func(output string) outcome {
 		if refused != nil {
-			it := loweredError(refused)
-			return outcome{true, [3]uint32{uint32(it.kind), it.value.start, it.value.length}}
+			return loweredRefusal(refused)
 		}
 		it := lowered(output)
 		return outcome{false, [3]uint32{it.start, it.length}}
 	})
 }
 
-// The output, or an error in its place: spelled out, because Go copies no bytes between members.
+// The output of an action, and nothing of a check, or an error in its place: spelled out, because Go copies
+// no bytes between members.
 type outcome struct {
 	failed bool
 	words  [3]uint32
+}
+
+func loweredRefusal(refused *Error) outcome {
+	it := loweredError(refused)
+	return outcome{true, [3]uint32{uint32(it.kind), it.value.start, it.value.length}}
 }
 
 //go:wasmexport cabi_post_epicenter:workspace/guest@0.1.0#run-action

@@ -276,6 +276,46 @@ func answerStreamDrop(stream uint32)
 
 func (s stream) Close() { answerStreamDrop(uint32(s)) }
 
+//go:wasmimport epicenter:workspace/http@0.1.0 send
+func httpSend(method, methodLength, url, urlLength, headers, headersLength, body, bodyLength uint32, into unsafe.Pointer)
+
+type header struct {
+	name, value span
+}
+
+type response struct {
+	status        uint16
+	headers, body span
+}
+
+func (imports) Send(request HTTPRequest) (*HTTPResponse, error) {
+	return ask(func(into unsafe.Pointer) {
+		method, url, body := lowered(request.Method), lowered(request.URL), loweredBytes(request.Body)
+		headers := loweredList(request.Headers, func(it HTTPHeader) header {
+			return header{lowered(it.Name), lowered(it.Value)}
+		})
+		httpSend(
+			method.start, method.length, url.start, url.length,
+			headers.start, headers.length, body.start, body.length, into,
+		)
+	}, func(raw *response) *HTTPResponse {
+		headers := liftedList(raw.headers, func(raw *header) HTTPHeader {
+			return HTTPHeader{raw.name.lifted(), raw.value.lifted()}
+		})
+		return &HTTPResponse{raw.status, headers, raw.body.liftedBytes()}
+	})
+}
+
+//go:wasmimport epicenter:workspace/environment@0.1.0 get
+func environmentGet(name, nameLength uint32, into unsafe.Pointer)
+
+func (imports) Environment(name string) (*string, error) {
+	return ask(func(into unsafe.Pointer) {
+		name := lowered(name)
+		environmentGet(name.start, name.length, into)
+	}, optional)
+}
+
 type chatRequest struct {
 	provider, model, system, messages, tools span
 	options                                  option

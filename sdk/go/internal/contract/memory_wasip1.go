@@ -141,6 +141,11 @@ func lowered(text string) span {
 	return span{address(data), uint32(len(text))}
 }
 
+// loweredBytes hands bytes to the host.
+func loweredBytes(bytes []byte) span {
+	return lowered(unsafe.String(unsafe.SliceData(bytes), len(bytes)))
+}
+
 // loweredList hands a list to the host, each item as `lower` writes it.
 func loweredList[T, Raw any](items []T, lower func(T) Raw) span {
 	if len(items) == 0 {
@@ -159,6 +164,11 @@ func loweredList[T, Raw any](items []T, lower func(T) Raw) span {
 // string does.
 func (s span) lifted() string {
 	return unsafe.String((*byte)(at(s.start)), s.length)
+}
+
+// liftedBytes takes bytes from the host, without a copy like a string.
+func (s span) liftedBytes() []byte {
+	return unsafe.Slice((*byte)(at(s.start)), s.length)
 }
 
 // liftedList takes a list from the host, each item as `lift` reads it.
