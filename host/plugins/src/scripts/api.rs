@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use host_workspace::transaction::{Filter, Operator, Order, Query};
 use host_workspace::{ActionError, Issue, Transaction};
-use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, Position};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, NativeCallContext, Position};
 use serde_json::{Value, json};
 
 use super::call;
@@ -56,36 +56,61 @@ fn known(table: &str, access: Access) -> Answer<Arc<Transaction>> {
     Ok(transaction)
 }
 
+/// Adds a function to a module. What it throws says where it was called, which rhai leaves out for
+/// functions of modules.
+macro_rules! offer {
+    ($module:ident, $name:expr, || $body:expr) => {
+        offer!(@ $module, $name, () $body)
+    };
+    ($module:ident, $name:expr, |$($argument:ident: $type:ty),*| $body:expr) => {
+        offer!(@ $module, $name, ($($argument: $type),*) $body)
+    };
+    (@ $module:ident, $name:expr, ($($argument:ident: $type:ty),*) $body:expr) => {
+        $module.set_native_fn($name, move |at: NativeCallContext<'_> $(, $argument: $type)*| {
+            placed(at.call_position(), move || $body)
+        })
+    };
+}
+
+fn placed<T>(at: Position, ask: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    ask().map_err(|mut error| {
+        if error.position().is_none() {
+            error.set_position(at);
+        }
+        error
+    })
+}
+
 fn tables() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("get", |table: &str, id: &str| -> Answer {
+    offer!(module, "get", |table: &str, id: &str| {
         let row = known(table, Access::Read)?.get(table, id).map_err(thrown)?;
         row.map_or(Ok(Dynamic::UNIT), |row| read_one(&row))
     });
-    module.set_native_fn("list", |table: &str| rows(table, Map::new()));
-    module.set_native_fn("list", |table: &str, query: Map| rows(table, query));
-    module.set_native_fn("page", |table: &str, query: Map| -> Answer {
+    offer!(module, "list", |table: &str| rows(table, Map::new()));
+    offer!(module, "list", |table: &str, query: Map| rows(table, query));
+    offer!(module, "page", |table: &str, query: Map| {
         let page = known(table, Access::Read)?.list(table, &query_of(query)?).map_err(thrown)?;
         let mut answer = Map::new();
         answer.insert("rows".into(), read_rows(&page.rows)?);
         answer.insert("next".into(), page.next.map_or(Dynamic::UNIT, Dynamic::from));
-        Ok(answer.into())
+        Ok(Dynamic::from(answer))
     });
-    module.set_native_fn("count", |table: &str| count(table, Map::new()));
-    module.set_native_fn("count", |table: &str, filter: Map| count(table, filter));
-    module.set_native_fn("put", |table: &str, row: Map| -> Answer {
+    offer!(module, "count", |table: &str| count(table, Map::new()));
+    offer!(module, "count", |table: &str, filter: Map| count(table, filter));
+    offer!(module, "put", |table: &str, row: Map| {
         let row = json_of(row.into())?.to_string();
         call::check_written(&row)?;
         let transaction = known(table, Access::Write)?;
         read_one(&call::park(transaction.put(table, &row))?)
     });
-    module.set_native_fn("update", |table: &str, id: &str, fields: Map| -> Answer {
+    offer!(module, "update", |table: &str, id: &str, fields: Map| {
         let fields = json_of(fields.into())?.to_string();
         call::check_written(&fields)?;
         let transaction = known(table, Access::Write)?;
         read_one(&call::park(transaction.update(table, id, &fields))?)
     });
-    module.set_native_fn("delete", |table: &str, id: &str| -> Answer<bool> {
+    offer!(module, "delete", |table: &str, id: &str| {
         let transaction = known(table, Access::Write)?;
         call::park(transaction.delete(table, id))
     });
@@ -94,17 +119,17 @@ fn tables() -> Module {
 
 fn kv() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("get", |key: &str| -> Answer {
+    offer!(module, "get", |key: &str| {
         let value = call::transaction(Access::Read)?.kv_get(key).map_err(thrown)?;
         value.map_or(Ok(Dynamic::UNIT), |value| read_one(&value))
     });
-    module.set_native_fn("set", |key: &str, value: Dynamic| -> Answer<()> {
+    offer!(module, "set", |key: &str, value: Dynamic| {
         let value = json_of(value)?.to_string();
         call::check_written(&value)?;
         let transaction = call::transaction(Access::Write)?;
         call::park(transaction.kv_set(key, &value))
     });
-    module.set_native_fn("delete", |key: &str| -> Answer<bool> {
+    offer!(module, "delete", |key: &str| {
         let transaction = call::transaction(Access::Write)?;
         call::park(transaction.kv_delete(key))
     });
@@ -114,17 +139,14 @@ fn kv() -> Module {
 /// The texts of documents that are attached to rows.
 fn documents() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("get_text", |table: &str, id: &str, document: &str| -> Answer<String> {
+    offer!(module, "get_text", |table: &str, id: &str, document: &str| {
         let transaction = known(table, Access::Read)?;
         call::park(transaction.text(table, id, document))
     });
-    module.set_native_fn(
-        "set_text",
-        |table: &str, id: &str, document: &str, text: &str| -> Answer<()> {
-            let transaction = known(table, Access::Write)?;
-            call::park(transaction.set_text(table, id, document, text))
-        },
-    );
+    offer!(module, "set_text", |table: &str, id: &str, document: &str, text: &str| {
+        let transaction = known(table, Access::Write)?;
+        call::park(transaction.set_text(table, id, document, text))
+    });
     module
 }
 
@@ -137,7 +159,7 @@ fn logs() -> Module {
         ("error", Level::Error),
     ];
     for (name, level) in levels {
-        module.set_native_fn(name, move |text: Dynamic| -> Answer<()> {
+        offer!(module, name, |text: Dynamic| {
             let text = text.to_string();
             call::host(|call| call.log.write(level, &text))
         });
@@ -147,23 +169,21 @@ fn logs() -> Module {
 
 fn context() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("caller", || -> Answer {
+    offer!(module, "caller", || {
         let caller = call::host(|call| call.call.caller().cloned())?;
         Ok(caller.map_or(Dynamic::UNIT, |caller| to_script(json!(caller))))
     });
-    module.set_native_fn("now", || -> Answer<INT> {
+    offer!(module, "now", || {
         call::host(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
     });
-    module.set_native_fn("random_id", || -> Answer<String> { Ok(random_id()) });
+    offer!(module, "random_id", || Ok(random_id()));
     // From 0 to below the limit. The bias is one in 2^64 of the limit.
-    module.set_native_fn("random", |limit: INT| -> Answer<INT> {
+    offer!(module, "random", |limit: INT| {
         let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let limit = limit.ok_or_else(|| misuse("random needs a limit of at least 1"))?;
         Ok(INT::try_from(random_u64() % limit).unwrap_or(INT::MAX))
     });
-    module.set_native_fn("request_id", || -> Answer<String> {
-        call::host(|call| call.call.request_id.to_string())
-    });
+    offer!(module, "request_id", || call::host(|call| call.call.request_id.to_string()));
     module
 }
 
@@ -171,7 +191,7 @@ fn context() -> Module {
 /// of the contract's `request`; gives the contract's `answer`.
 fn ai() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("chat", |request: Map| -> Answer {
+    offer!(module, "chat", |request: Map| {
         let request = serde_json::from_value(json_of(request.into())?);
         let request = request.map_err(|error| misuse(format!("ai::chat: {error}")))?;
         Ok(to_script(json!(call::ask(request)?)))
@@ -184,8 +204,8 @@ fn ai() -> Module {
 /// is sent as JSON, with a content type that says so.
 fn http() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("send", |request: Map| send(request));
-    module.set_native_fn("get", |url: &str| {
+    offer!(module, "send", |request: Map| send(request));
+    offer!(module, "get", |url: &str| {
         let mut request = Map::new();
         request.insert("url".into(), url.into());
         send(request)
@@ -241,7 +261,7 @@ fn send(request: Map) -> Answer {
 /// `environment::get("WEATHER_KEY")`: the text, or `()` where the host has none.
 fn environment() -> Module {
     let mut module = Module::new();
-    module.set_native_fn("get", |name: &str| -> Answer {
+    offer!(module, "get", |name: &str| {
         let value = call::host(|call| call.reach.variable(name))?.map_err(thrown)?;
         Ok(value.map_or(Dynamic::UNIT, Dynamic::from))
     });

@@ -580,7 +580,8 @@ async fn a_script_reaches_what_its_manifest_names_and_nothing_else() {
 async fn the_author_is_told_where_the_host_refused_and_where_a_table_is_misspelt() {
     logged::listen();
     let update = mutation("let id = \"none\";\n  tables::update(\"notes\", id, #{ text: \"x\" })");
-    let caught = mutation("try { tables::update(\"notes\", \"none\", #{}); } catch { \"caught\" }");
+    let caught =
+        mutation("try { tables::update(\"notes\", \"none\", #{}); } catch { return \"caught\"; }");
     let misspelt = query("let all = tables::list(\"nots\");\nall.len()");
     let served = Served::start(&[
         ("notes/workspace.rhai", "fn nothing() {}"),
