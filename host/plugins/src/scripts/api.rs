@@ -402,6 +402,13 @@ pub(super) fn misuse_of(value: &Dynamic) -> Option<String> {
     is.then(|| map.get("message").map(Dynamic::to_string).unwrap_or_default())
 }
 
+/// Whether it is one of the four errors.
+pub(super) fn is_error(value: &Dynamic) -> bool {
+    let Ok(map) = value.as_map_ref() else { return false };
+    let name = map.get("error").and_then(|name| name.clone().into_immutable_string().ok());
+    matches!(name.as_deref(), Some("not-found" | "invalid" | "denied" | "failed"))
+}
+
 /// What an action ends with when a script throws a value and nobody catches it.
 pub(super) fn error_of(value: Dynamic) -> ActionError {
     let json = match to_json(value) {

@@ -7,7 +7,8 @@
 //!
 //! - `validate(table, row)` of a row that its schema allows: gives nothing, or what is wrong;
 //! - `migrate(table, row, version)` makes a row of `version + 1` of one of `version`;
-//! - `check(change)` is asked before a change, with `table`, `operation`, `id`, `old`, `new`, `caller`.
+//! - `check(change)` is asked before a change, with `table`, `operation`, `id`, `old`, `row` (as it will be)
+//!   and `caller`; it gives nothing, or what is wrong, or throws.
 //!
 //! Documents of rows are declared in the head of `workspace.rhai`, by table and name, with the columns
 //! that they need: `documents.notes.body = { guid = "body", updated_at = "edited" }`.
@@ -26,7 +27,7 @@ use host_workspace::{ActionError, Change, Definition, Issue, Operation, Parsed};
 use rhai::{Dynamic, Engine, FuncArgs, Scope};
 use serde_json::{Value, json};
 
-use super::api::verdict;
+use super::api::{error_of, is_error, verdict};
 use super::header::{self, DocumentSettings, Mistake, WorkspaceSettings};
 use super::value::{to_json, to_script};
 use super::{Broke, Program, Script, compile};
@@ -253,10 +254,13 @@ impl Program {
             },
             "id": change.id,
             "old": row(&change.old),
-            "new": row(&change.new),
+            // Not `new`, which the language keeps for itself.
+            "row": row(&change.new),
             "caller": change.caller,
         }));
         Ok(match rows.call(&self.engine, "check", (asked,))? {
+            // To give an error is as good as to throw it.
+            Ok(value) if is_error(&value) => Err(error_of(value)),
             Ok(value) => {
                 match verdict(value).map_err(|reason| format!("what check says {reason}"))? {
                     issues if issues.is_empty() => Ok(()),

@@ -147,7 +147,8 @@ async fn a_script_beside_a_component_is_one_more_action_of_its_workspace() {
 async fn a_folder_of_scripts_and_schemas_is_a_workspace_of_its_own() {
     let script = "//! ---\n//! title = \"Notes\"\n//! kv.theme = { enum = [\"light\", \"dark\"] }\n\
         fn validate(table, row) { if row.text.len() > 5 { invalid(\"text\", \"is too long\") } }\n\
-        fn check(change) { if change.operation == \"delete\" { \"notes stay\" } }\n\
+        fn check(change) { if change.operation == \"delete\" { denied(\"notes stay\") } \
+        else if change.row.text == \"\" { \"say something\" } }\n\
         /// How many there are.\n/// ---\n/// kind = \"query\"\nfn count() { tables::count(\"notes\") }";
     let served = Served::notes(script).await;
     assert_eq!(served.error(), "");
@@ -160,8 +161,11 @@ async fn a_folder_of_scripts_and_schemas_is_a_workspace_of_its_own() {
     assert_eq!(status, 422, "{body}");
     assert_eq!(body["error"]["issues"], json!([{ "path": ["text"], "message": "is too long" }]));
     let (status, body) = served.ask("DELETE", "/notes/tables/notes/a", json!(null)).await;
-    assert_eq!(status, 422, "{body}");
+    assert_eq!(status, 403, "{body}");
     assert!(body.to_string().contains("notes stay"), "{body}");
+    let (status, body) = served.post(table, json!({ "id": "b", "text": "" })).await;
+    assert_eq!(status, 422, "{body}");
+    assert!(body.to_string().contains("say something"), "{body}");
     let (status, body) = served.get("/notes/actions/count").await;
     assert_eq!((status, &body["data"]), (200, &json!(1)), "{body}");
     let (status, _) = served.ask("PUT", "/notes/kv/theme", json!("dark")).await;
