@@ -362,7 +362,7 @@ async fn answer(server: &Running, path: &str) -> Result<serde_json::Value> {
     Ok(answer)
 }
 
-/// Waits until the table is served with so many rows.
+/// Waits until the table is served with so many rows, by the code that the plugin goes on with.
 async fn ready(server: &Running, rows: usize) -> Result<()> {
     let since = Instant::now();
     while since.elapsed() < READY {
@@ -371,6 +371,8 @@ async fn ready(server: &Running, rows: usize) -> Result<()> {
                 connection.ask("GET", &format!("{POSTS}?limit=0&count=true"), "").await
             && body.windows(8).any(|part| part == b"\"count\":")
             && String::from_utf8_lossy(&body).contains(&format!("\"count\":{rows}"))
+            && let Ok((200, plugins)) = connection.ask("GET", "/plugins", "").await
+            && String::from_utf8_lossy(&plugins).contains("\"optimised\":true")
         {
             return Ok(());
         }
