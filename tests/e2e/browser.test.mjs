@@ -195,6 +195,42 @@ test('a page of an allowed origin reads, writes and opens sockets', async () => 
   await page.close();
 });
 
+test('the reference needs no other server: it sends requests, and watches a table', async () => {
+  const page = await browser.newPage();
+  const [foreign, failures] = [[], []];
+  page.on('request', (request) => {
+    if (!request.url().startsWith(server.url)) foreign.push(request.url());
+  });
+  page.on('pageerror', (error) => failures.push(String(error)));
+  await page.goto(`${server.url}/openapi`);
+  const operation = async (method) => {
+    const one = page.locator(`[id="${method}-${POSTS}"]`);
+    await one.locator('summary').click();
+    return one;
+  };
+
+  const list = await operation('get');
+  await list.getByRole('button', { name: 'Watch' }).click();
+  await list.locator('pre').filter({ hasText: 'ready' }).waitFor();
+
+  const create = await operation('post');
+  await create.getByLabel('Body').fill(JSON.stringify({ id: 'tried', title: 'Tried from the page' }));
+  await create.getByRole('button', { name: 'Send' }).click();
+  await create.getByRole('status').filter({ hasText: /^201/ }).waitFor();
+  assert.match(await create.locator('pre').textContent(), /"title": "Tried from the page"/);
+  await list.locator('pre').filter({ hasText: 'Tried from the page' }).waitFor();
+
+  await list.getByRole('button', { name: 'Stop' }).click();
+  await list.getByLabel('filter').fill('[title][prefix]=Tried');
+  await list.getByRole('button', { name: 'Send' }).click();
+  await list.getByRole('status').filter({ hasText: /^200/ }).waitFor();
+  assert.match(await list.locator('pre').textContent(), /"id": "tried"/);
+
+  assert.deepEqual({ foreign, failures }, { foreign: [], failures: [] });
+  await page.close();
+  assert.equal((await server.delete(`${POSTS}/tried`)).status, 200);
+});
+
 test('every answer keeps browsers from making more of it', async () => {
   for (const route of ['/', POSTS, '/nothing', '/rooms/', '/openapi']) {
     const { headers } = await server.get(route);

@@ -234,6 +234,9 @@ impl Api {
             "summary": format!("List {}", table.name),
             "description": format!("All valid rows, or those that the parameters select. {LIVE}"),
             "tags": tags,
+            // For the reference page. As a type of the answer, programs that try all of them would wait
+            // for its end.
+            "x-live": true,
             "parameters": list_parameters(schema),
             "responses": answers(json!({
                 "200": listed,
