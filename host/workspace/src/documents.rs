@@ -14,7 +14,7 @@
 //! **Whose is it?** A guid comes from whoever wrote the row, and could name any room. So a room belongs to
 //! the workspace whose row named it first, which storage remembers ([`Rooms::claim`]), and a workspace's own
 //! room to itself. What belongs to another workspace is neither read nor written nor closed here, also while
-//! that one is not served. Names that begin with `_` are for rooms that devices share, and nobody's.
+//! that one is not served. Names that begin with [`SHARED`] are nobody's.
 //!
 //! **Deleting** the row closes the room's sockets. What is in the room stays on disk, as with the
 //! original: another device may have kept the row, and its text must not be gone then.
@@ -36,6 +36,9 @@ use crate::workspaces::Inner;
 
 /// The name of the root text, as clients of the original have it.
 const CONTENT: &str = "content";
+/// What the names of rooms begin with in which devices find each other. Not `_` alone, with which random
+/// ids may begin.
+const SHARED: &str = "_epicenter_";
 /// Bytes of the longest text that is written here; a novel has one million.
 pub(crate) const MAX_TEXT: usize = 8 * 1024 * 1024;
 /// How often a write is done again because somebody edits at the same time.
@@ -90,7 +93,7 @@ impl Documents {
     pub async fn claim(&self, guids: Vec<String>) -> Result<(), StorageError> {
         let new: Vec<_> = {
             let ours = self.ours.lock();
-            let new = |guid: &String| !guid.starts_with('_') && !ours.contains(guid.as_str());
+            let new = |guid: &String| !guid.starts_with(SHARED) && !ours.contains(guid.as_str());
             guids.into_iter().filter(new).collect()
         };
         if new.is_empty() {
