@@ -146,11 +146,13 @@ async function starlingmonkey(source) {
   // Looked for in the project, because this package may be a link to a folder elsewhere.
   const folder = path.resolve('node_modules/@bytecodealliance/componentize-js');
   const manifest = await readFile(path.join(folder, 'package.json'), 'utf8').catch(() => {
-    throw new Error('starlingmonkey needs `npm install --save-dev @bytecodealliance/componentize-js`');
+    const packages = '@bytecodealliance/componentize-js @bytecodealliance/preview2-shim';
+    throw new Error(`starlingmonkey needs \`npm install --save-dev ${packages}\``);
   });
   const { componentize } = await import(pathToFileURL(path.join(folder, JSON.parse(manifest).exports.import)));
   const { component } = await componentize(source, {
-    witPath: CONTRACT,
+    // The text and not its path, which some versions do not find.
+    witWorld: await readFile(path.join(CONTRACT, 'workspace.wit'), 'utf8'),
     worldName: 'workspace',
     disableFeatures: ['stdio', 'random', 'clocks', 'http', 'fetch-event'],
   });
