@@ -22,7 +22,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
@@ -110,7 +110,9 @@ fn find(path: &str) -> Option<(&'static str, &'static [Method], Endpoint, &str)>
 async fn handle(State(accounts): State<Accounts>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let address = address(peer, &parts.headers, &accounts.inner().config.trusted_proxies);
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let proxies = &accounts.inner().config.trusted_proxies;
+    let address = host_http::client_address(peer, &parts.headers, proxies);
     let path = parts.uri.path().strip_prefix("/auth").unwrap_or_default().to_owned();
     let found = find(&path);
     let name = found.map_or("", |(name, ..)| name);
@@ -196,44 +198,4 @@ fn guarded(mut response: Response) -> Response {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
-}
-
-/// Where a request comes from: the peer, or whoever the proxies in front of us say it was.
-fn address(peer: Option<IpAddr>, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
-    let mut address = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
-    let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
-    let hops: Vec<_> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-    // From the nearest on; what a proxy says is believed only of the hop before it.
-    for hop in hops.iter().rev() {
-        if !proxies.contains(&address) {
-            break;
-        }
-        let Ok(hop) = hop.parse::<IpAddr>() else { break };
-        address = hop.to_canonical();
-    }
-    address
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_proxies_that_are_trusted_say_where_a_request_comes_from() {
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let proxies = [ip("10.0.0.1"), ip("10.0.0.2")];
-        for (peer, forwarded, expected) in [
-            ("192.0.2.1", "203.0.113.7", "192.0.2.1"),
-            ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
-            ("::ffff:10.0.0.1", "203.0.113.7", "203.0.113.7"),
-            ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),
-            ("10.0.0.1", "198.51.100.1, 203.0.113.7, 10.0.0.2", "203.0.113.7"),
-            ("10.0.0.1", "198.51.100.1, nonsense", "10.0.0.1"),
-            ("10.0.0.1", "", "10.0.0.1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-forwarded-for", forwarded.parse().expect("a header"));
-            assert_eq!(address(Some(ip(peer)), &headers, &proxies), ip(expected), "{forwarded}");
-        }
-    }
 }

@@ -5,9 +5,10 @@
 //! server that starts again has forgotten them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use host_http::network;
 use parking_lot::Mutex;
 
 use crate::limits;
@@ -70,16 +71,6 @@ impl RateLimit {
         count.requests += 1;
         count.last = now;
         Ok(())
-    }
-}
-
-/// The addresses that one subscriber has: of IPv6 that is a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address => address,
     }
 }
 

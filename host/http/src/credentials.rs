@@ -1,7 +1,7 @@
 use axum::http::{HeaderMap, Uri, header};
 use cookie::Cookie;
-use headers::authorization::{Authorization, Bearer};
 use headers::HeaderMapExt;
+use headers::authorization::{Authorization, Bearer};
 
 /// The token of `Authorization: Bearer`, whose scheme may be written in any case.
 pub fn bearer(headers: &HeaderMap) -> Option<String> {

@@ -1,10 +1,12 @@
-//! What all routes of the server have in common: how an error is answered, and where a request
-//! carries a token.
+//! What all routes of the server have in common: how an error is answered, where a request comes
+//! from, and where it carries a token.
 //!
 //! This is the lowest crate. Whose a token is, and what it allows, others decide.
 
+mod address;
 mod answer;
 mod credentials;
 
+pub use address::{ClientAddress, client_address, network};
 pub use answer::error;
 pub use credentials::{bearer, cookies, query_token};
