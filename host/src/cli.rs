@@ -15,10 +15,12 @@ use crate::{HubConfig, LocalConfig};
 pub mod access;
 pub mod ai;
 pub mod auth;
+pub mod connections;
 
 use access::AccessArgs;
 use ai::AiArgs;
 use auth::AuthArgs;
+use connections::ConnectionArgs;
 
 /// Hosts workspaces that ship as WASM components: tables as REST, documents as rooms that sync in
 /// real time, actions as endpoints.
@@ -93,6 +95,9 @@ pub struct ServeArgs {
     /// Accounts.
     #[command(flatten, next_help_heading = "Accounts of a hub")]
     pub auth: AuthArgs,
+    /// Bounds on connections.
+    #[command(flatten, next_help_heading = "Limits of connections")]
+    pub connections: ConnectionArgs,
     /// Bounds on rooms.
     #[command(flatten, next_help_heading = "Limits of rooms")]
     pub rooms: RoomArgs,
@@ -180,6 +185,8 @@ impl ServeArgs {
             data_dir: self.data_dir.clone(),
             allowed_origins: self.allowed_origins.clone(),
             access: self.access.config(),
+            connections: self.connections.limits(),
+            trusted_proxies: self.connections.trusted_proxies.clone(),
             rooms: self.rooms.limits(),
             ai: self.ai.config(),
             builds: Builds::default(),
@@ -189,6 +196,7 @@ impl ServeArgs {
     /// What the command line asks of a hub.
     pub fn hub(&self) -> anyhow::Result<HubConfig> {
         let mut accounts = self.auth.options(&self.data_dir)?;
+        accounts.trusted_proxies.clone_from(&self.connections.trusted_proxies);
         // One list: a page that may use the server may sign people in, and the other way around.
         accounts.trusted_origins.extend(self.allowed_origins.iter().cloned());
         Ok(HubConfig {
@@ -196,6 +204,7 @@ impl ServeArgs {
             data_dir: self.data_dir.clone(),
             allowed_origins: accounts.trusted_origins.clone(),
             access: self.access.config(),
+            connections: self.connections.limits(),
             rooms: self.rooms.limits(),
             accounts,
             ai: self.ai.config(),

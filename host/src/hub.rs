@@ -21,7 +21,7 @@ use crate::hosts::Hosts;
 use crate::origins::Origins;
 use crate::people::People;
 use crate::rooms::{OpenRooms, SharedToken};
-use crate::serve::{Running, StartError};
+use crate::serve::{Listen, Running, StartError};
 use crate::session::{AccessConfig, Auth};
 
 /// What a hub is started with.
@@ -35,6 +35,8 @@ pub struct HubConfig {
     pub allowed_origins: Vec<String>,
     /// Who may use the server.
     pub access: AccessConfig,
+    /// Bounds on connections.
+    pub connections: host_connections::Limits,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
     /// Accounts.
@@ -82,7 +84,12 @@ impl HubServer {
             .merge(chat)
             .merge(proxy::router("/proxy", proxy))
             .merge(room_routes(&config, &data, &rooms, Arc::new(accounts))?);
-        let running = Running::start(config.address, routes, origins, rooms, None, data).await?;
+        let listen = Listen {
+            address: config.address,
+            limits: &config.connections,
+            proxies: &config.accounts.trusted_proxies,
+        };
+        let running = Running::start(listen, routes, origins, rooms, None, data).await?;
         let running = running.with_ai(ai);
         Ok(Self { running, config })
     }

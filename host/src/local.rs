@@ -1,6 +1,6 @@
 //! The server close to the data: workspaces from plugins, their tables, actions and rooms.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::hosts::Hosts;
 use crate::models::ChatModels;
 use crate::origins::Origins;
 use crate::rooms::{OpenRooms, Sessions, SharedToken};
-use crate::serve::{Running, StartError};
+use crate::serve::{Listen, Running, StartError};
 use crate::session::{self, AccessConfig, Auth};
 
 /// What a local server is started with.
@@ -40,6 +40,10 @@ pub struct LocalConfig {
     pub allowed_origins: Vec<String>,
     /// Who may use the server.
     pub access: AccessConfig,
+    /// Bounds on connections.
+    pub connections: host_connections::Limits,
+    /// Proxies that are believed when they say for whom they ask.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Bounds on rooms.
     pub rooms: host_sync::Limits,
     /// Who can be asked by chats and plugins, and how much.
@@ -111,10 +115,14 @@ impl LocalServer {
             }
             (None, None) => root.merge(rest).merge(room_routes(Arc::new(OpenRooms))),
         };
-        let running =
-            Running::start(config.address, routes, origins, rooms, Some(plugins.clone()), data)
-                .await?
-                .with_ai(ai);
+        let listen = Listen {
+            address: config.address,
+            limits: &config.connections,
+            proxies: &config.trusted_proxies,
+        };
+        let running = Running::start(listen, routes, origins, rooms, Some(plugins.clone()), data)
+            .await?
+            .with_ai(ai);
         Ok(Self { running, plugins, workspaces, config })
     }
 }

@@ -20,8 +20,6 @@ async fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("nothing has chosen a provider of TLS before the first line of the program");
-    // Each socket takes a file descriptor, and the usual soft limit is for programs with few.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads our output has seen enough, as `head` has.

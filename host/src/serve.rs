@@ -1,52 +1,33 @@
 //! What both servers share: the listener, and the order of starting and stopping.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::response::Response;
 use host_ai::Ai;
+use host_connections::{Listener, Paced};
+use host_http::error;
 use host_plugins::Plugins;
 use host_sync::{Rooms, StorageError};
 use host_workspace::RequestId;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use parking_lot::Mutex;
-use serde_json::json;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use tower_http::cors::Cors;
-use tower_http::timeout::{RequestBodyTimeout, RequestBodyTimeoutLayer};
 
 use crate::data_folder::DataFolder;
 use crate::origins::Origins;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a connection may take to send the head of a request, and may stay silent between two.
-/// Browsers keep idle connections for minutes, but open a new one without asking.
-const HEAD: Duration = Duration::from_secs(60);
-/// Bytes of the head of a request; of that, cookies and tokens take a few KiB.
-const HEAD_BYTES: usize = 64 * 1024;
-/// How long a body may pause. What it takes as a whole depends on its size.
-const BODY: Duration = Duration::from_secs(30);
-/// Bytes that wait in the system for a reader on this machine. Over a network the system finds out by
-/// itself how many pay; here it lets megabytes pile up, which then leave the processor's cache before
-/// they are read. With 128 KiB a large answer costs two thirds, and with 32 it stalls.
-const LOOPBACK_BUFFER: usize = 128 * 1024;
-/// Before the next try when no connection can be accepted: no file descriptor is free, say.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Names a request, in its answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -128,6 +109,14 @@ impl From<host_auth::database::DatabaseError> for StartError {
     }
 }
 
+/// Where to listen, and to how many.
+pub(crate) struct Listen<'a> {
+    pub address: SocketAddr,
+    pub limits: &'a host_connections::Limits,
+    /// Proxies that are believed when they say for whom they ask.
+    pub proxies: &'a [IpAddr],
+}
+
 /// A server that is running. Dropping it does not stop it: call [`Running::stop`].
 pub struct Running {
     address: SocketAddr,
@@ -142,24 +131,32 @@ pub struct Running {
 impl Running {
     /// Starts to listen. Everything that requests need is there already.
     pub(crate) async fn start(
-        address: SocketAddr,
+        listen: Listen<'_>,
         routes: Router,
         origins: Origins,
         rooms: Rooms,
         plugins: Option<Plugins>,
         data: DataFolder,
     ) -> Result<Self, StartError> {
+        let Listen { address, limits, proxies } = listen;
         let failed = |error| StartError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let files = host_connections::open_files();
+        let maximum = limits.maximum(files);
+        let listener = Listener::bind(address, limits.clone(), maximum, proxies).await;
+        let listener = listener.map_err(failed)?;
+        let address = listener.address().map_err(failed)?;
+        tracing::info!(
+            "up to {} connections at once, {} of them from one address; {files} files may be open",
+            maximum.connections,
+            maximum.per_address
+        );
         data.announce(address)
             .map_err(|error| StartError::Data { folder: data.path().to_owned(), error })?;
         let app =
             CatchPanicLayer::custom(panicked as Panicked).layer(routes.fallback(nothing_here));
-        let app = origins.cors().layer(RequestBodyTimeoutLayer::new(BODY).layer(app));
-        let app = App { app, origins };
+        let app = App { app: origins.cors().layer(app), origins };
         let (stopping, connections) = (CancellationToken::new(), TaskTracker::new());
-        connections.spawn(accept(listener, app, stopping.clone(), connections.clone()));
+        connections.spawn(listener.serve(app, stopping.clone(), connections.clone()));
         Ok(Self { address, stopping, connections, rooms, plugins, ai: None, _data: data })
     }
 
@@ -201,15 +198,15 @@ type Panicked = fn(Box<dyn std::any::Any + Send>) -> Response;
 /// costs more than a read of a row does; this is cloned for each connection.
 #[derive(Clone)]
 struct App {
-    app: Cors<RequestBodyTimeout<CatchPanic<Router, Panicked>>>,
+    app: Cors<CatchPanic<Router, Panicked>>,
     origins: Origins,
 }
 
-impl App {
+impl host_connections::App for App {
     fn answer(
         &mut self,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        request: Request<Paced<Incoming>>,
+    ) -> impl Future<Output = Response> + Send + 'static + use<> {
         let (mut parts, body) = request.into_parts();
         let id = name_of(&parts.headers);
         parts.extensions.insert(RequestId(id.clone()));
@@ -219,7 +216,10 @@ impl App {
         };
         async move {
             let mut answer = match answer {
-                Ok(answer) => answer.await?.map(Body::new),
+                Ok(answer) => match answer.await {
+                    Ok(answer) => answer.map(Body::new),
+                    Err(never) => match never {},
+                },
                 Err(refusal) => refusal,
             };
             if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -232,7 +232,7 @@ impl App {
                 // What a provider answers through the proxy has a name already, which its SDK tells.
                 answer.headers_mut().entry(REQUEST_ID).or_insert(id);
             }
-            Ok(crate::origins::guard(answer))
+            crate::origins::guard(answer)
         }
     }
 }
@@ -247,63 +247,14 @@ fn name_of(headers: &HeaderMap) -> Arc<str> {
     given.filter(is_plain).map_or_else(|| host_workspace::new_id().into(), Arc::from)
 }
 
-/// Accepts connections until the server stops. Those that are under way then finish their request.
-async fn accept(
-    listener: TcpListener,
-    app: App,
-    stopping: CancellationToken,
-    connections: TaskTracker,
-) {
-    let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => return,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // It may be about the one connection, or about all that come.
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        // A frame is a whole message: it should leave at once.
-        let _ = socket.set_nodelay(true);
-        if peer.ip().is_loopback() {
-            let _ = socket2::SockRef::from(&socket).set_send_buffer_size(LOOPBACK_BUFFER);
-        }
-        let (app, http, stopping) = (app.clone(), http.clone(), stopping.clone());
-        connections.spawn(async move {
-            let app = Mutex::new(app);
-            let service = hyper::service::service_fn(move |mut request: Request<_>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                app.lock().answer(request)
-            });
-            let mut connection =
-                std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
-            tokio::select! {
-                _ = &mut connection => return,
-                () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-            }
-            // A peer that breaks off is nothing to be said.
-            let _ = connection.await;
-        });
-    }
-}
-
 async fn nothing_here(method: Method, uri: Uri) -> Response {
     let message =
         format!("{method} {}: there is nothing here; GET / says what there is", uri.path());
-    (StatusCode::NOT_FOUND, Json(json!({ "error": { "message": message } }))).into_response()
+    error(StatusCode::NOT_FOUND, message)
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    let message = "the server made a mistake; its log says more";
-    (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": { "message": message } })))
-        .into_response()
+    error(StatusCode::INTERNAL_SERVER_ERROR, "the server made a mistake; its log says more")
 }
 
 #[cfg(test)]

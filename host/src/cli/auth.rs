@@ -2,7 +2,6 @@
 
 use std::env::VarError;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -77,10 +76,6 @@ pub struct AuthArgs {
         value_delimiter = ','
     )]
     pub trusted_origins: Vec<String>,
-    /// Address of a proxy in front of the hub, whose X-Forwarded-For is believed; give it again for
-    /// more of them.
-    #[arg(long = "trusted-proxy", value_name = "ADDRESS")]
-    pub trusted_proxies: Vec<IpAddr>,
     /// Whether sign-ins and the like are limited, to three in ten seconds from one address. The
     /// default is on, and off when only this machine reaches the hub.
     #[arg(long, value_enum)]
@@ -205,7 +200,7 @@ impl AuthArgs {
             secret: secret()?,
             base_url: self.base_url.as_ref().map(url).transpose()?,
             trusted_origins: self.trusted_origins.clone(),
-            trusted_proxies: self.trusted_proxies.clone(),
+            trusted_proxies: Vec::new(),
             rate_limit: self.rate_limit.map(|switch| switch == Switch::On),
             sign_up: match self.sign_up {
                 SignUpArg::Open => SignUp::Open,

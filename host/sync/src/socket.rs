@@ -10,9 +10,11 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use host_connections::{Place, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
@@ -38,10 +40,18 @@ thread_local! {
 
 /// Takes over a connection. Also returns what was read of it already.
 pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes)> {
+    let upgraded = match upgraded.downcast::<TokioIo<Stream>>() {
+        Ok(parts) => {
+            let (socket, place) = parts.io.into_inner().into_parts();
+            let (read, write) = socket.into_split();
+            return Ok((ReadHalf::Tcp(read, Some(place)), WriteHalf::Tcp(write), parts.read_buf));
+        }
+        Err(upgraded) => upgraded,
+    };
     match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             let (read, write) = parts.io.into_inner().into_split();
-            Ok((ReadHalf::Tcp(read), WriteHalf::Tcp(write), parts.read_buf))
+            Ok((ReadHalf::Tcp(read, None), WriteHalf::Tcp(write), parts.read_buf))
         }
         Err(upgraded) => {
             let (ours, mut theirs) = UnixStream::pair()?;
@@ -59,7 +69,11 @@ pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes
 /// The half of a connection that its task reads.
 #[derive(Debug)]
 pub(crate) enum ReadHalf {
-    Tcp(tcp::OwnedReadHalf),
+    /// With its place among the connections of the server, where that counts them.
+    Tcp(
+        tcp::OwnedReadHalf,
+        #[expect(dead_code, reason = "it is held, not read")] Option<Arc<Place>>,
+    ),
     /// One end of a pipe to a connection of another kind, such as TLS.
     Pipe(unix::OwnedReadHalf),
 }
@@ -71,7 +85,7 @@ impl ReadHalf {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(half) => Pin::new(half).poll_read(context, buffer),
+            Self::Tcp(half, _) => Pin::new(half).poll_read(context, buffer),
             Self::Pipe(half) => Pin::new(half).poll_read(context, buffer),
         }
     }

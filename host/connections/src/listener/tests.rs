@@ -1,0 +1,218 @@
+//! Connections of clients that do not do their part, on real sockets and a clock that is ours.
+
+use axum::http::Request;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// Answers with the body that came, or with as much as the path says, or says that none came.
+#[derive(Clone)]
+struct Echo;
+
+impl App for Echo {
+    fn answer(
+        &mut self,
+        request: Request<Paced<Incoming>>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
+        async move {
+            let size = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
+            let from = request.extensions().get::<ClientAddress>().map(|client| client.0);
+            let body = request.into_body().collect().await.map(|body| body.to_bytes());
+            let mut answer = match body {
+                Ok(body) if size == 0 => Response::new(body.into()),
+                Ok(_) => Response::new(vec![b'x'; size].into()),
+                Err(error) => host_http::error(StatusCode::REQUEST_TIMEOUT, error.to_string()),
+            };
+            let from = from.map_or_else(String::new, |from| from.to_string());
+            answer.headers_mut().insert("from", from.parse().expect("a header"));
+            answer
+        }
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    async fn start(maximum: Maximum, proxies: &[IpAddr]) -> Self {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let listener = Listener::bind(address, Limits::default(), maximum, proxies).await;
+        let listener = listener.expect("a free port");
+        let address = listener.address().expect("an address");
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(listener.serve(Echo, stopping.clone(), tasks.clone()));
+        Self { address, stopping, tasks }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("the server listens")
+    }
+
+    async fn send(&self, bytes: &str) -> TcpStream {
+        let mut peer = self.connect().await;
+        peer.write_all(bytes.as_bytes()).await.expect("the server takes it");
+        peer
+    }
+}
+
+const MANY: Maximum = Maximum { connections: 100, per_address: 100 };
+const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+/// Reads to the end; how many seconds it took, by the clock that is ours, and what came.
+async fn rest(peer: &mut TcpStream) -> (u64, String) {
+    let began = Instant::now();
+    let mut bytes = Vec::new();
+    // A reset is an end, too.
+    let _ = peer.read_to_end(&mut bytes).await;
+    (began.elapsed().as_secs(), String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads one answer that has no body.
+async fn answer(peer: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(peer.read_u8().await.expect("an answer"));
+    }
+    String::from_utf8(bytes).expect("a head")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let server = Server::start(MANY, &[]).await;
+    let heads = ["", "P", "GET / HTTP/1.1\r\nhost: ", "PRI * HTTP/"];
+    for head in heads {
+        let mut peer = server.send(head).await;
+        let (seconds, _) = rest(&mut peer).await;
+        assert!((14..=16).contains(&seconds), "{head:?}: {seconds} s");
+    }
+    let mut peer = server.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert_eq!(rest(&mut peer).await.0, 0, "a whole preface is no request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_for_the_next_request_but_not_for_ever() {
+    let server = Server::start(MANY, &[]).await;
+    let mut peer = server.connect().await;
+    for _ in 0..3 {
+        peer.write_all(GET.as_bytes()).await.expect("the connection is kept");
+        assert!(answer(&mut peer).await.starts_with("HTTP/1.1 200"));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    peer.write_all(b"G").await.expect("the connection is kept");
+    let (seconds, _) = rest(&mut peer).await;
+    assert!(seconds <= 16, "a head that has begun has no longer: {seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_not_waited_for() {
+    let server = Server::start(MANY, &[]).await;
+    let mut peer =
+        server.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n").await;
+    let (mut read, mut write) = peer.split();
+    let drip = async {
+        loop {
+            let _ = write.write_all(b"x").await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    };
+    let began = Instant::now();
+    let mut bytes = Vec::new();
+    tokio::select! {
+        () = drip => unreachable!("it never ends"),
+        _ = read.read_to_end(&mut bytes) => {}
+    }
+    let seconds = began.elapsed().as_secs();
+    assert!((29..=31).contains(&seconds), "{seconds} s");
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.starts_with("HTTP/1.1 408") && text.contains("too slowly"), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up() {
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let patience = Duration::from_millis(300);
+    let limits = Limits { patience, ..Limits::default() };
+    let listener = Listener::bind(address, limits, MANY, &[]).await.expect("a free port");
+    let address = listener.address().expect("an address");
+    let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(listener.serve(Echo, stopping.clone(), tasks.clone()));
+    let mut peer = TcpStream::connect(address).await.expect("the server listens");
+    let request = "GET /50000000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    peer.write_all(request.as_bytes()).await.expect("the server takes it");
+    stopping.cancel();
+    tasks.close();
+    // Its task ends though the peer reads nothing, and the peer learns that this was not all.
+    tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.expect("the end");
+    let mut bytes = Vec::new();
+    let error = peer.read_to_end(&mut bytes).await.expect_err("a reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn silent_connections_give_way() {
+    let server = Server::start(Maximum { connections: 8, per_address: 4 }, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(server.connect().await);
+    }
+    // One that just came does not give way yet; that this is said comes without a request.
+    let mut refused = server.connect().await;
+    let (_, text) = rest(&mut refused).await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("4 connections are open"), "{text}");
+    let served = async {
+        loop {
+            let mut peer = server.send(GET).await;
+            let mut bytes = [0; 12];
+            if peer.read_exact(&mut bytes).await.is_ok() && bytes.ends_with(b"200") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("an answer");
+    assert_eq!(rest(&mut silent[0]).await.1, "", "who waited longest gave way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_is_bounded_by_its_clients() {
+    let proxy = "127.0.0.1".parse().expect("an address");
+    let server = Server::start(Maximum { connections: 100, per_address: 1 }, &[proxy]).await;
+    let under_way = |client: &str| {
+        format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {client}\r\nexpect: 100-continue\r\n\
+             content-length: 1\r\n\r\n"
+        )
+    };
+    let mut first = server.send(&under_way("203.0.113.7")).await;
+    // It is under way once its body is asked for.
+    assert!(answer(&mut first).await.starts_with("HTTP/1.1 100"));
+    let mut second = server.send(&under_way("203.0.113.7, 127.0.0.1")).await;
+    assert!(answer(&mut second).await.starts_with("HTTP/1.1 503"));
+    let mut other = server.send(&under_way("203.0.113.8")).await;
+    assert!(answer(&mut other).await.starts_with("HTTP/1.1 100"));
+    first.write_all(b"x").await.expect("the server takes it");
+    let head = answer(&mut first).await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("from: 203.0.113.7"), "{head}");
+    let mut again = server.send(&under_way("203.0.113.7")).await;
+    // The answer ends when its last byte is written, which its reader may know first.
+    let text = answer(&mut again).await;
+    assert!(text.starts_with("HTTP/1.1 100") || text.starts_with("HTTP/1.1 503"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_only_waits_ends_at_once_when_the_server_stops() {
+    let server = Server::start(MANY, &[]).await;
+    let mut used = server.send(GET).await;
+    answer(&mut used).await;
+    let mut silent = server.connect().await;
+    let _half = server.send("GET / HT").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.stopping.cancel();
+    assert_eq!(rest(&mut used).await, (0, String::new()));
+    assert_eq!(rest(&mut silent).await, (0, String::new()));
+    server.tasks.close();
+    server.tasks.wait().await;
+}
