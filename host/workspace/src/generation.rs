@@ -10,6 +10,7 @@
 //! timeout) is not allowed to break the workspace: it becomes an invalid row that says so.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,9 @@ const FAULTS_PER_BATCH: usize = 16;
 /// Changes that a table remembers, for readers who come back. Each is two words; a reader who missed
 /// more does not lose much by reading everything.
 const RECENT: usize = 4096;
+
+/// Bytes of lists that are kept. Beyond it, a list is made for each reader, a piece at a time.
+const KEPT_LISTS: usize = 64 * 1024 * 1024;
 
 /// A workspace at one moment, as one version of its plugin sees it.
 pub(crate) struct Snapshot {
@@ -90,10 +94,15 @@ impl Table {
         known.then(|| recent.map(|(_, id)| id.clone()))
     }
 
-    /// All valid rows as the body of an answer: `{"data":[…]}`.
-    pub fn list(&self) -> Bytes {
+    /// All valid rows as the body of an answer, `{"data":[…]}`, which is kept for the next reader. None
+    /// while lists that are kept, for readers that have not taken all of them yet too, hold too much.
+    pub fn list(&self) -> Option<Bytes> {
+        if let Some(list) = self.list.get() {
+            return Some(list.clone());
+        }
+        let size: usize = self.valid().map(|(_, row)| row.text().len() + 1).sum();
+        let held = Held::try_new(size)?;
         let make = || {
-            let size: usize = self.valid().map(|(_, row)| row.text().len() + 1).sum();
             let mut body = Vec::with_capacity(size + 16);
             body.extend_from_slice(b"{\"data\":[");
             for (at, (_, row)) in self.valid().enumerate() {
@@ -103,9 +112,42 @@ impl Table {
                 body.extend_from_slice(row.text().as_bytes());
             }
             body.extend_from_slice(b"]}");
-            Bytes::from(body)
+            Bytes::from_owner(List { body, _held: held })
         };
-        self.list.get_or_init(make).clone()
+        Some(self.list.get_or_init(make).clone())
+    }
+}
+
+/// A list that counts for as long as somebody holds it.
+struct List {
+    body: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for List {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Bytes that count among those that all lists hold.
+struct Held(usize);
+
+/// What all lists hold that were made to be kept. Of each version of a table there is one, and a reader
+/// that does not read keeps a version that nobody else needs.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+impl Held {
+    fn try_new(bytes: usize) -> Option<Self> {
+        let add = |held: usize| held.checked_add(bytes).filter(|held| *held <= KEPT_LISTS);
+        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 

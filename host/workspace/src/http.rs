@@ -164,8 +164,9 @@ fn row_body(status: StatusCode, text: &str) -> Response {
     json_body(status, body.into())
 }
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 fn json_body(status: StatusCode, body: Bytes) -> Response {
-    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }
 

@@ -2,24 +2,32 @@
 //!
 //! Without parameters a list is the whole table, made once for each version of it. With
 //! parameters it is made for the request, on a thread of its own: to look into every row of a
-//! large table takes longer than other requests should wait.
+//! large table takes longer than other requests should wait. Its text is made a piece at a time, as the
+//! reader takes it: until then a reader holds which rows they are, and not what is in them. The list of
+//! a whole table is kept for the next reader, as long as those that readers hold are not too much.
 
-use axum::body::Bytes;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::{
-    Failure, Found, context, filters, json_body, live, query_pairs, row_body, unless_known,
+    Failure, Found, JSON, context, filters, json_body, live, query_pairs, row_body, unless_known,
 };
 use crate::definition::{Issue, TableDefinition};
 use crate::fields::{Fields, Members};
-use crate::generation::Table;
+use crate::generation::{Row, Table};
 use crate::logic::ActionError;
 use crate::query::{MAX_LIMIT, Order, Query, check_fields, count, select};
 use crate::tag::Condition;
 use crate::work::Work;
 use crate::workspaces::Workspaces;
+
+/// A piece of a list has at least this many bytes, and a shorter list is one.
+const PIECE: usize = 64 * 1024;
 
 pub(super) async fn list(
     State(workspaces): State<Workspaces>,
@@ -36,18 +44,23 @@ pub(super) async fn list(
     let parameters = Parameters::read(definition.table(&table), query, Parameters::OF_LISTS)?;
     let tag = format!("\"{:x}-{:x}\"", found.snapshot.epoch, found.table.version);
     let condition = Condition::of(request.headers());
-    let body = match parameters {
-        _ if condition.known(&tag) => Bytes::new(),
+    let kept = match parameters {
+        _ if condition.known(&tag) => Some(Bytes::new()),
+        Some(_) => None,
         None => found.table.list(),
-        Some(parameters) => {
+    };
+    let answer = match kept {
+        Some(body) => json_body(StatusCode::OK, body),
+        None => {
+            let parameters = parameters.unwrap_or_default();
             let made = tokio::task::spawn_blocking(move || parameters.list(&found.table));
             let made = made.await.map_err(|error| {
                 Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             })?;
-            made.map_err(refused)?.into()
+            made.map_err(refused)?.into_response()
         }
     };
-    let mut response = unless_known(&condition, &tag, || json_body(StatusCode::OK, body));
+    let mut response = unless_known(&condition, &tag, || answer);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
@@ -169,47 +182,86 @@ impl Parameters {
     }
 
     /// The answer: `{"data":[…],"next":…,"count":…}`.
-    fn list(&self, table: &Table) -> Result<String, ActionError> {
+    fn list(self, table: &Table) -> Result<Listing, ActionError> {
         // The same as without parameters, unless it says so: everything.
         let limit = self.query.limit.map_or(usize::MAX, |limit| limit as usize);
-        let mut body = String::from("{\"data\":[");
-        let mut write = |row: &str| {
-            if !body.ends_with('[') {
-                body.push(',');
-            }
-            body.push_str(row);
-        };
-        let (next, count) = if self.invalid {
-            // An invalid row has no fields, and this list asks for none.
-            let none = Members::default();
+        // An invalid row has no fields, and this list asks for none.
+        let none = Members::default();
+        let (selected, count) = if self.invalid {
             let rows = table.rows.iter().filter(|(_, row)| row.parsed.is_err());
             let rows = rows.map(|(id, row)| (&**id, Fields::new(&row.raw, &none)));
             let of = format!("{}?invalid", self.table);
             let selected = select(&self.query, &of, limit, rows)?;
-            for row in selected.rows.iter().filter_map(|(id, _)| table.rows.get_key_value(*id)) {
-                write(&row.1.describe_invalid(row.0).to_string());
-            }
-            (selected.next, table.invalid)
+            (selected, table.invalid)
         } else {
             let selected = select(&self.query, &self.table, limit, table.valid())?;
-            for (_, row) in selected.rows {
-                match &self.fields {
-                    Some(fields) => write(&row.project(fields)),
-                    None => write(row.text()),
-                }
-            }
             let filters = &self.query.filters;
-            (selected.next, if self.count { count(filters, table.valid()) } else { 0 })
+            (selected, if self.count { count(filters, table.valid()) } else { 0 })
         };
-        body.push(']');
-        if let Some(next) = next {
-            body.push_str(&format!(",\"next\":\"{next}\""));
+        let mut end = String::from("]");
+        if let Some(next) = selected.next {
+            end.push_str(&format!(",\"next\":\"{next}\""));
         }
         if self.count {
-            body.push_str(&format!(",\"count\":{count}"));
+            end.push_str(&format!(",\"count\":{count}"));
         }
-        body.push('}');
-        Ok(body)
+        end.push('}');
+        let rows = selected.rows.into_iter().filter_map(|(id, _)| table.rows.get_key_value(id));
+        let rows: Vec<_> = rows.map(|(id, row)| (id.clone(), row.clone())).collect();
+        let fields = self.fields;
+        let mut listing = Listing { text: String::new(), rows: rows.into_iter(), fields, end };
+        listing.text.push_str("{\"data\":[");
+        listing.fill();
+        Ok(listing)
+    }
+}
+
+/// The rows of an answer, of which only the next piece is text.
+struct Listing {
+    text: String,
+    rows: std::vec::IntoIter<(Arc<str>, Arc<Row>)>,
+    fields: Option<Vec<String>>,
+    /// What comes after the rows; empty once it is in the text.
+    end: String,
+}
+
+impl Listing {
+    /// Appends rows until the piece is large enough.
+    fn fill(&mut self) {
+        while self.text.len() < PIECE {
+            let Some((id, row)) = self.rows.next() else {
+                self.text.push_str(&std::mem::take(&mut self.end));
+                return;
+            };
+            match (row.fields(), &self.fields) {
+                (Some(row), None) => self.text.push_str(row.text()),
+                (Some(row), Some(fields)) => self.text.push_str(&row.project(fields)),
+                (None, _) => self.text.push_str(&row.describe_invalid(&id).to_string()),
+            }
+            if self.rows.len() > 0 {
+                self.text.push(',');
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        if self.text.is_empty() {
+            self.fill();
+        }
+        Some(std::mem::take(&mut self.text)).filter(|text| !text.is_empty())
+    }
+}
+
+impl IntoResponse for Listing {
+    fn into_response(self) -> Response {
+        if self.end.is_empty() {
+            return json_body(StatusCode::OK, self.text.into());
+        }
+        let pieces = futures_util::stream::unfold(self, async |mut listing| {
+            let piece = listing.next()?;
+            Some((Ok::<_, Infallible>(piece), listing))
+        });
+        ([(header::CONTENT_TYPE, JSON)], Body::from_stream(pieces)).into_response()
     }
 }
 

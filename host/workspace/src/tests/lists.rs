@@ -251,3 +251,24 @@ async fn a_list_of_everything_has_no_limit_unless_one_is_given() {
     assert_eq!(answer["data"].as_array().unwrap().len(), 1500);
     assert_eq!(answer["data"][0]["views"], 1499);
 }
+
+#[tokio::test]
+async fn a_list_reads_the_same_in_pieces_and_as_a_whole() {
+    let title = "x".repeat(90);
+    let posts = (0..1500).map(|n| json!({ "id": format!("{n:05}"), "title": title, "views": 1 }));
+    let server = Server::start().await;
+    assert_eq!(
+        server.ask(ask("POST", "/tables/posts").json(posts.collect::<Value>())).await.status,
+        201
+    );
+    let whole = server.get("/tables/posts").await.json();
+    assert_eq!(whole["data"].as_array().unwrap().len(), 1500);
+    for query in ["sort=id", "limit=1500", "filter[views]=1"] {
+        assert_eq!(server.get(&format!("/tables/posts?{query}")).await.json(), whole, "{query}");
+    }
+    let page = server.get("/tables/posts?fields=id,title&limit=1200&count").await.json();
+    assert_eq!(page["data"].as_array().unwrap().len(), 1200);
+    assert_eq!(page["data"][1199], json!({ "id": "01199", "title": title }));
+    assert!(page["next"].is_string() && page["count"] == 1500);
+    assert_eq!(server.get("/tables/posts?limit=0").await.json()["data"], json!([]));
+}
