@@ -39,7 +39,7 @@ struct User {
 
 /// A place among those who are in, until it is dropped.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct Permit {
     state: Arc<State>,
     user: String,
 }
@@ -71,11 +71,11 @@ impl Admission {
     }
 
     /// Takes a place for `user`.
-    pub fn enter(&self, user: &str) -> Result<Admitted, NotAdmitted> {
+    pub fn enter(&self, user: &str) -> Result<Permit, NotAdmitted> {
         self.enter_at(user, Instant::now())
     }
 
-    fn enter_at(&self, user: &str, now: Instant) -> Result<Admitted, NotAdmitted> {
+    fn enter_at(&self, user: &str, now: Instant) -> Result<Permit, NotAdmitted> {
         let State { per_minute, per_user, everyone, .. } = *self.0;
         let mut users = self.0.users.lock();
         if users.active >= everyone {
@@ -99,7 +99,7 @@ impl Admission {
         entry.tokens -= 1.0;
         entry.active += 1;
         users.active += 1;
-        Ok(Admitted { state: self.0.clone(), user: user.to_owned() })
+        Ok(Permit { state: self.0.clone(), user: user.to_owned() })
     }
 }
 
@@ -112,7 +112,7 @@ impl User {
     }
 }
 
-impl Drop for Admitted {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut users = self.state.users.lock();
         users.active -= 1;

@@ -30,11 +30,7 @@ pub mod wire;
 
 mod agent;
 mod answer;
-mod anthropic;
-mod completions;
 mod dialect;
-mod gemini;
-mod openai;
 mod routes;
 mod run;
 mod sse;
@@ -47,7 +43,7 @@ use std::sync::Arc;
 pub use actions::Actions;
 pub use answer::Answer;
 pub use conversation::{Content, Message, Request, Thinking, Tool, ToolCall, ToolResult};
-pub use event::{Event, Failure, FinishReason, Tokens};
+pub use event::{Event, Failure, FinishReason};
 pub use routes::router;
 pub use run::Run;
 

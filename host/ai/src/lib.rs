@@ -10,6 +10,7 @@ pub mod chat;
 pub mod limits;
 pub mod providers;
 pub mod proxy;
+pub mod tokens;
 pub mod usage;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use url::Url;
 pub use caller::Caller;
 pub use chat::Chat;
 pub use limits::Limits;
+pub use tokens::Tokens;
 pub use usage::Usage;
 
 use chat::Actions;

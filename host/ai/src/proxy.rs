@@ -48,17 +48,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Admitted, NotAdmitted};
+use crate::admission::{Admission, NotAdmitted, Permit};
 use crate::caller::Caller;
 use crate::limits::Limits;
 use crate::providers::{Provider, Providers};
 use crate::usage::{Tally, Usage};
 
-use body::{Activity, Answer, Upload};
+use body::{Activity, Download, Upload};
 use credentials::Credentials;
 use meter::Meter;
 
@@ -132,7 +131,7 @@ struct Proxy {
 
 /// Why a request is not answered by its provider.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum ProxyError {
     #[error("Bearer token required")]
     TokenRequired,
     #[error("Invalid session token")]
@@ -168,7 +167,7 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
 }
 
 impl Proxy {
-    async fn pass(&self, mut request: Request) -> Result<Response, Refusal> {
+    async fn pass(&self, mut request: Request) -> Result<Response, ProxyError> {
         let client = tunnel::requested(&mut request);
         let (mut parts, body) = request.into_parts();
         let credentials = Credentials::take(&mut parts);
@@ -180,13 +179,13 @@ impl Proxy {
         let path = path.strip_prefix('/').unwrap_or_default();
         let (name, path) = path.split_once('/').unwrap_or((path, ""));
         let provider = self.config.providers.get(name);
-        let provider = provider.ok_or_else(|| Refusal::Unsupported(name.to_owned()))?;
+        let provider = provider.ok_or_else(|| ProxyError::Unsupported(name.to_owned()))?;
         if matches!(parts.method, Method::TRACE | Method::CONNECT) {
             // The one would show the key to the caller, the other is for proxies of another kind.
-            return Err(Refusal::Method(parts.method));
+            return Err(ProxyError::Method(parts.method));
         }
         if provider.key().is_none() && provider.needs_key() {
-            return Err(Refusal::NoKey(provider.clone()));
+            return Err(ProxyError::NoKey(provider.clone()));
         }
         let path = target::path(provider, path)?;
         let url = provider.url(&path, credentials.query.as_deref());
@@ -211,7 +210,7 @@ impl Proxy {
         let answer = tokio::select! {
             answer = http.execute(outgoing) => answer.map_err(|error| unreachable(provider, error))?,
             () = activity.silence() => {
-                return Err(Refusal::Silent(name.to_owned(), activity.limit().as_secs()));
+                return Err(ProxyError::Silent(name.to_owned(), activity.limit().as_secs()));
             }
         };
 
@@ -233,7 +232,7 @@ impl Proxy {
         let body = match client {
             Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {
                 if !tunnel::agreed(answer.headers()) {
-                    return Err(Refusal::NoWebSocket(name.to_owned()));
+                    return Err(ProxyError::NoWebSocket(name.to_owned()));
                 }
                 tunnel::announce(&mut headers);
                 let over = match (&self.config.callers, session) {
@@ -245,18 +244,18 @@ impl Proxy {
             }
             // Nobody asked for another protocol.
             _ if status == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Refusal::NoWebSocket(name.to_owned()));
+                return Err(ProxyError::NoWebSocket(name.to_owned()));
             }
             _ => {
                 let failed = status.is_client_error() || status.is_server_error();
                 let hidden = provider.key().filter(|_| failed);
                 if hidden.is_some() && !headers::is_plain(answer.headers()) {
-                    return Err(Refusal::Unreadable(name.to_owned(), status));
+                    return Err(ProxyError::Unreadable(name.to_owned(), status));
                 }
                 let meter = headers::is_json(answer.headers()) && !failed;
                 let meter = meter.then(|| Meter::new(tally, !model.is_empty()));
                 let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
-                Body::new(Answer::new(answer, activity, hidden, meter, admitted))
+                Body::new(Download::new(answer, activity, hidden, meter, admitted))
             }
         };
         let mut response = Response::new(body);
@@ -266,13 +265,13 @@ impl Proxy {
     }
 
     /// The session of a caller who may use the proxy; none where none is wanted.
-    async fn session(&self, credentials: &Credentials) -> Result<Option<Session>, Refusal> {
+    async fn session(&self, credentials: &Credentials) -> Result<Option<Session>, ProxyError> {
         let Some(callers) = &self.config.callers else { return Ok(None) };
-        let token = credentials.token.as_deref().ok_or(Refusal::TokenRequired)?;
+        let token = credentials.token.as_deref().ok_or(ProxyError::TokenRequired)?;
         match callers.identify(token).await {
             Ok(Some(session)) => Ok(Some(session)),
-            Ok(None) => Err(Refusal::InvalidToken),
-            Err(error) => Err(Refusal::Unchecked(error)),
+            Ok(None) => Err(ProxyError::InvalidToken),
+            Err(error) => Err(ProxyError::Unchecked(error)),
         }
     }
 
@@ -283,14 +282,14 @@ impl Proxy {
         provider: &Provider,
         url: &url::Url,
         request: &axum::http::request::Parts,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ProxyError> {
         let ours = format!("{}{}/{}", target::origin(request), self.prefix, provider.name());
         for name in headers::URLS {
             let Some(value) = headers.get(&name) else { continue };
             let value = String::from_utf8_lossy(value.as_bytes());
             let astray = || {
                 let place = url.join(&value).map(|url| url.origin().ascii_serialization());
-                Refusal::Astray(
+                ProxyError::Astray(
                     provider.name().to_owned(),
                     place.unwrap_or_else(|_| "no URL at all".into()),
                 )
@@ -309,7 +308,7 @@ impl Proxy {
         answer: reqwest::Response,
         activity: Activity,
         over: Pin<Box<dyn Future<Output = ()> + Send>>,
-        counted: (Tally, Admitted),
+        counted: (Tally, Permit),
     ) {
         let stop = self.stop.clone();
         self.tunnels.spawn(async move {
@@ -325,7 +324,7 @@ impl Proxy {
 
 /// Says why a provider cannot be reached, down to the cause that the system names. The URL is left
 /// out, which may have in its query what is for the provider alone.
-fn unreachable(provider: &Provider, error: reqwest::Error) -> Refusal {
+fn unreachable(provider: &Provider, error: reqwest::Error) -> ProxyError {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -334,10 +333,10 @@ fn unreachable(provider: &Provider, error: reqwest::Error) -> Refusal {
         cause = error.source();
     }
     tracing::warn!(provider = provider.name(), error = text, "a request was not answered");
-    Refusal::Unreachable(provider.name().to_owned(), text)
+    ProxyError::Unreachable(provider.name().to_owned(), text)
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ProxyError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::TokenRequired | Self::InvalidToken => StatusCode::UNAUTHORIZED,
@@ -354,8 +353,7 @@ impl IntoResponse for Refusal {
                 StatusCode::BAD_GATEWAY
             }
         };
-        let body = axum::Json(json!({ "error": { "message": self.to_string() } }));
-        let mut response = (status, body).into_response();
+        let mut response = host_http::error(status, self.to_string());
         let headers = response.headers_mut();
         match self {
             // SDKs try again after any 5xx, unless they are told that it is of no use.

@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use crate::caller::Caller;
-use crate::chat::Tokens;
+use crate::tokens::Tokens;
 
 /// Tokens that one answer is believed to take. None takes a billion, and no sum of such overflows.
 const TOKENS: u64 = 1_000_000_000;
@@ -38,12 +38,12 @@ struct Inner {
     database: Mutex<Connection>,
     /// What is not written yet. Taken with the database locked: whoever has locked it finds written
     /// what was here before.
-    pending: Mutex<HashMap<Key, Sum>>,
+    pending: Mutex<HashMap<Line, Sum>>,
     writes: TaskTracker,
 }
 
 /// User, provider and model.
-type Key = (String, String, String);
+type Line = (String, String, String);
 
 /// Answers that began, and what they took.
 type Sum = (i64, Tokens);
@@ -179,7 +179,7 @@ impl Inner {
     }
 }
 
-fn write(database: &mut Connection, sums: HashMap<Key, Sum>) -> rusqlite::Result<()> {
+fn write(database: &mut Connection, sums: HashMap<Line, Sum>) -> rusqlite::Result<()> {
     let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let transaction = database.transaction()?;
     for ((user, provider, model), (requests, tokens)) in sums {
@@ -211,7 +211,7 @@ fn write(database: &mut Connection, sums: HashMap<Key, Sum>) -> rusqlite::Result
 pub struct Tally {
     usage: Usage,
     /// User, provider and model, until it is written.
-    key: Option<(String, String, String)>,
+    key: Option<Line>,
     tokens: Tokens,
     begun: bool,
 }
@@ -279,17 +279,13 @@ async fn report(
 ) -> Response {
     let days = match days {
         Ok(Query(days)) => days,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.body_text()),
+        Err(error) => return host_http::error(StatusCode::BAD_REQUEST, error.body_text()),
     };
     match usage.report(&caller, days).await {
         Ok(spent) => Json(json!({ "data": spent })).into_response(),
         Err(error) => {
             tracing::error!(%error, "the usage cannot be read");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "the usage cannot be read")
+            host_http::error(StatusCode::INTERNAL_SERVER_ERROR, "the usage cannot be read")
         }
     }
-}
-
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": { "message": message } }))).into_response()
 }

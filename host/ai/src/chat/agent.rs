@@ -18,10 +18,11 @@ use tokio::time::{Instant, timeout_at};
 use super::actions::{self, Offer};
 use super::answer::Answer;
 use super::conversation::{Message, Request, ToolCall, ToolResult};
-use super::event::{Event, Failure, FinishReason, Tokens};
+use super::event::{Event, Failure, FinishReason};
 use super::run::Run;
 use super::{Chat, Refused};
 use crate::caller::Caller;
+use crate::tokens::Tokens;
 
 /// A run of several rounds.
 pub struct Agent {

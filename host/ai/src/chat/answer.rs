@@ -1,8 +1,9 @@
 //! An answer as a whole.
 
 use super::conversation::{Message, Thinking, ToolCall};
-use super::event::{Event, Failure, FinishReason, Tokens};
+use super::event::{Event, Failure, FinishReason};
 use super::run::Run;
+use crate::tokens::Tokens;
 
 /// All that a model said.
 #[derive(Debug, Clone, PartialEq)]

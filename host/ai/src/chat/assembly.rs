@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use super::event::{Event, Failure, FinishReason, Tokens};
+use super::event::{Event, Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// Calls of one answer. A model that makes more has lost its way.
 const CALLS: usize = 1024;
@@ -69,7 +70,7 @@ pub enum Delta {
 pub struct Assembly {
     open: Open,
     signature: Option<String>,
-    calls: Vec<Call>,
+    calls: Vec<PendingCall>,
     model: String,
     tokens: Tokens,
     ended: bool,
@@ -84,7 +85,7 @@ enum Open {
 }
 
 #[derive(Debug)]
-struct Call {
+struct PendingCall {
     key: String,
     id: String,
     name: String,
@@ -145,7 +146,7 @@ impl Assembly {
                     let message = format!("the model called more than {CALLS} tools at once");
                     return self.fail(Failure::new("too_many_calls", message), events);
                 }
-                let call = Call {
+                let call = PendingCall {
                     key,
                     id: id.clone(),
                     name: name.clone(),
@@ -206,7 +207,7 @@ impl Assembly {
         }
     }
 
-    fn call(&mut self, key: &str) -> Option<&mut Call> {
+    fn call(&mut self, key: &str) -> Option<&mut PendingCall> {
         // The last one first: a provider without keys of its own may use one again.
         self.calls.iter_mut().rev().find(|call| call.open && call.key == key)
     }
@@ -216,7 +217,7 @@ impl Assembly {
     }
 }
 
-impl Call {
+impl PendingCall {
     fn argue(&mut self, delta: &str, events: &mut VecDeque<Event>) {
         if !delta.is_empty() {
             self.arguments.push_str(delta);

@@ -1,4 +1,13 @@
-//! What the four APIs have in common: which file speaks which, and how errors read.
+//! The four APIs that models are asked through, one file each.
+//!
+//! A dialect has two halves: it turns a [`Request`] into the body that its API takes, and it reads
+//! the API's stream into [`Delta`]s. Nothing above this module knows which API answers. What all
+//! of them need stands here, above all how an error is told.
+
+pub(super) mod anthropic;
+pub(super) mod completions;
+pub(super) mod gemini;
+pub(super) mod openai;
 
 use serde_json::Value;
 use url::Url;
@@ -6,7 +15,6 @@ use url::Url;
 use super::assembly::Delta;
 use super::conversation::{Content, Request, Source};
 use super::event::Failure;
-use super::{anthropic, completions, gemini, openai};
 use crate::providers::{Api, Provider};
 
 /// What one event of a provider says.

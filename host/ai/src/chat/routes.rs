@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
+use host_http::error;
 use serde_json::{Value, json};
 
 use super::agent::Agent;
@@ -65,23 +66,23 @@ fn read(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(Request, Generation), Response> {
-    let body = body.map_err(|error| problem(error.status(), &error.body_text()))?;
+    let body = body.map_err(|rejection| error(rejection.status(), rejection.body_text()))?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let found = media_type.map_or("nothing".to_owned(), |found| format!("{found:?}"));
         let message = format!("content-type: expected \"application/json\", found {found}");
-        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, &message));
+        return Err(error(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
-    let body: Value = serde_json::from_slice(&body).map_err(|error| {
-        problem(StatusCode::BAD_REQUEST, &format!("the body is no JSON: {error}"))
+    let body: Value = serde_json::from_slice(&body).map_err(|reason| {
+        error(StatusCode::BAD_REQUEST, format!("the body is not JSON: {reason}"))
     })?;
     let (mut request, generation) = body::read(&body).map_err(invalid)?;
     let key = headers.get(PROVIDER_API_KEY).filter(|key| !key.is_empty());
     request.key = match key.map(|key| key.to_str().ok().and_then(Key::new)) {
         Some(None) => {
             let message = format!("{PROVIDER_API_KEY}: a key has only visible ASCII characters");
-            return Err(problem(StatusCode::BAD_REQUEST, &message));
+            return Err(error(StatusCode::BAD_REQUEST, message));
         }
         Some(key) => key,
         None => None,
@@ -115,14 +116,14 @@ impl IntoResponse for Refused {
     /// The first two are the words that clients of the original server know.
     fn into_response(self) -> Response {
         match self {
-            Self::UnknownAction(_) => problem(StatusCode::BAD_REQUEST, &self.to_string()),
+            Self::UnknownAction(_) => error(StatusCode::BAD_REQUEST, self.to_string()),
             Self::UnknownProvider(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
             Self::MissingKey(_) => (StatusCode::UNAUTHORIZED, self.to_string()).into_response(),
             Self::NotAdmitted(NotAdmitted::Full) => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
+                error(StatusCode::SERVICE_UNAVAILABLE, self.to_string())
             }
             Self::NotAdmitted(ref reason) => {
-                let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &reason.to_string());
+                let mut response = error(StatusCode::TOO_MANY_REQUESTS, reason.to_string());
                 if let NotAdmitted::TooOften { after, .. } = reason {
                     let after = HeaderValue::from(after.as_secs() + 1);
                     response.headers_mut().insert(header::RETRY_AFTER, after);
@@ -131,8 +132,4 @@ impl IntoResponse for Refused {
             }
         }
     }
-}
-
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": { "message": message } }))).into_response()
 }

@@ -8,8 +8,8 @@ use futures_util::stream;
 use super::assembly::{Assembly, Delta};
 use super::dialect::{Deltas, Reader};
 use super::event::{Event, Failure};
-use super::upstream::{self, Answer, Question};
-use crate::admission::Admitted;
+use super::upstream::{self, Question, Reply};
+use crate::admission::Permit;
 use crate::providers::Key;
 use crate::usage::Tally;
 
@@ -26,13 +26,13 @@ pub struct Run {
     /// What must not be in an error: a provider may repeat the key that it does not like.
     key: Option<Key>,
     /// The place that this run takes among those of its caller.
-    _admitted: Admitted,
+    _admitted: Permit,
 }
 
 enum Stage {
     Asking(Question),
-    Answering(Answer),
-    Ended(Option<Answer>),
+    Answering(Reply),
+    Ended(Option<Reply>),
 }
 
 impl Run {
@@ -43,7 +43,7 @@ impl Run {
         key: Option<Key>,
         reader: Box<dyn Reader>,
         tally: Tally,
-        admitted: Admitted,
+        admitted: Permit,
     ) -> Self {
         let mut events = VecDeque::from([Event::Started]);
         let mut assembly = Assembly::default();

@@ -347,10 +347,10 @@ fn conversations() -> [Value; 2] {
 /// What a provider is sent for a request, without where to.
 fn asked(provider: &str, request: &Request) -> Value {
     let body = match api(provider) {
-        Api::Responses => super::openai::body(request),
-        Api::Messages => super::anthropic::body(request),
-        Api::GenerateContent => super::gemini::body(request),
-        Api::ChatCompletions => super::completions::body(request, provider),
+        Api::Responses => super::dialect::openai::body(request),
+        Api::Messages => super::dialect::anthropic::body(request),
+        Api::GenerateContent => super::dialect::gemini::body(request),
+        Api::ChatCompletions => super::dialect::completions::body(request, provider),
     };
     body.expect("the provider can be shown all of it")
 }
@@ -541,11 +541,11 @@ fn a_body_that_is_not_as_it_should_be_says_where() {
 #[test]
 fn a_model_of_gemini_leads_nowhere_else() {
     for model in ["../../v1/files", "..", "a/../../b", "m?key=1", "m#", "a//b", "m:x", "%2e%2e"] {
-        super::gemini::path(model).expect_err(model);
+        super::dialect::gemini::path(model).expect_err(model);
     }
-    let path = super::gemini::path("gemini-2.5-flash").expect("a model");
+    let path = super::dialect::gemini::path("gemini-2.5-flash").expect("a model");
     assert_eq!(path, "models/gemini-2.5-flash:streamGenerateContent");
-    let path = super::gemini::path("tunedModels/mine").expect("a model");
+    let path = super::dialect::gemini::path("tunedModels/mine").expect("a model");
     assert_eq!(path, "tunedModels/mine:streamGenerateContent");
 }
 

@@ -40,7 +40,7 @@ pub struct Question {
 }
 
 /// An answer that has begun.
-pub struct Answer {
+pub struct Reply {
     response: reqwest::Response,
     decoder: Decoder,
     events: VecDeque<String>,
@@ -50,7 +50,7 @@ pub struct Answer {
 }
 
 /// Why an attempt did not bring an answer.
-struct Refusal {
+struct FailedAttempt {
     failure: Failure,
     /// When another attempt may bring one: now, or after as long as the provider asked for.
     again: Option<Option<Duration>>,
@@ -58,7 +58,7 @@ struct Refusal {
 
 impl Question {
     /// Sends it until there is an answer or no more hope.
-    pub async fn ask(&self) -> Result<Answer, Failure> {
+    pub async fn ask(&self) -> Result<Reply, Failure> {
         let mut attempt = 1;
         loop {
             let refusal = match self.attempt().await {
@@ -85,7 +85,7 @@ impl Question {
         delay.mul_f64(rand::random_range(0.75..1.25)).min(self.limits.retry_after)
     }
 
-    async fn attempt(&self) -> Result<reqwest::Response, Refusal> {
+    async fn attempt(&self) -> Result<reqwest::Response, FailedAttempt> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -101,9 +101,9 @@ impl Question {
         let response = match timeout(self.limits.first_byte_timeout, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                return Err(Refusal { failure: self.unreachable(error), again: Some(None) });
+                return Err(FailedAttempt { failure: self.unreachable(error), again: Some(None) });
             }
-            Err(_) => return Err(Refusal { failure: self.silent(), again: None }),
+            Err(_) => return Err(FailedAttempt { failure: self.silent(), again: None }),
         };
         let status = response.status();
         if status.is_success() && is_stream(response.headers()) {
@@ -120,7 +120,7 @@ impl Question {
             tracing::info!(provider = self.provider.name(), %status, "the provider refused");
             dialect::failure(self.provider.api(), status.as_u16(), &body)
         };
-        Err(Refusal { failure, again })
+        Err(FailedAttempt { failure, again })
     }
 
     /// The beginning of what a provider says of an error.
@@ -144,8 +144,8 @@ impl Question {
         String::from_utf8_lossy(&body).into_owned()
     }
 
-    fn answer(&self, response: reqwest::Response) -> Answer {
-        Answer {
+    fn answer(&self, response: reqwest::Response) -> Reply {
+        Reply {
             response,
             decoder: Decoder::new(self.limits.event_bytes),
             events: VecDeque::new(),
@@ -172,7 +172,7 @@ impl Question {
     }
 }
 
-impl Answer {
+impl Reply {
     /// The data of the next event; nothing at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<String>, Failure> {
         loop {

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use super::body::Generation;
 use super::conversation::Request;
-use super::event::{Event, Failure, FinishReason, Tokens};
+use super::event::{Event, Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// What ends every stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -40,11 +41,11 @@ pub struct Writer {
     so_far: Option<String>,
     /// How many more bytes may be repeated.
     repeat: usize,
-    calls: Vec<Call>,
+    calls: Vec<OpenCall>,
     frames: Frames,
 }
 
-struct Call {
+struct OpenCall {
     id: String,
     so_far: Option<String>,
     /// Once it is complete.
@@ -175,7 +176,7 @@ impl Writer {
             let frame = frame.field("entityId", &id).field("encryptedValue", signature);
             frame.stamp(&self.model).end();
         }
-        self.calls.push(Call { id, so_far: Some(String::new()), ready: None });
+        self.calls.push(OpenCall { id, so_far: Some(String::new()), ready: None });
     }
 
     /// The newer clients have an event for it; the old take it from a second end of the call.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::meter::Meter;
-use crate::admission::Admitted;
+use crate::admission::Permit;
 use crate::providers::Key;
 
 /// When something last moved in either direction. Cheap to clone.
@@ -76,31 +76,31 @@ impl Stream for Upload {
 
 /// What a provider answers, on its way to the caller. It fails when the provider's connection does,
 /// or when nothing moves for too long: the caller's connection is then closed in mid-answer.
-pub(super) struct Answer {
+pub(super) struct Download {
     body: reqwest::Body,
     activity: Activity,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     mask: Option<Mask>,
     meter: Option<Meter>,
     /// Counts as under way until the answer has been read or dropped.
-    _admitted: Admitted,
+    _admitted: Permit,
 }
 
-impl Answer {
+impl Download {
     /// `hidden` is made unreadable wherever it stands in the answer; `meter` reads what it took.
     pub fn new(
         body: reqwest::Body,
         activity: Activity,
         hidden: Option<&Key>,
         meter: Option<Meter>,
-        admitted: Admitted,
+        admitted: Permit,
     ) -> Self {
         let mask = hidden.map(Mask::new);
         Self { body, activity, silence: None, mask, meter, _admitted: admitted }
     }
 }
 
-impl Body for Answer {
+impl Body for Download {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -30,12 +30,11 @@ impl Credentials {
     pub fn take(request: &mut Parts) -> Self {
         let header =
             |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let bearer = header(AUTHORIZATION).and_then(bearer);
         let (in_query, query) = split_query(request.uri.query());
         let (in_protocols, protocols) = split_protocols(&request.headers);
         let text = |name| header(name).map(str::trim).filter(|token| !token.is_empty());
-        let found = bearer
-            .map(|token| (token.to_owned(), KeyStyle::Bearer))
+        let found = host_http::bearer(&request.headers)
+            .map(|token| (token, KeyStyle::Bearer))
             .or_else(|| text(X_API_KEY).map(|token| (token.to_owned(), KeyStyle::ApiKey)))
             .or_else(|| text(X_GOOG_API_KEY).map(|token| (token.to_owned(), KeyStyle::GoogApiKey)))
             .or_else(|| in_query.map(|token| (token, KeyStyle::GoogApiKey)))
@@ -64,12 +63,6 @@ impl Credentials {
             _ => provider.key_style(),
         }
     }
-}
-
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// The first key in a query, and the query without any.

@@ -11,7 +11,7 @@
 use memchr::memmem;
 use serde_json::Value;
 
-use crate::chat::Tokens;
+use crate::tokens::Tokens;
 use crate::usage::Tally;
 
 /// Bytes of a value that is looked for. The largest usage has some dozen numbers.

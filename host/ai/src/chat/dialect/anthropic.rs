@@ -5,10 +5,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::assembly::Delta;
-use super::conversation::{Content, MediaKind, Message, Request, Source};
-use super::dialect::{self, Deltas, Reader};
-use super::event::{Failure, FinishReason, Tokens};
+use super::{Deltas, Reader, code, cut_off, unsupported};
+use crate::chat::assembly::Delta;
+use crate::chat::conversation::{Content, MediaKind, Message, Request, Source};
+use crate::chat::event::{Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// How long an answer may be when the caller does not say; the API wants a number.
 const MAX_TOKENS: u64 = 64_000;
@@ -141,7 +142,7 @@ fn block(content: &Content) -> Result<Value, Failure> {
         Content::Media { kind: MediaKind::Image, source } => ("image", source),
         Content::Media { kind: MediaKind::Document, source } => ("document", source),
         Content::Media { .. } | Content::Unknown(_) => {
-            return Err(dialect::unsupported("anthropic", content));
+            return Err(unsupported("anthropic", content));
         }
     };
     let source = match source {
@@ -286,14 +287,12 @@ impl Reader for Messages {
                 self.count(usage, deltas);
             }
             Heard::MessageStop {} => deltas.push(match self.reason.as_deref() {
-                Some("max_tokens" | "model_context_window_exceeded") => {
-                    Delta::Failed(dialect::cut_off())
-                }
+                Some("max_tokens" | "model_context_window_exceeded") => Delta::Failed(cut_off()),
                 Some("tool_use") => Delta::Done(FinishReason::ToolCalls),
                 _ => Delta::Done(FinishReason::Stop),
             }),
             Heard::Error { error } => {
-                let code = error.get("type").and_then(dialect::code);
+                let code = error.get("type").and_then(code);
                 deltas.push(Delta::Failed(Failure { message: data.to_owned(), code }));
             }
             Heard::Other => {}

@@ -6,10 +6,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::assembly::Delta;
-use super::conversation::{Content, MediaKind, Message, Request};
-use super::dialect::{self, Deltas, Reader};
-use super::event::{Failure, FinishReason, Tokens};
+use super::{Deltas, Reader, problem, unsupported, url};
+use crate::chat::assembly::Delta;
+use crate::chat::conversation::{Content, MediaKind, Message, Request};
+use crate::chat::event::{Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// The body of a request.
 pub fn body(request: &Request, provider: &str) -> Result<Value, Failure> {
@@ -74,10 +75,10 @@ fn part(content: &Content, provider: &str) -> Result<Value, Failure> {
     match content {
         Content::Text(text) => Ok(json!({ "type": "text", "text": text })),
         Content::Media { kind: MediaKind::Image, source } => {
-            let image = json!({ "url": dialect::url(source), "detail": "auto" });
+            let image = json!({ "url": url(source), "detail": "auto" });
             Ok(json!({ "type": "image_url", "image_url": image }))
         }
-        _ => Err(dialect::unsupported(provider, content)),
+        _ => Err(unsupported(provider, content)),
     }
 }
 
@@ -156,7 +157,7 @@ impl Reader for ChatCompletions {
         }
         let heard: Heard = serde_json::from_str(data)?;
         if let Some(error) = heard.error.filter(|error| !error.is_null()) {
-            deltas.push(Delta::Failed(dialect::problem(&error)));
+            deltas.push(Delta::Failed(problem(&error)));
             return Ok(());
         }
         deltas.extend(heard.model.filter(|model| !model.is_empty()).map(Delta::Model));

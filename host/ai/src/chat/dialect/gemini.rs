@@ -7,10 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::assembly::Delta;
-use super::conversation::{Content, MediaKind, Message, Request, Source, ToolCall};
-use super::dialect::{self, Deltas, Reader};
-use super::event::{Failure, FinishReason, Tokens};
+use super::{Deltas, Reader, cut_off, unsupported};
+use crate::chat::assembly::Delta;
+use crate::chat::conversation::{Content, MediaKind, Message, Request, Source, ToolCall};
+use crate::chat::event::{Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// The options that stand beside `generationConfig` and not in it.
 const BESIDE: [&str; 4] = ["safetySettings", "toolConfig", "cachedContent", "labels"];
@@ -139,7 +140,7 @@ fn part(content: &Content) -> Result<Value, Failure> {
             let media_type = media_type.as_deref().unwrap_or(usual);
             json!({ "fileData": { "fileUri": url, "mimeType": media_type } })
         }
-        Content::Unknown(_) => return Err(dialect::unsupported("gemini", content)),
+        Content::Unknown(_) => return Err(unsupported("gemini", content)),
     })
 }
 
@@ -252,7 +253,7 @@ impl Reader for GenerateContent {
         let Some(reason) = self.reason.take() else { return };
         deltas.push(match reason.as_str() {
             "STOP" | "FINISH_REASON_UNSPECIFIED" => Delta::Done(FinishReason::Stop),
-            "MAX_TOKENS" => Delta::Failed(dialect::cut_off()),
+            "MAX_TOKENS" => Delta::Failed(cut_off()),
             "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
                 let message = format!("gemini called a tool as it cannot be called: {reason}");
                 Delta::Failed(Failure::new("invalid_arguments", message))

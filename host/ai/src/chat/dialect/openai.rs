@@ -5,10 +5,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::assembly::Delta;
-use super::conversation::{Content, MediaKind, Message, Request, Source};
-use super::dialect::{self, Deltas, Reader};
-use super::event::{Failure, FinishReason, Tokens};
+use super::{Deltas, Reader, code, unsupported, url};
+use crate::chat::assembly::Delta;
+use crate::chat::conversation::{Content, MediaKind, Message, Request, Source};
+use crate::chat::event::{Failure, FinishReason};
+use crate::tokens::Tokens;
 
 /// The body of a request.
 pub fn body(request: &Request) -> Result<Value, Failure> {
@@ -73,17 +74,17 @@ fn part(content: &Content) -> Result<Value, Failure> {
     Ok(match content {
         Content::Text(text) => json!({ "type": "input_text", "text": text }),
         Content::Media { kind: MediaKind::Image, source } => {
-            json!({ "type": "input_image", "image_url": dialect::url(source), "detail": "auto" })
+            json!({ "type": "input_image", "image_url": url(source), "detail": "auto" })
         }
         Content::Media { kind: MediaKind::Document, source: Source::Url { url, .. } } => {
             json!({ "type": "input_file", "file_url": url })
         }
         Content::Media { kind: MediaKind::Document, source } => {
-            let data = dialect::url(source);
+            let data = url(source);
             json!({ "type": "input_file", "filename": "document.pdf", "file_data": data })
         }
         Content::Media { .. } | Content::Unknown(_) => {
-            return Err(dialect::unsupported("openai", content));
+            return Err(unsupported("openai", content));
         }
     })
 }
@@ -281,7 +282,7 @@ impl Problem {
             return inner.failure();
         }
         let message = self.message.filter(|message| !message.is_empty());
-        let code = self.code.and_then(|code| dialect::code(&code));
+        let code = self.code.as_ref().and_then(code);
         Failure { message: message.unwrap_or_else(|| "the provider failed".to_owned()), code }
     }
 }
