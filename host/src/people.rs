@@ -38,7 +38,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use host_auth::{Directory, Identity, Token, Verifier, VerifyError};
-use host_sync::{Access, Authorizer, Denied, NameOf, RoomName, Rooms};
+use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName, Rooms};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
@@ -196,12 +196,12 @@ impl Authorizer for People {
         room: &str,
         _: Option<&str>,
         request: &Parts,
-    ) -> Result<Access, Denied> {
+    ) -> Result<RoomAccess, Denied> {
         let token = Token::of(request).ok_or(Denied::Unauthorized)?;
         let granted = self.grant(&token, owner(request), room).await?;
         // What is no socket is over before anything else is.
         let is_socket = request.headers.contains_key(header::UPGRADE);
-        Ok(Access {
+        Ok(RoomAccess {
             room: granted.room.kept_as(),
             write: granted.level == Level::Write,
             over: is_socket.then(|| self.admitted.admit(granted.grounds)),

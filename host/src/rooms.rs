@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use axum::http::header;
 use axum::http::request::Parts;
 use host_auth::{Identity, Token, Verifier};
-use host_sync::{Access, Authorizer, Denied, NameOf, RoomName};
+use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -75,7 +75,12 @@ pub struct Sessions {
 
 #[async_trait]
 impl Authorizer for OpenRooms {
-    async fn authorize(&self, room: &str, _: Option<&str>, _: &Parts) -> Result<Access, Denied> {
+    async fn authorize(
+        &self,
+        room: &str,
+        _: Option<&str>,
+        _: &Parts,
+    ) -> Result<RoomAccess, Denied> {
         access(room)
     }
 
@@ -91,7 +96,7 @@ impl Authorizer for SharedToken {
         room: &str,
         token: Option<&str>,
         _: &Parts,
-    ) -> Result<Access, Denied> {
+    ) -> Result<RoomAccess, Denied> {
         self.check(token)?;
         access(room)
     }
@@ -115,7 +120,7 @@ impl Authorizer for Sessions {
         room: &str,
         _: Option<&str>,
         request: &Parts,
-    ) -> Result<Access, Denied> {
+    ) -> Result<RoomAccess, Denied> {
         let Identity { user, session, .. } = self.check(request).await?;
         let mut access = access(room)?;
         if request.headers.contains_key(header::UPGRADE) {
@@ -141,12 +146,12 @@ impl Sessions {
     }
 }
 
-fn access(room: &str) -> Result<Access, Denied> {
+fn access(room: &str) -> Result<RoomAccess, Denied> {
     if room.starts_with(people::PREFIX) {
         let message = format!("rooms whose ids begin with {} belong to accounts", people::PREFIX);
         return Err(Denied::Forbidden(message));
     }
-    Ok(Access { room: room.to_owned(), write: true, over: None })
+    Ok(RoomAccess { room: room.to_owned(), write: true, over: None })
 }
 
 fn names() -> NameOf {

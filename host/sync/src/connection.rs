@@ -11,40 +11,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 
-use crate::http::Access;
+use crate::authorizer::RoomAccess;
 use crate::lib0::Malformed;
 use crate::limits::Limits;
-use crate::outbox::{Close, Next, Outbox};
+use crate::outbox::{Next, Outbox};
 use crate::protocol::Message;
 use crate::room::{Command, ConnectionId, Room};
 use crate::rooms::{Admission, Rooms};
-use crate::socket::{self, Decoder, Incoming, ReadHalf, Violation, WriteHalf};
 use crate::update::{Update, read_state_vector};
+use crate::websocket::{self, Close, Decoder, Incoming, ReadHalf, Violation, WriteHalf};
 
 /// Serves a socket until it ends, then takes it out of the room.
 pub(crate) async fn serve(
     upgrade: OnUpgrade,
     room: Room,
     admission: Admission,
-    access: Access,
+    access: RoomAccess,
     rooms: &Rooms,
 ) {
     let limits = rooms.limits();
     let connection = admission.connection();
     // The peer may have gone between its request and our answer.
     let Ok(upgraded) = upgrade.await else { return };
-    let Ok((mut half, socket, first)) = socket::take(upgraded) else { return };
+    let Ok((mut half, socket, first)) = websocket::take(upgraded) else { return };
     let decoder = Decoder::new(limits.frame_bytes, &first);
     // It is a part of the buffer that the request was read into, and would keep all of it.
     drop(first);
     let outbox = Arc::new(Outbox::new(socket));
     let join = Command::Join { connection, outbox: outbox.clone() };
     if room.send(join).await.is_err() {
-        let frame = socket::close(1011, "the room cannot be opened");
+        let frame = websocket::close(&Close::new(1011, "the room cannot be opened"));
         return finish(&mut half, outbox.socket(), frame, limits).await;
     }
     let alive = AtomicBool::new(true);
-    let Access { write: may_write, over, .. } = access;
+    let RoomAccess { write: may_write, over, .. } = access;
     let reader = Reader {
         half: &mut half,
         outbox: &outbox,
@@ -130,9 +130,9 @@ async fn watch(alive: &AtomicBool, rooms: &Rooms) {
 /// Closes a socket that was not let into a room.
 pub(crate) async fn refuse(upgrade: OnUpgrade, close: Close, limits: &Limits) {
     if let Ok(upgraded) = upgrade.await
-        && let Ok((mut half, socket, _)) = socket::take(upgraded)
+        && let Ok((mut half, socket, _)) = websocket::take(upgraded)
     {
-        finish(&mut half, &socket, socket::close(close.code, &close.reason), limits).await;
+        finish(&mut half, &socket, websocket::close(&close), limits).await;
     }
 }
 
@@ -158,7 +158,7 @@ impl Reader<'_> {
                         Err(Close::new(1003, "this protocol has binary messages only"))
                     }
                     Ok(Some(Incoming::Ping(payload))) => {
-                        self.outbox.push(socket::pong(&payload));
+                        self.outbox.push(websocket::pong(&payload));
                         self.outbox.flush();
                         Ok(())
                     }
@@ -171,7 +171,12 @@ impl Reader<'_> {
                     return Some(close);
                 }
             }
-            match self.decoder.read(self.half).await {
+            let decoder = &mut self.decoder;
+            let read = self.half.read(|bytes| {
+                decoder.push(bytes);
+                !bytes.is_empty()
+            });
+            match read.await {
                 Ok(true) => self.alive.store(true, Ordering::Relaxed),
                 Ok(false) | Err(_) => return None,
             }
@@ -225,11 +230,11 @@ impl Writer<'_> {
                             return None;
                         }
                     }
-                    Next::Close(close) => return Some(socket::close(close.code, &close.reason)),
+                    Next::Close(close) => return Some(websocket::close(&close)),
                     Next::End => return None,
                 },
                 _ = ping.tick() => {
-                    self.outbox.push(socket::ping());
+                    self.outbox.push(websocket::ping());
                     self.outbox.flush();
                 }
             }

@@ -2,10 +2,8 @@
 //! document (GET) and the place to send updates to (POST).
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::request::Parts;
@@ -13,74 +11,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use base64::Engine;
-use hyper::upgrade::OnUpgrade;
+use host_http::{bearer, error, query_token};
 use serde_json::json;
-use sha1::{Digest, Sha1};
 
+use crate::authorizer::{Authorizer, Denied, RoomAccess};
 use crate::connection;
-use crate::outbox::Close;
 use crate::room::RoomError;
-use crate::rooms::{OpenError, RoomName, Rooms};
-use crate::store::Refused;
+use crate::rooms::{OpenError, Rooms};
+use crate::store::OverLimit;
 use crate::update::Update;
-
-/// Decides who may enter which room. `token` is the bearer token of the `Authorization` header, or
-/// else that of `?token=`.
-#[async_trait]
-pub trait Authorizer: Send + Sync + 'static {
-    /// What may be done in a room, and what the room is called where it is kept.
-    async fn authorize(
-        &self,
-        room: &str,
-        token: Option<&str>,
-        request: &Parts,
-    ) -> Result<Access, Denied>;
-
-    /// Which rooms may be listed, and how they are named to the one who asks.
-    async fn list(&self, token: Option<&str>, request: &Parts) -> Result<NameOf, Denied>;
-}
-
-/// The name of a room to the one who asks, by the name under which it is kept; none when it is not
-/// to be listed.
-pub type NameOf = Box<dyn Fn(&str) -> Option<RoomName> + Send>;
-
-/// What someone may do in a room.
-pub struct Access {
-    /// The room as it is kept; another name than was asked for where rooms belong to accounts.
-    pub room: String,
-    /// Whether updates are taken.
-    pub write: bool,
-    /// Resolves when the access is over; a socket is closed with what it resolves to. A request
-    /// is let in or not, once. None: never.
-    pub over: Option<Pin<Box<dyn Future<Output = Close> + Send>>>,
-}
-
-/// Why someone may not enter a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denied {
-    /// The token is missing or not valid. HTTP: 401. WebSocket: close 4401.
-    Unauthorized,
-    /// It is known who asks, and they may not. HTTP: 403. WebSocket: close 4403.
-    Forbidden(String),
-    /// It cannot be told now. HTTP: 503. WebSocket: close 1013.
-    Unavailable(String),
-}
-
-/// Everybody may do everything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Open;
-
-#[async_trait]
-impl Authorizer for Open {
-    async fn authorize(&self, room: &str, _: Option<&str>, _: &Parts) -> Result<Access, Denied> {
-        Ok(Access { room: room.to_owned(), write: true, over: None })
-    }
-
-    async fn list(&self, _: Option<&str>, _: &Parts) -> Result<NameOf, Denied> {
-        Ok(Box::new(|room| Some(RoomName { id: room.to_owned(), owner: None })))
-    }
-}
+use crate::websocket::{Close, handshake};
 
 #[derive(Clone)]
 struct Context {
@@ -88,9 +28,9 @@ struct Context {
     authorizer: Arc<dyn Authorizer>,
 }
 
-/// The routes of rooms below a path, to be merged into a server: `/rooms` and `/rooms/` list them,
-/// `/rooms/{room}` is one of them. A path rather than nesting, so that both spellings of the list
-/// are there.
+/// The routes of rooms, to be merged into a server: `/rooms` and `/rooms/` list them,
+/// `/rooms/{room}` is one room. They take their path here, and are not nested, because axum does
+/// not serve a nested router under both spellings of its root.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -113,21 +53,13 @@ pub fn router(path: &str, rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Rout
 }
 
 impl Context {
-    async fn authorize(&self, room: &str, parts: &Parts) -> Result<Access, Denied> {
+    async fn authorize(&self, room: &str, parts: &Parts) -> Result<RoomAccess, Denied> {
         self.authorizer.authorize(room, token(parts).as_deref(), parts).await
     }
 }
 
 fn token(parts: &Parts) -> Option<String> {
-    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    let query = || {
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        pairs.ok()?.0.into_iter().find(|(key, _)| key == "token").map(|(_, token)| token)
-    };
-    bearer.or_else(query)
+    bearer(&parts.headers).or_else(|| query_token(&parts.uri))
 }
 
 async fn list(State(context): State<Context>, request: Request) -> Response {
@@ -158,7 +90,7 @@ async fn enter(
     };
     let rooms = context.rooms.clone();
     let opened = match access {
-        // Browsers do not show a refused handshake to scripts; a close code they do.
+        // Browsers hide a refused handshake from scripts, but show them a close code.
         Err(denied) => Err(denied.into()),
         Ok(access) => rooms
             .admit(address(&parts))
@@ -176,42 +108,13 @@ async fn enter(
     answer
 }
 
-/// Agrees to speak WebSocket, or says what is missing (RFC 6455, section 4.2).
-fn handshake(parts: &mut Parts) -> Result<(OnUpgrade, Response), &'static str> {
-    let has =
-        |name: header::HeaderName, wanted: &str| {
-            parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(
-                |value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted)),
-            )
-        };
-    if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
-        return Err("the only upgrade here is to websocket");
-    }
-    if !has(header::SEC_WEBSOCKET_VERSION, "13") {
-        return Err("Sec-WebSocket-Version must be 13");
-    }
-    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).ok_or("Sec-WebSocket-Key is missing")?;
-    let mut hash = Sha1::new();
-    hash.update(key.as_bytes());
-    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = base64::engine::general_purpose::STANDARD.encode(hash.finalize());
-    let upgrade =
-        parts.extensions.remove::<OnUpgrade>().ok_or("this connection cannot be upgraded")?;
-    let headers = [
-        (header::CONNECTION, "upgrade"),
-        (header::UPGRADE, "websocket"),
-        (header::SEC_WEBSOCKET_ACCEPT, &accept),
-    ];
-    Ok((upgrade, (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()))
-}
-
 fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }
 
-/// `id` is how the room was asked for, `kept_as` its name where it is kept.
-async fn document(context: &Context, id: &str, kept_as: &str) -> Response {
-    let room = match context.rooms.open_existing(kept_as).await {
+/// `id` is the room's name in the request, `stored_as` its name in storage.
+async fn document(context: &Context, id: &str, stored_as: &str) -> Response {
+    let room = match context.rooms.open_existing(stored_as).await {
         Ok(Some(room)) => room,
         Ok(None) => return error(StatusCode::NOT_FOUND, format!("Room not found: {id}")),
         Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
@@ -233,13 +136,13 @@ async fn apply(
         Ok(_) => return error(StatusCode::FORBIDDEN, "this room is read-only for you"),
         Err(denied) => return denied.into_response(),
     };
-    // Before any of it is read. One that is only a little too large is read up to the limit: an
-    // answer is lost on many clients as long as they still send.
+    // A body that is far too large is refused unread. One that is only a little too large is read up
+    // to the limit, because many clients lose an answer that comes while they are still sending.
     let limit = context.rooms.limits().frame_bytes;
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > 2 * limit as u64) {
-        let message = format!("the update is larger than {limit} bytes, which are allowed here");
+        let message = format!("the update is larger than the limit of {limit} bytes");
         return error(StatusCode::PAYLOAD_TOO_LARGE, message);
     }
     let request = Request::from_parts(parts, body);
@@ -281,24 +184,12 @@ impl IntoResponse for Denied {
     }
 }
 
-impl From<Denied> for Close {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unauthorized => Self::new(4401, "Unauthorized"),
-            Denied::Forbidden(message) => Self::new(4403, message),
-            Denied::Unavailable(message) => Self::new(1013, message),
-        }
-    }
-}
-
-fn error(status: StatusCode, message: impl Into<String>) -> Response {
-    (status, Json(json!({ "error": { "message": message.into() } }))).into_response()
-}
-
 impl IntoResponse for RoomError {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::Refused { source: Refused::Full { .. }, .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Refused { source: OverLimit::Document { .. }, .. } => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             Self::Refused { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Edit { .. } => StatusCode::BAD_REQUEST,
             Self::Storage { .. } | Self::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,

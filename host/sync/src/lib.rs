@@ -6,8 +6,10 @@
 //! makes the server safe against what clients send.
 
 pub mod arrays;
+mod authorizer;
 pub mod awareness;
 mod connection;
+mod edit;
 mod http;
 pub mod lib0;
 mod limits;
@@ -15,22 +17,26 @@ mod outbox;
 pub mod protocol;
 mod room;
 mod rooms;
-mod socket;
 mod sqlite;
 mod storage;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod text;
 pub mod update;
+mod websocket;
 
 pub use arrays::{ArrayChange, Arrays};
-pub use http::{Access, Authorizer, Denied, NameOf, Open, router};
+pub use authorizer::{Authorizer, Denied, NameOf, Open, RoomAccess};
+pub use edit::{Edit, Insertion};
+pub use http::router;
 pub use limits::Limits;
-pub use outbox::Close;
-pub use room::{Document, Edit, Hooks, Insertion, Model, Room, RoomError};
+pub use room::{Document, Hooks, Model, Room, RoomError};
 pub use rooms::{Admission, OpenError, RoomName, RoomSummary, Rooms};
-#[cfg(fuzzing)]
-pub use socket::{Decoder, Incoming, Violation};
 pub use sqlite::Sqlite;
 pub use storage::{Storage, StorageError, Stored};
 pub use text::{NotText, Text};
 pub use update::{Id, Update};
+pub use websocket::Close;
+#[cfg(fuzzing)]
+pub use websocket::{Decoder, Incoming, Violation};

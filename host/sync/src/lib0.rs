@@ -41,6 +41,10 @@ pub enum Malformed {
 /// How deep values may be nested. Deeper ones would exhaust the stack of readers that recurse.
 pub const MAX_DEPTH: u32 = 64;
 
+/// The largest clock that a client can reach. Yjs counts in doubles and yrs in `u32`; half of that
+/// leaves room to add without overflow.
+pub const MAX_CLOCK: u32 = 1 << 31;
+
 type Result<T> = std::result::Result<T, Malformed>;
 
 /// A cursor over bytes.
@@ -109,11 +113,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn clock(&mut self) -> Result<u32> {
         let value = self.var()?;
-        if value > crate::update::MAX_CLOCK as u64 {
-            Err(Malformed::Clock)
-        } else {
-            Ok(value as u32)
-        }
+        if value > MAX_CLOCK as u64 { Err(Malformed::Clock) } else { Ok(value as u32) }
     }
 
     /// A count of things that take at least `each` bytes.

@@ -8,6 +8,22 @@ use crate::store::Bounds;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// Commands that may wait for a room; beyond that their senders wait.
+pub(crate) const MAILBOX: usize = 256;
+/// Bytes of updates that may be unsaved before the room stops reading its mailbox.
+pub(crate) const UNSAVED_BYTES: usize = 16 * MIB;
+/// The interval at which updates are written that nobody waits for. All rooms keep the same beat, so
+/// that they share one flush of the disk; a flush costs as much CPU as forty deliveries. What
+/// somebody waits for (a sync status, an HTTP write) is written at once.
+pub(crate) const BEAT: Duration = Duration::from_millis(250);
+/// Bytes of unsaved updates that are written without waiting for the beat.
+pub(crate) const BEAT_BYTES: usize = 256 * KIB;
+/// Between two tries to write when storage fails.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// Bytes of a log below which it is not compacted. Rewriting a small document often would cost more
+/// than reading a small log. A larger log is compacted once it has outgrown its snapshot.
+pub(crate) const COMPACT_BYTES: usize = 256 * KIB;
+
 /// Bounds on rooms and connections.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -14,24 +14,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::socket::WriteHalf;
 use crate::update::StateVector;
-
-/// Why a socket is closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
-    /// WebSocket close code.
-    pub code: u16,
-    /// For people; at most 123 bytes of it are sent.
-    pub reason: String,
-}
-
-impl Close {
-    /// A close with a code and a reason.
-    pub fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
-    }
-}
+use crate::websocket::{Close, WriteHalf};
 
 /// See the module's text. Shared by a room and the task of one socket.
 #[derive(Debug)]

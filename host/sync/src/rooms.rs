@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::Limits;
-use crate::outbox::Close;
 use crate::room::{Command, ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
 use crate::storage::{Storage, StorageError};
+use crate::websocket::Close;
 
 /// The rooms of a server. Cheap to clone; all clones are the same rooms.
 #[derive(Clone)]

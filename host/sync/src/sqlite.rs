@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::storage::{Storage, StorageError, Stored};
@@ -82,7 +82,7 @@ impl Sqlite {
     /// Opens the file, and makes it when it is not there.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let context = |error: rusqlite::Error| {
-            StorageError(format!("{} cannot be opened: {error}", path.display()))
+            StorageError::Failed(format!("{} cannot be opened: {error}", path.display()))
         };
         let connection = Connection::open(path).map_err(context)?;
         // Not `?` alone: the pragma answers with a row.
@@ -95,7 +95,7 @@ impl Sqlite {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(context)?;
         if version > VERSION {
-            return Err(StorageError(format!(
+            return Err(StorageError::Failed(format!(
                 "{} was written by a newer version of this server (format {version}, and this \
                  one knows {VERSION}); start that version, or choose another data folder",
                 path.display()
@@ -117,7 +117,9 @@ impl Sqlite {
             .spawn(move || {
                 Writer { connection, position: position as u64, ids: Ids::default() }.run(queue)
             })
-            .map_err(|error| StorageError(format!("the writer cannot be started: {error}")))?;
+            .map_err(|error| {
+                StorageError::Failed(format!("the writer cannot be started: {error}"))
+            })?;
         Ok(Self { writes, readers: Arc::default(), path: path.to_owned() })
     }
 
@@ -126,7 +128,7 @@ impl Sqlite {
         write: impl FnOnce(oneshot::Sender<Result<u64, StorageError>>) -> Write,
     ) -> Result<u64, StorageError> {
         let (done, result) = oneshot::channel();
-        let gone = || StorageError("the writer has ended".into());
+        let gone = || StorageError::Failed("the writer has ended".into());
         self.writes.send(write(done)).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
@@ -152,8 +154,9 @@ impl Sqlite {
             }
             Ok(result)
         });
-        let result = task.await.map_err(|_| StorageError("a read was interrupted".into()))?;
-        result.map_err(|error: rusqlite::Error| StorageError(error.to_string()))
+        let result =
+            task.await.map_err(|_| StorageError::Failed("a read was interrupted".into()))?;
+        result.map_err(|error: rusqlite::Error| error.into())
     }
 }
 
@@ -238,6 +241,15 @@ impl Sqlite {
     }
 }
 
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 fn room_id(connection: &Connection, room: &str) -> rusqlite::Result<Option<i64>> {
     connection
         .prepare_cached("SELECT id FROM rooms WHERE name = ?")?
@@ -273,7 +285,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    let error = StorageError(error.to_string());
+                    let error = StorageError::from(error);
                     for write in batch.drain(..) {
                         write.reply(Err(error.clone()));
                     }

@@ -39,7 +39,13 @@ pub struct Stored {
     pub position: u64,
 }
 
-/// Why storage did not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("storage: {0}")]
-pub struct StorageError(pub String);
+/// Why storage did not do what it was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// There is no space left.
+    #[error("storage is full: {0}")]
+    Full(String),
+    /// Anything else.
+    #[error("storage: {0}")]
+    Failed(String),
+}

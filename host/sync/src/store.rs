@@ -22,10 +22,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::lib0::write_var;
-use crate::update::{
-    Id, MAX_CLOCK, SectionWriter, StateVector, Struct, Update, rest, write_pieces,
-};
+use crate::lib0::{MAX_CLOCK, write_var};
+use crate::update::{Id, SectionWriter, StateVector, Struct, Update, rest, write_pieces};
 
 /// Memory that a struct takes beside its bytes, for the accounting of document sizes.
 const BLOCK_COST: usize = 48;
@@ -113,10 +111,10 @@ pub struct Applied {
 
 /// Why an update was not applied. Nothing of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum OverLimit {
     /// The document would grow beyond its limit.
     #[error("the document is full: it would take {size} bytes, and {limit} is the limit")]
-    Full {
+    Document {
         /// What it would take.
         size: usize,
         /// The limit.
@@ -149,7 +147,7 @@ impl Bounds {
 
 impl Store {
     /// Takes in what is new of an update.
-    pub fn apply(&mut self, update: &Update, bounds: &Bounds) -> Result<Applied, Refused> {
+    pub fn apply(&mut self, update: &Update, bounds: &Bounds) -> Result<Applied, OverLimit> {
         self.admit(update, bounds)?;
         let mut applied = Applied::default();
         for (id, structs) in update.sections().filter(|(_, structs)| !structs.is_empty()) {
@@ -192,14 +190,14 @@ impl Store {
 
     /// Whether the update fits. What is known already is not counted against it, so that a full
     /// document can still be synced.
-    fn admit(&self, update: &Update, bounds: &Bounds) -> Result<(), Refused> {
+    fn admit(&self, update: &Update, bounds: &Bounds) -> Result<(), OverLimit> {
         let (novel, waiting) = self.novelty(update);
         let Memory { all, pending } = self.memory;
         if novel > 0 && all + novel > bounds.size {
-            return Err(Refused::Full { size: all + novel, limit: bounds.size });
+            return Err(OverLimit::Document { size: all + novel, limit: bounds.size });
         }
         if waiting > 0 && pending + waiting > bounds.pending {
-            return Err(Refused::Pending { size: pending + waiting, limit: bounds.pending });
+            return Err(OverLimit::Pending { size: pending + waiting, limit: bounds.pending });
         }
         Ok(())
     }

@@ -25,8 +25,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::edit::{Edit, Insertion};
 use crate::lib0::Reader;
-use crate::room::{Edit, Insertion};
 use crate::update::{
     Content, DELETED, EMBED, FORMAT, GC, Header, Id, Parent, STRING, Update, utf16_len,
 };

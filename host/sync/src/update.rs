@@ -10,11 +10,7 @@
 
 use bytes::Bytes;
 
-use crate::lib0::{MAX_DEPTH, Malformed, Reader, write_var};
-
-/// The largest clock a client can reach. Yjs counts in doubles and yrs in `u32`; half of that
-/// leaves room to add without overflow.
-pub const MAX_CLOCK: u32 = 1 << 31;
+use crate::lib0::{MAX_CLOCK, MAX_DEPTH, Malformed, Reader, write_var};
 
 /// Names one element of a document: the client that made it and that client's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,31 +1,4 @@
-//! The server's side of WebSocket (RFC 6455) on a connection that was upgraded.
-//!
-//! Written for rooms, not taken from a library, for three things that a general one cannot do. A
-//! frame is encoded once and the same bytes go to every socket. Whoever has something to send
-//! writes it to the socket at once, without waking the socket's task; only what the socket does
-//! not take waits for it. And a socket that is silent holds no buffer: bytes are read into one
-//! that all sockets of a thread share, and kept only while they are part of a message.
-
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::net::Shutdown;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-
 use bytes::Bytes;
-use host_connections::{Place, Stream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
-
-/// Read in one go.
-const READ: usize = 64 * 1024;
-/// Frames written in one go.
-const WRITE: usize = 16;
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
@@ -34,126 +7,19 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+/// Why a socket is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// WebSocket close code.
+    pub code: u16,
+    /// For people; at most 123 bytes of it are sent.
+    pub reason: String,
 }
 
-/// Takes over a connection. Also returns what was read of it already.
-pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Stream>>() {
-        Ok(parts) => {
-            let (socket, place) = parts.io.into_inner().into_parts();
-            let (read, write) = socket.into_split();
-            return Ok((ReadHalf::Tcp(read, Some(place)), WriteHalf::Tcp(write), parts.read_buf));
-        }
-        Err(upgraded) => upgraded,
-    };
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            let (read, write) = parts.io.into_inner().into_split();
-            Ok((ReadHalf::Tcp(read, None), WriteHalf::Tcp(write), parts.read_buf))
-        }
-        Err(upgraded) => {
-            let (ours, mut theirs) = UnixStream::pair()?;
-            // Ends when either end does; the socket's own task holds the other one.
-            tokio::spawn(async move {
-                let mut upgraded = TokioIo::new(upgraded);
-                let _ = tokio::io::copy_bidirectional(&mut upgraded, &mut theirs).await;
-            });
-            let (read, write) = ours.into_split();
-            Ok((ReadHalf::Pipe(read), WriteHalf::Pipe(write), Bytes::new()))
-        }
-    }
-}
-
-/// The half of a connection that its task reads.
-#[derive(Debug)]
-pub(crate) enum ReadHalf {
-    /// With its place among the connections of the server, where that counts them.
-    Tcp(
-        tcp::OwnedReadHalf,
-        #[expect(dead_code, reason = "it is held, not read")] Option<Arc<Place>>,
-    ),
-    /// One end of a pipe to a connection of another kind, such as TLS.
-    Pipe(unix::OwnedReadHalf),
-}
-
-impl ReadHalf {
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(half, _) => Pin::new(half).poll_read(context, buffer),
-            Self::Pipe(half) => Pin::new(half).poll_read(context, buffer),
-        }
-    }
-
-    /// Waits for bytes and gives them away. They are in a buffer that all sockets of a thread
-    /// share; there are none at the end.
-    async fn read<T>(&mut self, mut take: impl FnMut(&[u8]) -> T) -> io::Result<T> {
-        std::future::poll_fn(|context| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(self.poll_read(context, &mut buffer))?;
-                Poll::Ready(Ok(take(buffer.filled())))
-            })
-        })
-        .await
-    }
-
-    /// Reads to the end and keeps nothing. A connection that is dropped while something of it is
-    /// not read is reset, and a reset takes from the peer what it has not read: the close.
-    pub async fn drain(&mut self) {
-        while let Ok(false) = self.read(<[u8]>::is_empty).await {}
-    }
-}
-
-/// The half of a connection that can be written to from anywhere.
-#[derive(Debug)]
-pub(crate) enum WriteHalf {
-    Tcp(tcp::OwnedWriteHalf),
-    Pipe(unix::OwnedWriteHalf),
-}
-
-impl WriteHalf {
-    /// Waits until something may be written.
-    pub async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(half) => half.writable().await,
-            Self::Pipe(half) => half.writable().await,
-        }
-    }
-
-    /// Writes what the socket takes of some frames, the first of which was written in part.
-    pub fn try_write<'a>(
-        &self,
-        frames: impl Iterator<Item = &'a Bytes>,
-        written: usize,
-    ) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); WRITE];
-        let mut count = 0;
-        for (slice, frame) in slices.iter_mut().zip(frames) {
-            let skip = if count == 0 { written } else { 0 };
-            *slice = IoSlice::new(&frame[skip..]);
-            count += 1;
-        }
-        match self {
-            // The cheaper call where one will do.
-            Self::Tcp(half) if count == 1 => half.try_write(&slices[0]),
-            Self::Tcp(half) => half.try_write_vectored(&slices[..count]),
-            Self::Pipe(half) => half.try_write_vectored(&slices[..count]),
-        }
-    }
-
-    /// Tells the peer that nothing more will come.
-    pub fn shutdown(&self) {
-        // What is gone already needs no end.
-        let _ = match self {
-            Self::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
-            Self::Pipe(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
-        };
+impl Close {
+    /// A close with a code and a reason.
+    pub fn new(code: u16, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
     }
 }
 
@@ -192,15 +58,6 @@ impl Decoder {
     /// Begins with what was read before.
     pub fn new(limit: usize, first: &[u8]) -> Self {
         Self { buffer: first.to_vec(), taken: 0, fragments: None, limit }
-    }
-
-    /// Waits for more bytes. False at the end of the connection.
-    pub(crate) async fn read(&mut self, half: &mut ReadHalf) -> io::Result<bool> {
-        half.read(|bytes| {
-            self.push(bytes);
-            !bytes.is_empty()
-        })
-        .await
     }
 
     /// Adds bytes that came.
@@ -324,11 +181,9 @@ pub(crate) fn pong(payload: &[u8]) -> Bytes {
 }
 
 /// A close with a code and a reason, of which the protocol allows 123 bytes.
-pub(crate) fn close(code: u16, reason: &str) -> Bytes {
-    let mut end = reason.len().min(123);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
+pub(crate) fn close(close: &Close) -> Bytes {
+    let Close { code, reason } = close;
+    let end = reason.floor_char_boundary(123);
     frame(CLOSE, &[&code.to_be_bytes(), &reason.as_bytes()[..end]])
 }
 
@@ -432,7 +287,7 @@ mod tests {
         assert_eq!(binary(b"ab")[..], [0x82, 2, b'a', b'b']);
         assert_eq!(binary(&[0; 126])[..4], [0x82, 126, 0, 126]);
         assert_eq!(binary(&[0; 65536])[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
-        let close = close(1009, &"ö".repeat(100));
+        let close = close(&Close::new(1009, "ö".repeat(100)));
         assert_eq!(close[..4], [0x88, 124, 3, 241]);
         assert!(std::str::from_utf8(&close[4..]).is_ok());
     }

@@ -1,0 +1,606 @@
+//! The task that owns a room's document.
+//!
+//! Sockets, HTTP and the server's own code send it commands. It works in *turns*: it takes all
+//! commands that have queued, applies them in order, and then deals with the outcome once for all
+//! of them: one batch to storage, one frame with everything that changed, the same bytes for every
+//! socket.
+//!
+//! **Saved means on disk.** While a batch is being written, the next one collects; a room has one
+//! write in flight. Acknowledgements (the echo of a sync status, the answer to an edit) wait for
+//! the write that covers everything before them. When storage fails, the write is tried again
+//! until it succeeds: nothing is acknowledged meanwhile, and the room stops reading its mailbox
+//! once too much is unsaved, which holds its writers back.
+//!
+//! **Eviction.** When nobody has used the room for `idle_timeout`, it saves, compacts and ends. The
+//! registry (`rooms`) lets it go only if nobody came meanwhile; the next one to open it starts a
+//! new task, which loads it again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Command, ConnectionId, Document, Model, Reply, RoomError, Shared};
+use crate::arrays::Arrays;
+use crate::awareness::Awareness;
+use crate::edit::Edit;
+use crate::lib0::Malformed;
+use crate::limits::{BEAT, BEAT_BYTES, COMPACT_BYTES, Limits, MAILBOX, RETRY, UNSAVED_BYTES};
+use crate::outbox::Outbox;
+use crate::protocol;
+use crate::storage::{Storage, StorageError};
+use crate::store::{OverLimit, Store, merge};
+use crate::update::{Id, StateVector, Update, write_state_vector};
+use crate::websocket::{self, Close};
+
+/// Someone who waits for a write to become durable.
+enum Waiter {
+    Status { connection: ConnectionId, frame: Bytes },
+    Reply(Reply<()>),
+}
+
+pub(crate) struct RoomTask {
+    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
+    limits: Arc<Limits>,
+    store: Store,
+    /// Counts changes.
+    version: u64,
+    /// The encoded document, until it changes.
+    whole: Option<Whole>,
+    /// The arrays and their follower, where there is one.
+    model: Option<(Arrays, Box<dyn Model>)>,
+    awareness: Awareness,
+    connections: HashMap<ConnectionId, Arc<Outbox>>,
+    /// The client id under which the server itself writes. It is a new one each time the room is
+    /// loaded, because one that is used again after a backup was restored would give one id to two
+    /// contents.
+    client: u64,
+    /// Position of the last saved update, and bytes of the log behind the snapshot.
+    position: u64,
+    log_bytes: usize,
+    snapshot_bytes: usize,
+    turn: Turn,
+    unsaved: Vec<Bytes>,
+    unsaved_bytes: usize,
+    waiters: Vec<Waiter>,
+}
+
+/// A whole document, encoded as the answer to the step 1 of a peer that has nothing.
+struct Whole {
+    frame: Bytes,
+    /// Bytes of the frame before the document.
+    head: usize,
+}
+
+impl Whole {
+    fn of(document: &[u8]) -> Self {
+        let frame = websocket::binary(&protocol::step_2(document));
+        let head = frame.len() - document.len();
+        Self { frame, head }
+    }
+
+    fn document(&self) -> Bytes {
+        self.frame.slice(self.head..)
+    }
+}
+
+/// What happened in one turn.
+#[derive(Default)]
+struct Turn {
+    /// Updates that changed the document, and who sent them.
+    updates: Vec<(Option<ConnectionId>, Update)>,
+    /// Clients whose presence changed.
+    presence: HashSet<u64>,
+    /// The connection that changed it.
+    presence_from: Option<ConnectionId>,
+    /// Whether there was more than one.
+    presence_mixed: bool,
+}
+
+type Saving = std::pin::Pin<Box<dyn Future<Output = Result<u64, StorageError>> + Send>>;
+
+impl RoomTask {
+    /// Loads a room. What is on disk is read as carefully as what comes from a socket.
+    pub async fn load(
+        shared: Arc<Shared>,
+        storage: Arc<dyn Storage>,
+        limits: Arc<Limits>,
+    ) -> Result<Self, StorageError> {
+        let stored = storage.load(&shared.id).await?.unwrap_or_default();
+        let mut store = Store::default();
+        for bytes in &stored.updates {
+            let update = Update::scan(bytes.clone()).map_err(|error| {
+                StorageError::Failed(format!("a stored update is damaged: {error}"))
+            })?;
+            let _ = store.apply(&update, &crate::store::Bounds::NONE);
+        }
+        let client = loop {
+            let client = rand::random::<u32>() as u64;
+            if client != 0 && store.known(client) == 0 {
+                break client;
+            }
+        };
+        let whole_bytes: usize = stored.updates.iter().map(Bytes::len).sum();
+        Ok(Self {
+            shared,
+            storage,
+            limits,
+            store,
+            version: 0,
+            whole: None,
+            model: None,
+            awareness: Awareness::default(),
+            connections: HashMap::new(),
+            client,
+            position: stored.position,
+            log_bytes: stored.log_bytes,
+            snapshot_bytes: whole_bytes - stored.log_bytes,
+            turn: Turn::default(),
+            unsaved: Vec::new(),
+            unsaved_bytes: 0,
+            waiters: Vec::new(),
+        })
+    }
+
+    /// Serves the room until `release` lets it go or the server stops.
+    pub async fn run(
+        mut self,
+        mut mailbox: mpsc::Receiver<Command>,
+        stop: tokio_util::sync::CancellationToken,
+        release: impl Fn(&Arc<Shared>) -> bool,
+    ) {
+        let mut batch = Vec::new();
+        let mut saving: Option<(Saving, usize, Vec<Waiter>)> = None;
+        // Both outlive the turns: each new one would have to register with the timer again.
+        let mut beat = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
+        let mut beat_set = false;
+        let mut stopped = std::pin::pin!(stop.cancelled());
+        // A room that nobody enters after it was opened is unused from the start.
+        let mut evict_at = Some(Instant::now() + self.limits.idle_timeout);
+        loop {
+            if saving.is_none() && !self.unsaved.is_empty() {
+                let urgent = !self.waiters.is_empty() || self.unsaved_bytes >= BEAT_BYTES;
+                if urgent || (beat_set && beat.is_elapsed()) {
+                    beat_set = false;
+                    saving = Some(self.save());
+                } else if !beat_set {
+                    beat_set = true;
+                    beat.as_mut().reset(next_beat());
+                }
+            }
+            if saving.is_none() && !self.waiters.is_empty() {
+                let waiters = std::mem::take(&mut self.waiters);
+                self.acknowledge(waiters);
+            }
+            tokio::select! {
+                biased;
+                result = async { saving.as_mut().expect("checked").0.as_mut().await }, if saving.is_some() => {
+                    let (_, bytes, waiters) = saving.take().expect("checked");
+                    self.saved(result, bytes);
+                    self.acknowledge(waiters);
+                    self.compact_if_due().await;
+                }
+                () = &mut stopped => break,
+                () = &mut beat, if beat_set && saving.is_none() => {}
+                count = mailbox.recv_many(&mut batch, MAILBOX), if self.unsaved_bytes < UNSAVED_BYTES => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.mark_those_behind();
+                    for command in batch.drain(..) {
+                        self.handle(command);
+                    }
+                    self.end_turn();
+                }
+                () = self.shared.unused.notified() => {
+                    evict_at = Some(Instant::now() + self.limits.idle_timeout);
+                }
+                () = tokio::time::sleep_until(evict_at.unwrap_or_else(Instant::now)), if evict_at.is_some() => {
+                    evict_at = None;
+                    if self.shared.users.load(Ordering::Acquire) > 0 {
+                        continue;
+                    }
+                    if let Some((write, bytes, waiters)) = saving.take() {
+                        let result = write.await;
+                        self.saved(result, bytes);
+                        self.acknowledge(waiters);
+                    }
+                    self.flush().await;
+                    self.compact().await;
+                    if release(&self.shared) {
+                        return;
+                    }
+                    // Somebody came while we were busy; whoever leaves last starts the clock.
+                }
+            }
+        }
+        // The server stops. What was sent before is taken in and saved, then the sockets close.
+        if let Some((write, bytes, waiters)) = saving.take() {
+            let result = write.await;
+            self.saved(result, bytes);
+            self.acknowledge(waiters);
+        }
+        mailbox.close();
+        while let Some(command) = mailbox.recv().await {
+            self.handle(command);
+        }
+        self.end_turn();
+        self.flush().await;
+        for outbox in self.connections.values() {
+            outbox.close(Close::new(1001, "the server is stopping"));
+        }
+    }
+
+    /// Starts writing what is unsaved. Those who wait now wait for this write.
+    fn save(&mut self) -> (Saving, usize, Vec<Waiter>) {
+        let updates = std::mem::take(&mut self.unsaved);
+        let waiters = std::mem::take(&mut self.waiters);
+        let bytes: usize = updates.iter().map(Bytes::len).sum();
+        let storage = self.storage.clone();
+        let room = self.shared.id.clone();
+        let write = async move {
+            let mut failed = false;
+            loop {
+                match storage.append(&room, updates.clone()).await {
+                    Ok(position) => {
+                        if failed {
+                            tracing::info!(%room, "storage works again");
+                        }
+                        return Ok(position);
+                    }
+                    Err(error) if !failed => {
+                        failed = true;
+                        tracing::error!(%room, %error, "a write failed; it is tried again \
+                            every second, and nothing is acknowledged until it succeeds");
+                    }
+                    Err(_) => {}
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        (Box::pin(write), bytes, waiters)
+    }
+
+    fn saved(&mut self, result: Result<u64, StorageError>, bytes: usize) {
+        if let Ok(position) = result {
+            self.position = position;
+        }
+        self.unsaved_bytes -= bytes;
+        self.log_bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::Status { connection, frame } => {
+                    if let Some(outbox) = self.connections.get(&connection) {
+                        outbox.push_status(frame);
+                        outbox.flush();
+                    }
+                }
+                Waiter::Reply(reply) => drop(reply.send(Ok(()))),
+            }
+        }
+    }
+
+    /// Saves everything, when nothing is in flight. At shutdown a failing disk is not waited for
+    /// longer than `close_timeout`: nothing of what is lost then was acknowledged.
+    async fn flush(&mut self) {
+        if self.unsaved.is_empty() {
+            let waiters = std::mem::take(&mut self.waiters);
+            return self.acknowledge(waiters);
+        }
+        let (write, bytes, waiters) = self.save();
+        match tokio::time::timeout(self.limits.close_timeout, write).await {
+            Ok(result) => {
+                self.saved(result, bytes);
+                self.acknowledge(waiters);
+            }
+            Err(_) => {
+                tracing::error!(room = %self.shared.id, bytes, "unsaved updates are lost: storage did not answer in time")
+            }
+        }
+    }
+
+    async fn compact_if_due(&mut self) {
+        if self.log_bytes > self.snapshot_bytes.max(COMPACT_BYTES) {
+            self.compact().await;
+        }
+    }
+
+    async fn compact(&mut self) {
+        if self.log_bytes == 0 {
+            return;
+        }
+        let started = std::time::Instant::now();
+        let document = self.store.compact();
+        let bytes = document.len();
+        self.whole = Some(Whole::of(&document));
+        match self.storage.compact(&self.shared.id, document, self.position).await {
+            Ok(()) => {
+                tracing::debug!(
+                    room = %self.shared.id, log_bytes = self.log_bytes, bytes,
+                    ms = started.elapsed().as_millis() as u64, "a room was compacted"
+                );
+                self.log_bytes = 0;
+                self.snapshot_bytes = bytes;
+            }
+            Err(error) => {
+                tracing::warn!(room = %self.shared.id, %error, "a room cannot be compacted")
+            }
+        }
+    }
+
+    /// Marks the sockets whose queue is too long as behind, before this turn changes anything.
+    fn mark_those_behind(&mut self) {
+        for outbox in self.connections.values() {
+            if outbox.queued() > self.limits.queue_bytes && !outbox.is_behind() {
+                outbox.fall_behind(self.store.state_vector());
+            }
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Join { connection, outbox } => {
+                let vector = write_state_vector(&self.store.state_vector());
+                outbox.push(websocket::binary(&protocol::step_1(&vector)));
+                if !self.awareness.is_empty() {
+                    let states = protocol::awareness(&self.awareness.encode_present());
+                    outbox.push(websocket::binary(&states));
+                }
+                self.connections.insert(connection, outbox);
+                self.shared.connections.store(self.connections.len(), Ordering::Relaxed);
+            }
+            Command::Leave { connection } => {
+                self.connections.remove(&connection);
+                self.shared.connections.store(self.connections.len(), Ordering::Relaxed);
+                let left = self.awareness.leave(connection);
+                self.turn.note_presence(connection, left);
+            }
+            Command::Step1 { connection, peer } => {
+                let Some(outbox) = self.connections.get(&connection).cloned() else { return };
+                if outbox.queued() > self.limits.queue_bytes || outbox.is_behind() {
+                    // It gets its answer once it has read what is queued.
+                    outbox.fall_behind(peer);
+                } else {
+                    outbox.push(self.step_2(&peer));
+                }
+            }
+            // A reader sends updates, too: Yjs answers a step 1 with its whole delete set. Only what
+            // is new here is a write.
+            Command::Update { connection, update, may_write: false } => {
+                if !self.store.knows(&update)
+                    && let Some(outbox) = self.connections.get(&connection)
+                {
+                    outbox.close(Close::new(4403, "this room is read-only for you"));
+                }
+            }
+            Command::Update { connection, update, may_write: true } => {
+                if let Err(error) = self.apply(Some(connection), update)
+                    && let Some(outbox) = self.connections.get(&connection)
+                {
+                    outbox.close(Close::new(1009, error.to_string()));
+                }
+            }
+            Command::Awareness { connection, states } => {
+                let connections = &self.connections;
+                let is_open = |owner| connections.contains_key(&owner);
+                let bounds = &self.limits.awareness;
+                match self.awareness.apply(connection, &states, bounds, is_open) {
+                    Ok(changed) => self.turn.note_presence(connection, changed),
+                    Err(error) => {
+                        if let Some(outbox) = self.connections.get(&connection) {
+                            outbox.close(Close::new(1008, error.to_string()));
+                        }
+                    }
+                }
+            }
+            Command::QueryAwareness { connection } => {
+                if let Some(outbox) = self.connections.get(&connection) {
+                    let states = self.awareness.encode_present();
+                    outbox.push_presence(websocket::binary(&protocol::awareness(&states)));
+                }
+            }
+            Command::SyncStatus { connection, frame } => {
+                let frame = websocket::binary(&frame);
+                self.waiters.push(Waiter::Status { connection, frame });
+            }
+            Command::CatchUp { connection, knows } => {
+                let Some(outbox) = self.connections.get(&connection).cloned() else { return };
+                let missed = websocket::binary(&protocol::update(&self.diff(&knows)));
+                let presence =
+                    || websocket::binary(&protocol::awareness(&self.awareness.encode_all()));
+                outbox.catch_up(missed, presence);
+            }
+            Command::Apply { update, done } => match self.apply(None, update) {
+                Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                Err(source) => drop(done.send(Err(self.refused(source)))),
+            },
+            Command::Snapshot { done } => {
+                let bytes = self.whole().document();
+                let _ = done.send(Ok(Document { bytes, version: self.version }));
+            }
+            Command::Attach { mut model, done } => {
+                let arrays = Arrays::load(&self.store, &mut |change| model.change(change));
+                let edit = model.settle(&arrays);
+                self.model = Some((arrays, model));
+                match self.edit(edit) {
+                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+            }
+            Command::Detach => self.model = None,
+            Command::Edit { edit, done } => {
+                let edit = match &self.model {
+                    Some((arrays, _)) => edit(arrays),
+                    None => edit(&Arrays::load(&self.store, &mut |_| {})),
+                };
+                match self.edit(edit) {
+                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+            }
+            Command::EditAt { version, edit, made, done } => {
+                let current = version == self.version;
+                let _ = made.send(current);
+                match if current { self.edit(edit) } else { Ok(()) } {
+                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+            }
+            Command::Disconnect { close } => {
+                self.connections.values().for_each(|outbox| outbox.close(close.clone()));
+            }
+            Command::Presence { done } => {
+                let states = self.awareness.present();
+                let _ = done.send(Ok(states.map(|(id, json)| (id, json.to_owned())).collect()));
+            }
+        }
+    }
+
+    fn refused(&self, source: OverLimit) -> RoomError {
+        RoomError::Refused { room: self.shared.id.to_string(), source }
+    }
+
+    /// What a peer lacks. One that has nothing gets the whole document, which is encoded once.
+    fn diff(&mut self, peer: &StateVector) -> Bytes {
+        if !peer.is_empty() {
+            return self.store.diff(peer).into();
+        }
+        self.whole().document()
+    }
+
+    /// Answers a step 1. Peers that have nothing share the bytes.
+    fn step_2(&mut self, peer: &StateVector) -> Bytes {
+        if !peer.is_empty() {
+            return websocket::binary(&protocol::step_2(&self.store.diff(peer)));
+        }
+        self.whole().frame.clone()
+    }
+
+    fn whole(&mut self) -> &Whole {
+        let store = &self.store;
+        self.whole.get_or_insert_with(|| Whole::of(&store.diff(&StateVector::new())))
+    }
+
+    /// Applies an update to the document and the model, and notes it for the log and for the frame at
+    /// the end of the turn.
+    fn apply(&mut self, from: Option<ConnectionId>, update: Update) -> Result<(), OverLimit> {
+        let mut next = Some((from, update));
+        while let Some((from, update)) = next.take() {
+            let applied = self.store.apply(&update, &self.limits.document())?;
+            if !applied.changed {
+                return Ok(());
+            }
+            self.whole = None;
+            self.version += 1;
+            self.unsaved_bytes += update.bytes().len();
+            self.unsaved.push(update.bytes().clone());
+            self.turn.updates.push((from, update));
+            if let Some((arrays, model)) = &mut self.model {
+                arrays.apply(&self.store, &applied, &mut |change| model.change(change));
+                let edit = model.settle(arrays);
+                next = self.write(&edit).ok().flatten().map(|update| (None, update));
+            }
+        }
+        if self.store.wants_compaction() {
+            self.whole = Some(Whole::of(&self.store.compact()));
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: Edit) -> Result<(), RoomError> {
+        let update = self
+            .write(&edit)
+            .map_err(|source| RoomError::Edit { room: self.shared.id.to_string(), source })?;
+        match update {
+            Some(update) => self.apply(None, update).map_err(|source| self.refused(source)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes an edit under the server's own client id; `None` when there is nothing to do.
+    fn write(&self, edit: &Edit) -> Result<Option<Update>, Malformed> {
+        let next = Id { client: self.client, clock: self.store.known(self.client) };
+        edit.write(next, |array| self.model.as_ref()?.0.tail(array))
+    }
+
+    /// Sends what happened in the turn to everyone who needs it.
+    fn end_turn(&mut self) {
+        let turn = std::mem::take(&mut self.turn);
+        if !turn.updates.is_empty() {
+            self.broadcast(&turn.updates);
+        }
+        if !turn.presence.is_empty() {
+            let states = protocol::awareness(&self.awareness.encode_of(&turn.presence));
+            let frame = websocket::binary(&states);
+            let from = turn.presence_from.filter(|_| !turn.presence_mixed);
+            for (connection, outbox) in &self.connections {
+                if Some(*connection) != from {
+                    outbox.push_presence(frame.clone());
+                }
+            }
+        }
+        for outbox in self.connections.values() {
+            outbox.flush();
+        }
+    }
+
+    /// Sends each connection one frame with everything that others wrote. One that wrote in this
+    /// turn gets a frame for each other writer instead, because its own updates must not come back.
+    fn broadcast(&self, updates: &[(Option<ConnectionId>, Update)]) {
+        let mut by_writer: Vec<(Option<ConnectionId>, Vec<&Update>)> = Vec::new();
+        for (from, update) in updates {
+            match by_writer.iter_mut().find(|(writer, _)| writer == from) {
+                Some((_, list)) => list.push(update),
+                None => by_writer.push((*from, vec![update])),
+            }
+        }
+        let frame = |list: &[&Update]| match list {
+            [one] => websocket::binary(&protocol::update(one.bytes())),
+            many => websocket::binary(&protocol::update(&merge(many.iter().copied()))),
+        };
+        let frames: Vec<_> =
+            by_writer.iter().map(|(writer, list)| (*writer, frame(list))).collect();
+        let mut all = None;
+        for (connection, outbox) in &self.connections {
+            let wrote = frames.iter().any(|(writer, _)| *writer == Some(*connection));
+            if wrote || frames.len() == 1 {
+                for (_, frame) in frames.iter().filter(|(writer, _)| *writer != Some(*connection)) {
+                    outbox.push(frame.clone());
+                }
+            } else {
+                let all = all.get_or_insert_with(|| {
+                    frame(&updates.iter().map(|(_, update)| update).collect::<Vec<_>>())
+                });
+                outbox.push(all.clone());
+            }
+        }
+    }
+}
+
+impl Turn {
+    fn note_presence(&mut self, from: ConnectionId, changed: Vec<u64>) {
+        if changed.is_empty() {
+            return;
+        }
+        self.presence_mixed |= self.presence_from.is_some_and(|before| before != from);
+        self.presence_from = Some(from);
+        self.presence.extend(changed);
+    }
+}
+
+/// The next time at which all rooms save.
+fn next_beat() -> Instant {
+    static FIRST: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    let first = *FIRST;
+    let now = Instant::now();
+    let since = now.saturating_duration_since(first).as_nanos() % BEAT.as_nanos();
+    now + BEAT - Duration::from_nanos(since as u64)
+}
