@@ -4,25 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Json, Router};
 use host_ai::proxy::{self, ProxyConfig};
 use host_ai::{Ai, AiConfig};
-use host_auth::{Accounts, Verifier};
+use host_auth::Accounts;
+use host_people::{AccountsOptions, Gate, Hosts, OpenRooms, Origins, OwnedRooms, SharedToken};
 use host_sync::{Authorizer, Rooms};
 use serde_json::{Value, json};
 
-use crate::accounts::AccountsOptions;
-use crate::admitted::Admitted;
-use crate::callers::{Sessions, signed_in};
+use crate::access::{AccessConfig, Auth};
 use crate::data_folder::DataFolder;
-use crate::hosts::Hosts;
-use crate::origins::Origins;
-use crate::people::People;
-use crate::rooms::{OpenRooms, SharedToken};
 use crate::serve::{Listen, Running, StartError};
-use crate::session::{AccessConfig, Auth};
 
 /// What a hub is started with.
 #[derive(Debug, Clone)]
@@ -63,20 +56,17 @@ impl HubServer {
         let accounts = config.accounts.open(data.path(), config.address).await?;
         let rooms = data.rooms(config.rooms.clone())?;
         let ai = Ai::open(&config.ai, data.path())?;
-        let verifier: Option<Arc<dyn Verifier>> =
-            (auth == Auth::Required).then(|| Arc::new(accounts.clone()) as _);
+        let gate = || Gate::new(&rooms, Arc::new(accounts.clone()));
+        let gate = (auth == Auth::Required).then(gate);
         let proxy = ProxyConfig {
             providers: ai.providers.clone(),
             usage: ai.usage.clone(),
-            callers: verifier.clone().map(|verifier| {
-                let admitted = Admitted::new(&rooms, verifier.clone(), None);
-                Arc::new(Sessions { verifier, admitted }) as _
-            }),
+            callers: gate.clone().map(|gate| Arc::new(gate) as _),
             limits: config.ai.limits.clone(),
         };
         let mut chat = ai.router();
-        if let Some(verifier) = verifier {
-            chat = chat.layer(from_fn_with_state(verifier, signed_in));
+        if let Some(gate) = gate {
+            chat = gate.guard(chat);
         }
         let routes = Router::new()
             .route("/", get(discovery))
@@ -117,7 +107,7 @@ impl HubConfig {
     }
 }
 
-/// The rooms: for whom they are is said by `--sync-token` and `--auth`.
+/// The routes of rooms: `--sync-token` and `--auth` say who may enter.
 fn room_routes(
     config: &HubConfig,
     data: &DataFolder,
@@ -128,10 +118,10 @@ fn room_routes(
         (Some(token), _) => Arc::new(SharedToken(token.clone())),
         (None, Auth::Open) => Arc::new(OpenRooms),
         (None, Auth::Required) => {
-            let people = People::open(data.path(), rooms, accounts.clone(), accounts)
+            let owned = OwnedRooms::open(data.path(), rooms, accounts.clone(), accounts)
                 .map_err(StartError::People)?;
-            let routes = people.router();
-            return Ok(routes.merge(host_sync::router("/rooms", rooms.clone(), Arc::new(people))));
+            let routes = owned.router();
+            return Ok(routes.merge(host_sync::router("/rooms", rooms.clone(), Arc::new(owned))));
         }
     };
     Ok(host_sync::router("/rooms", rooms.clone(), authorizer))

@@ -8,22 +8,19 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use host_ai::{Ai, AiConfig};
-use host_auth::{HubSessions, Verifier};
+use host_auth::HubSessions;
+use host_people::{Gate, Hosts, OpenRooms, Origins, SharedToken, SignedIn};
 use host_plugins::ai::Models;
 use host_plugins::{Compile, Plugins, PluginsConfig};
 use host_workspace::Workspaces;
 use serde_json::{Value, json};
 
+use crate::access::{AccessConfig, Auth};
 use crate::actions::WorkspaceActions;
-use crate::admitted::Admitted;
 use crate::data_folder::DataFolder;
 use crate::dev::Builds;
-use crate::hosts::Hosts;
 use crate::models::ChatModels;
-use crate::origins::Origins;
-use crate::rooms::{OpenRooms, Sessions, SharedToken};
 use crate::serve::{Listen, Running, StartError};
-use crate::session::{self, AccessConfig, Auth};
 
 /// What a local server is started with.
 #[derive(Debug, Clone)]
@@ -105,10 +102,8 @@ impl LocalServer {
         let access = &config.access;
         let routes = match (&access.hub_url, &access.sync_token) {
             (Some(hub), _) => {
-                let verifier: Arc<dyn Verifier> = Arc::new(HubSessions::new(hub.clone())?);
-                let admitted = Admitted::new(&rooms, verifier.clone(), None);
-                let sessions = Sessions { verifier: verifier.clone(), admitted };
-                root.merge(session::required(rest, verifier)).merge(room_routes(Arc::new(sessions)))
+                let gate = Gate::new(&rooms, Arc::new(HubSessions::new(hub.clone())?));
+                root.merge(gate.guard(rest)).merge(room_routes(Arc::new(SignedIn(gate))))
             }
             (None, Some(token)) => {
                 root.merge(rest).merge(room_routes(Arc::new(SharedToken(token.clone()))))

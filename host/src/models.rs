@@ -1,9 +1,8 @@
 //! Language models, as plugins ask them: through the server's chat, on behalf of the caller.
 
 use async_trait::async_trait;
+use host_ai::chat::Run;
 use host_ai::chat::{self, Chat, Refused};
-use host_ai::providers::Key;
-use host_ai::{Caller, chat::Run};
 use host_plugins::ai::{
     Answer, Answering, Assistant, Event, FinishReason, Message, Models, Request, Thought, ToolCall,
     Usage,
@@ -17,19 +16,15 @@ pub(crate) struct ChatModels(pub Chat);
 #[async_trait]
 impl Models for ChatModels {
     async fn ask(&self, by: &Context, request: Request) -> Result<Box<dyn Answering>, ActionError> {
-        let caller = match &by.caller {
-            Some(caller) => Caller {
-                user: caller.id.clone(),
-                session: by.credential.as_ref().and_then(|credential| Key::new(&credential.0)),
-            },
-            None => Caller::nameless(),
-        };
-        let run = self.0.run(&caller, request_of(request)).map_err(|refused| match refused {
-            Refused::UnknownProvider(_) => {
-                ActionError::Invalid(vec![Issue::at("provider", refused.to_string())])
-            }
-            _ => ActionError::Failed(refused.to_string()),
-        })?;
+        let run =
+            self.0.run(by.caller.as_ref(), request_of(request)).map_err(
+                |refused| match refused {
+                    Refused::UnknownProvider(_) => {
+                        ActionError::Invalid(vec![Issue::at("provider", refused.to_string())])
+                    }
+                    _ => ActionError::Failed(refused.to_string()),
+                },
+            )?;
         Ok(Box::new(Reply { run, answer: chat::Answer::default() }))
     }
 }

@@ -13,6 +13,7 @@ use axum::response::Response;
 use host_ai::Ai;
 use host_connections::{Listener, Paced};
 use host_http::error;
+use host_people::Origins;
 use host_plugins::Plugins;
 use host_sync::{Rooms, StorageError};
 use host_workspace::RequestId;
@@ -24,7 +25,6 @@ use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use tower_http::cors::Cors;
 
 use crate::data_folder::DataFolder;
-use crate::origins::Origins;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -66,25 +66,16 @@ pub enum StartError {
     /// The plugins cannot be loaded at all.
     #[error(transparent)]
     Plugins(#[from] host_plugins::OpenError),
-    /// The database of accounts cannot be opened.
-    #[error("the database of accounts: {0}; choose another with --auth-database")]
-    AuthDatabase(host_auth::database::DatabaseError),
-    /// Nothing can be signed.
+    /// The accounts cannot be opened.
     #[error(transparent)]
-    Secret(#[from] host_auth::SecretError),
-    /// Accounts cannot be configured so.
-    #[error(transparent)]
-    Accounts(#[from] host_auth::ConfigError),
-    /// Mails cannot be sent.
-    #[error("mails cannot be sent: {0}")]
-    Mails(String),
+    Accounts(#[from] host_people::AccountsError),
     /// There is no AI as it is configured.
     #[error(transparent)]
     Ai(#[from] host_ai::OpenError),
     /// What is kept of people's rooms cannot be opened.
     #[error("the rooms of accounts: {0:#}")]
     People(anyhow::Error),
-    /// The URL of the hub is none.
+    /// Not the URL of a hub.
     #[error(transparent)]
     Hub(#[from] host_auth::HubError),
     /// Nobody said that everybody may use it.
@@ -98,15 +89,9 @@ pub enum StartError {
     /// There are no sessions to want.
     #[error("a local server knows sessions from its hub only: say which with --hub-url")]
     NoHub,
-    /// An origin is none.
-    #[error("{0:?} is not an origin; write it like https://example.com")]
-    Origin(String),
-}
-
-impl From<host_auth::database::DatabaseError> for StartError {
-    fn from(error: host_auth::database::DatabaseError) -> Self {
-        Self::AuthDatabase(error)
-    }
+    /// Not an origin.
+    #[error(transparent)]
+    Origin(#[from] host_auth::NotAnOrigin),
 }
 
 /// Where to listen, and to how many.
@@ -232,7 +217,7 @@ impl host_connections::App for App {
                 // What a provider answers through the proxy has a name already, which its SDK tells.
                 answer.headers_mut().entry(REQUEST_ID).or_insert(id);
             }
-            crate::origins::guard(answer)
+            host_people::guard(answer)
         }
     }
 }

@@ -40,6 +40,8 @@ mod upstream;
 
 use std::sync::Arc;
 
+use host_caller::{Caller, account_id};
+
 pub use actions::Actions;
 pub use answer::Answer;
 pub use conversation::{Content, Message, Request, Thinking, Tool, ToolCall, ToolResult};
@@ -48,7 +50,6 @@ pub use routes::router;
 pub use run::Run;
 
 use crate::admission::{Admission, NotAdmitted};
-use crate::caller::Caller;
 use crate::limits::Limits;
 use crate::providers::{Key, Provider, Providers};
 use crate::usage::Usage;
@@ -92,11 +93,11 @@ impl Chat {
     }
 
     /// Begins an answer. Nothing happens before its first event is asked for.
-    pub fn run(&self, caller: &Caller, request: Request) -> Result<Run, Refused> {
+    pub fn run(&self, caller: Option<&Caller>, request: Request) -> Result<Run, Refused> {
         let (provider, key) = self.provider(caller, &request)?;
-        let admitted = self.admission.enter(&caller.user)?;
+        let admitted = self.admission.enter(account_id(caller))?;
         let reader = dialect::reader(provider.api());
-        let tally = self.usage.tally(caller, provider.name(), &request.model);
+        let tally = self.usage.tally(account_id(caller), provider.name(), &request.model);
         let question = dialect::call(&provider, &request).map(|(url, body)| Question {
             provider,
             client: self.providers.client().clone(),
@@ -111,7 +112,7 @@ impl Chat {
     /// Whom to ask, and with which key: the caller's own, the server's, or with a session of the hub.
     fn provider(
         &self,
-        caller: &Caller,
+        caller: Option<&Caller>,
         request: &Request,
     ) -> Result<(Arc<Provider>, Option<Key>), Refused> {
         let name = &request.provider;
@@ -120,9 +121,9 @@ impl Chat {
         if let Some(provider) = provider.filter(|provider| key.is_some() || provider.is_ready()) {
             return Ok((provider.clone(), key.or_else(|| provider.key().cloned())));
         }
-        if let (Some(session), Some(provider)) = (&caller.session, self.providers.through_hub(name))
-        {
-            return Ok((Arc::new(provider), Some(session.clone())));
+        let token = caller.and_then(|caller| Key::new(caller.token.as_str()));
+        if let (Some(token), Some(provider)) = (token, self.providers.through_hub(name)) {
+            return Ok((Arc::new(provider), Some(token)));
         }
         Err(match provider {
             Some(provider) => Refused::MissingKey(provider.key_variable().to_owned()),

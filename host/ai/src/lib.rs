@@ -2,10 +2,9 @@
 //!
 //! [`chat`] answers a conversation through any provider and says it in one dialect of events;
 //! [`proxy`] passes a provider's own API through. Both take the key from the same place, know who
-//! asks by [`Caller`], and stay within [`Limits`]; [`usage`] keeps what was spent.
+//! asks by [`Caller`](host_caller::Caller), and stay within [`Limits`]; [`usage`] keeps what was spent.
 
 pub mod admission;
-pub mod caller;
 pub mod chat;
 pub mod limits;
 pub mod providers;
@@ -19,7 +18,6 @@ use std::sync::Arc;
 use axum::Router;
 use url::Url;
 
-pub use caller::Caller;
 pub use chat::Chat;
 pub use limits::Limits;
 pub use tokens::Tokens;
@@ -75,7 +73,7 @@ impl Ai {
         Self { chat: self.chat.with_actions(actions), ..self }
     }
 
-    /// The routes below `/ai`. A server with accounts puts a [`Caller`] into each request.
+    /// The routes below `/ai`. A server with accounts puts a [`Caller`](host_caller::Caller) into each request.
     pub fn router(&self) -> Router {
         chat::router(self.chat.clone()).merge(usage::router(self.usage.clone()))
     }

@@ -38,21 +38,19 @@ mod tests;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use host_caller::{Caller, Callers, Ended, Unavailable, account_id};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, NotAdmitted, Permit};
-use crate::caller::Caller;
 use crate::limits::Limits;
 use crate::providers::{Provider, Providers};
 use crate::usage::{Tally, Usage};
@@ -63,30 +61,6 @@ use meter::Meter;
 
 /// Bytes of a model's name, which is kept with what it took.
 const MODEL: usize = 256;
-
-/// Tells whose token it is. The server that keeps accounts implements it.
-#[async_trait]
-pub trait Callers: Send + Sync + 'static {
-    /// Whose session it is; none when the token is nobody's, or no longer.
-    async fn identify(&self, token: &str) -> Result<Option<Session>, CallersError>;
-
-    /// Resolves when a session has ended, within seconds.
-    fn over(&self, session: &Session) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
-
-/// Somebody who is signed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// Who it is.
-    pub caller: Caller,
-    /// Names the session.
-    pub id: String,
-}
-
-/// Nothing can be said of a token now.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CallersError(pub String);
 
 /// What a proxy is made of.
 pub struct ProxyConfig {
@@ -136,8 +110,8 @@ enum ProxyError {
     TokenRequired,
     #[error("Invalid session token")]
     InvalidToken,
-    #[error("sessions cannot be checked now: {0}")]
-    Unchecked(CallersError),
+    #[error(transparent)]
+    Unchecked(#[from] Unavailable),
     #[error("Unsupported provider: {0}")]
     Unsupported(String),
     #[error("No API key configured for {}. Set {} environment variable.", .0.name(), .0.key_variable())]
@@ -171,9 +145,8 @@ impl Proxy {
         let client = tunnel::requested(&mut request);
         let (mut parts, body) = request.into_parts();
         let credentials = Credentials::take(&mut parts);
-        let session = self.session(&credentials).await?;
-        let caller = session.as_ref().map(|session| session.caller.clone());
-        let caller = caller.unwrap_or_else(Caller::nameless);
+        let caller = self.caller(&credentials).await?;
+        let account = account_id(caller.as_ref());
 
         let path = parts.uri.path().strip_prefix(self.prefix).unwrap_or_default();
         let path = path.strip_prefix('/').unwrap_or_default();
@@ -189,7 +162,7 @@ impl Proxy {
         }
         let path = target::path(provider, path)?;
         let url = provider.url(&path, credentials.query.as_deref());
-        let admitted = self.admission.enter(&caller.user)?;
+        let admitted = self.admission.enter(account)?;
 
         let activity = Activity::new(self.config.limits.proxy_idle_timeout);
         let mut outgoing = reqwest::Request::new(parts.method.clone(), url);
@@ -225,7 +198,7 @@ impl Proxy {
             .split_once("/models/")
             .map_or("", |(_, rest)| rest.split([':', '/']).next().unwrap_or_default());
         let model = model.get(..MODEL).unwrap_or(model);
-        let mut tally = self.config.usage.tally(&caller, name, model);
+        let mut tally = self.config.usage.tally(account, name, model);
         if !(status.is_client_error() || status.is_server_error()) {
             tally.begin();
         }
@@ -235,11 +208,11 @@ impl Proxy {
                     return Err(ProxyError::NoWebSocket(name.to_owned()));
                 }
                 tunnel::announce(&mut headers);
-                let over = match (&self.config.callers, session) {
-                    (Some(callers), Some(session)) => callers.over(&session),
+                let ended = match (&self.config.callers, &caller) {
+                    (Some(callers), Some(caller)) => callers.ended(caller),
                     _ => Box::pin(std::future::pending()),
                 };
-                self.tunnel(client, answer, activity, over, (tally, admitted));
+                self.tunnel(client, answer, activity, ended, (tally, admitted));
                 Body::empty()
             }
             // Nobody asked for another protocol.
@@ -264,15 +237,11 @@ impl Proxy {
         Ok(response)
     }
 
-    /// The session of a caller who may use the proxy; none where none is wanted.
-    async fn session(&self, credentials: &Credentials) -> Result<Option<Session>, ProxyError> {
+    /// The caller, who may use the proxy; none where no session is wanted.
+    async fn caller(&self, credentials: &Credentials) -> Result<Option<Caller>, ProxyError> {
         let Some(callers) = &self.config.callers else { return Ok(None) };
         let token = credentials.token.as_deref().ok_or(ProxyError::TokenRequired)?;
-        match callers.identify(token).await {
-            Ok(Some(session)) => Ok(Some(session)),
-            Ok(None) => Err(ProxyError::InvalidToken),
-            Err(error) => Err(ProxyError::Unchecked(error)),
-        }
+        callers.identify(token).await?.map(Some).ok_or(ProxyError::InvalidToken)
     }
 
     /// Makes the provider's URLs in `headers` ours.
@@ -301,13 +270,13 @@ impl Proxy {
         Ok(())
     }
 
-    /// Joins the two sides once both have changed protocols, until the caller's session is `over`.
+    /// Joins the two sides once both have changed protocols, until the caller's session has `ended`.
     fn tunnel(
         &self,
         client: hyper::upgrade::OnUpgrade,
         answer: reqwest::Response,
         activity: Activity,
-        over: Pin<Box<dyn Future<Output = ()> + Send>>,
+        ended: Ended,
         counted: (Tally, Permit),
     ) {
         let stop = self.stop.clone();
@@ -315,7 +284,7 @@ impl Proxy {
             let _counted = counted;
             tokio::select! {
                 () = tunnel::join(client, answer, activity) => {}
-                () = over => tracing::debug!("a tunnel ends with its session"),
+                () = ended => tracing::debug!("a tunnel ends with its session"),
                 () = stop.cancelled() => {}
             }
         });

@@ -9,18 +9,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use host_caller::{Caller, account_id};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Caller;
 use crate::tokens::Tokens;
 
 /// Tokens that one answer is believed to take. None takes a billion, and no sum of such overflows.
@@ -111,18 +111,18 @@ impl Usage {
     }
 
     /// A tally of one run, which counts what it takes.
-    pub fn tally(&self, caller: &Caller, provider: &str, model: &str) -> Tally {
+    pub fn tally(&self, account: &str, provider: &str, model: &str) -> Tally {
         Tally {
             usage: self.clone(),
-            key: Some((caller.user.clone(), provider.to_owned(), model.to_owned())),
+            key: Some((account.to_owned(), provider.to_owned(), model.to_owned())),
             tokens: Tokens::default(),
             begun: false,
         }
     }
 
-    /// What a user spent, newest day first.
-    pub async fn report(&self, caller: &Caller, days: Days) -> rusqlite::Result<Vec<Spent>> {
-        let (inner, user) = (self.0.clone(), caller.user.clone());
+    /// What an account spent, newest day first.
+    pub async fn report(&self, account: &str, days: Days) -> rusqlite::Result<Vec<Spent>> {
+        let (inner, user) = (self.0.clone(), account.to_owned());
         let read = move || {
             let database = inner.written();
             let mut query = database.prepare_cached(
@@ -274,14 +274,14 @@ pub fn router(usage: Usage) -> Router {
 
 async fn report(
     State(usage): State<Usage>,
-    caller: Caller,
+    caller: Option<Extension<Caller>>,
     days: Result<Query<Days>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     let days = match days {
         Ok(Query(days)) => days,
         Err(error) => return host_http::error(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    match usage.report(&caller, days).await {
+    match usage.report(account_id(caller.as_deref()), days).await {
         Ok(spent) => Json(json!({ "data": spent })).into_response(),
         Err(error) => {
             tracing::error!(%error, "the usage cannot be read");

@@ -5,20 +5,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::Router;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use host_caller::{Account, Caller, Unavailable};
 use tokio::sync::broadcast;
 use url::Url;
 
-use crate::database::{self, Session};
-use crate::http;
+use crate::cookies::Cookie;
+use crate::database;
 use crate::limits;
 use crate::mail::{Mailer, Outgoing};
-use crate::origins::TrustedOrigins;
+use crate::origins::{NotAnOrigin, TrustedOrigins};
 use crate::rate::RateLimit;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::users::Users;
-use crate::verifier::{Directory, Identity, Place, Revoked, Token, User, Verifier, VerifyError};
+use crate::verifier::{Credential, Directory, Revoked, Source, Verifier};
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,10 +79,10 @@ pub struct AccountsConfig {
 /// What cannot be configured so.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// An origin is none.
-    #[error("{0:?} is not an origin; write it like https://example.com, without a path")]
-    Origin(String),
-    /// The URL of the hub is none.
+    /// Not an origin.
+    #[error(transparent)]
+    Origin(#[from] NotAnOrigin),
+    /// Not the URL of a hub.
     #[error("{0} is not where a hub can be; write it like https://hub.example.com, without a path")]
     BaseUrl(Url),
 }
@@ -114,11 +116,6 @@ impl Accounts {
         Ok(Self(Arc::new(Inner { users, config, origins, rate, mails, origin })))
     }
 
-    /// The routes under `/auth`. Their server must provide `ConnectInfo<SocketAddr>`.
-    pub fn router(&self) -> Router {
-        http::router(self.clone())
-    }
-
     /// What can be done to accounts.
     pub fn users(&self) -> &Users {
         &self.0.users
@@ -148,40 +145,63 @@ impl Inner {
         self.config.secret.open(&decoded).map(str::to_owned)
     }
 
-    /// The token of a session from a cookie, whose value is decoded already.
-    pub fn cookie(&self, value: &str) -> Option<String> {
-        if value.len() > limits::TOKEN {
+    /// The value of a signed cookie of a request. Other programs on the same host may have set
+    /// cookies of this name, so the first one that we signed counts.
+    pub fn cookie(&self, cookie: Cookie, headers: &HeaderMap) -> Option<String> {
+        let name = cookie.name(self.secure());
+        host_http::cookies(headers, &name).find_map(|value| self.open(&value).map(str::to_owned))
+    }
+
+    fn open<'a>(&self, signed: &'a str) -> Option<&'a str> {
+        if signed.len() > limits::TOKEN {
             return None;
         }
-        self.config.secret.open(value).map(str::to_owned)
+        self.config.secret.open(signed)
     }
 }
 
-fn identity((session, user): (Session, database::User)) -> Identity {
-    Identity { user: short(user), session: session.id, expires_at: session.expires_at.into() }
+fn account(user: database::User) -> Account {
+    Account { id: user.id, email: user.email, name: user.name }
 }
 
-fn short(user: database::User) -> User {
-    User { id: user.id, name: user.name, email: user.email }
-}
-
-fn failed(error: impl std::fmt::Display) -> VerifyError {
-    VerifyError(error.to_string())
+fn failed(error: impl std::fmt::Display) -> Unavailable {
+    Unavailable(error.to_string())
 }
 
 #[async_trait]
 impl Verifier for Accounts {
-    async fn verify(&self, token: &Token) -> Result<Option<Identity>, VerifyError> {
-        let value = match token.place {
-            Place::Cookie => self.0.cookie(&token.value),
-            Place::Bearer | Place::Query => self.0.bearer(&token.value),
+    /// A stated token, or else the session cookie. When none of the cookies is ours the first one
+    /// stands for them, so that the answer is "not valid" and not "missing".
+    fn credential(&self, request: &Parts) -> Option<Credential> {
+        let cookie = || {
+            let name = Cookie::SessionToken.name(self.0.secure());
+            let values = host_http::cookies(&request.headers, &name);
+            let mut values = values.filter(|value| !value.is_empty());
+            let first = values.next()?;
+            let signed = |value: &String| self.0.open(value).is_some();
+            let value = if signed(&first) { first } else { values.find(signed).unwrap_or(first) };
+            Some(Credential { token: value.into(), source: Source::Cookie })
         };
-        let Some(value) = value else { return Ok(None) };
-        let found = self.0.users.database.session(&value).await.map_err(failed)?;
-        Ok(found.filter(|(session, _)| session.expires_at >= Time::now()).map(identity))
+        Credential::stated(request).or_else(cookie)
     }
 
-    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, VerifyError> {
+    async fn verify(&self, credential: &Credential) -> Result<Option<Caller>, Unavailable> {
+        let text = credential.token.as_str();
+        let token = match credential.source {
+            Source::Cookie => self.0.open(text).map(str::to_owned),
+            Source::Bearer | Source::Query => self.0.bearer(text),
+        };
+        let Some(token) = token else { return Ok(None) };
+        let found = self.0.users.database.session(&token).await.map_err(failed)?;
+        let live = found.filter(|(session, _)| session.expires_at >= Time::now());
+        Ok(live.map(|(session, user)| Caller {
+            account: account(user),
+            session: session.id.into(),
+            token: credential.token.clone(),
+        }))
+    }
+
+    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, Unavailable> {
         let live = self.0.users.database.live_sessions(sessions, Time::now()).await;
         Ok(live.map_err(failed)?.into_iter().collect())
     }
@@ -193,7 +213,7 @@ impl Verifier for Accounts {
 
 #[async_trait]
 impl Directory for Accounts {
-    async fn find(&self, id_or_email: &str) -> Result<Option<User>, VerifyError> {
+    async fn find(&self, id_or_email: &str) -> Result<Option<Account>, Unavailable> {
         let database = &self.0.users.database;
         let found = match database.user(id_or_email).await.map_err(failed)? {
             None if id_or_email.contains('@') => {
@@ -201,6 +221,6 @@ impl Directory for Accounts {
             }
             found => found,
         };
-        Ok(found.map(short))
+        Ok(found.map(account))
     }
 }

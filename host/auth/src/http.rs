@@ -5,7 +5,6 @@
 //! origin of the page, and only then the session and what the endpoint wants. Anything that is not
 //! an endpoint, by path or by method, is an empty 404.
 
-mod cookies;
 mod email;
 mod error_page;
 mod exchange;
@@ -30,12 +29,15 @@ use crate::accounts::Accounts;
 use exchange::Exchange;
 use reply::{Answer, Refusal, Reply};
 
-pub(crate) fn router(accounts: Accounts) -> Router {
-    Router::new()
-        .route("/auth", any(handle))
-        .route("/auth/", any(handle))
-        .route("/auth/{*path}", any(handle))
-        .with_state(accounts)
+impl Accounts {
+    /// The routes under `/auth`. The server must provide `ConnectInfo<SocketAddr>`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/auth", any(handle))
+            .route("/auth/", any(handle))
+            .route("/auth/{*path}", any(handle))
+            .with_state(self.clone())
+    }
 }
 
 /// What there is.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use host_caller::{Account, Caller, Token, Unavailable};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use reqwest::header;
@@ -24,7 +25,7 @@ use tokio::sync::{Semaphore, broadcast};
 use url::Url;
 
 use crate::time::Time;
-use crate::verifier::{Identity, Place, Revoked, Token, User, Verifier, VerifyError};
+use crate::verifier::{Credential, Revoked, Source, Verifier};
 
 /// How long it is believed that a token is good (from the specification's server).
 const GOOD: Duration = Duration::from_secs(5 * 60);
@@ -52,29 +53,37 @@ pub struct HubSessions(Arc<Inner>);
 struct Inner {
     url: Url,
     client: reqwest::Client,
-    /// By the digest of the token, so that no token lies in memory longer than needed.
+    /// By the digest of the token, so that no token stays in memory longer than needed.
     verdicts: Cache<[u8; 32], Verdict>,
     /// The tokens of sessions that were good, to ask about them again.
     tokens: Cache<String, Token>,
     questions: Semaphore,
-    failed: Mutex<Option<(Instant, VerifyError)>>,
+    failed: Mutex<Option<(Instant, Unavailable)>>,
     revoked: broadcast::Sender<Revoked>,
 }
 
 #[derive(Debug, Clone)]
 struct Verdict {
-    identity: Option<Identity>,
+    session: Option<Session>,
     when: Instant,
+}
+
+/// What the hub says of a token that is good.
+#[derive(Debug, Clone)]
+struct Session {
+    caller: Caller,
+    expires_at: SystemTime,
 }
 
 impl Verdict {
     fn is_fresh(&self) -> bool {
-        self.when.elapsed() < if self.identity.is_some() { GOOD } else { BAD }
+        self.when.elapsed() < if self.session.is_some() { GOOD } else { BAD }
     }
 
-    /// Who it is, if the session has not ended by the clock meanwhile.
-    fn identity(self) -> Option<Identity> {
-        self.identity.filter(|identity| identity.expires_at > SystemTime::now())
+    /// The caller, if the session has not expired since.
+    fn caller(self) -> Option<Caller> {
+        let live = self.session.filter(|session| session.expires_at > SystemTime::now());
+        live.map(|session| session.caller)
     }
 }
 
@@ -118,7 +127,7 @@ impl HubSessions {
         })))
     }
 
-    async fn ask(&self, token: &Token) -> Result<Option<Identity>, VerifyError> {
+    async fn ask(&self, token: &Token) -> Result<Option<Session>, Unavailable> {
         let inner = &self.0;
         let failed = || inner.failed.lock().clone();
         let gave_up = || failed().filter(|(when, _)| when.elapsed() < PAUSE);
@@ -135,9 +144,9 @@ impl HubSessions {
         answer
     }
 
-    async fn request(&self, token: &Token) -> Result<Option<Identity>, VerifyError> {
-        let failed = |what: String| VerifyError(format!("the hub {what}"));
-        let request = self.0.client.get(self.0.url.clone()).bearer_auth(&token.value);
+    async fn request(&self, token: &Token) -> Result<Option<Session>, Unavailable> {
+        let failed = |what: String| Unavailable(format!("the hub {what}"));
+        let request = self.0.client.get(self.0.url.clone()).bearer_auth(token.as_str());
         // The error would show the URL, which is not the caller's business.
         let broken = |error: reqwest::Error| {
             tracing::debug!(%error, "the hub");
@@ -161,12 +170,18 @@ impl HubSessions {
         }
         #[derive(Deserialize)]
         struct Answer {
-            session: Session,
+            session: Shown,
             user: User,
         }
         #[derive(Deserialize)]
+        struct User {
+            id: String,
+            email: String,
+            name: String,
+        }
+        #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Session {
+        struct Shown {
             id: String,
             expires_at: String,
         }
@@ -175,42 +190,46 @@ impl HubSessions {
         let Some(Answer { session, user }) = answer else { return Ok(None) };
         let expires_at = Time::parse(&session.expires_at)
             .ok_or_else(|| failed("says a session ends at no time at all".into()))?;
-        Ok(Some(Identity { user, session: session.id, expires_at: expires_at.into() }))
+        let account = Account { id: user.id, email: user.email, name: user.name };
+        let caller = Caller { account, session: session.id.into(), token: token.clone() };
+        Ok(Some(Session { caller, expires_at: expires_at.into() }))
     }
 }
 
 #[async_trait]
 impl Verifier for HubSessions {
-    async fn verify(&self, token: &Token) -> Result<Option<Identity>, VerifyError> {
+    async fn verify(&self, credential: &Credential) -> Result<Option<Caller>, Unavailable> {
+        let token = &credential.token;
         // A cookie is between a browser and the server that set it.
-        if token.place == Place::Cookie || token.value.len() > TOKEN {
+        if credential.source == Source::Cookie || token.as_str().len() > TOKEN {
             return Ok(None);
         }
-        let key: [u8; 32] = Sha256::digest(token.value.as_bytes()).into();
+        let key: [u8; 32] = Sha256::digest(token.as_str().as_bytes()).into();
         let known = self.0.verdicts.get(&key).await;
         if let Some(verdict) = known.clone().filter(Verdict::is_fresh) {
-            return Ok(verdict.identity());
+            return Ok(verdict.caller());
         }
         match self.ask(token).await {
-            Ok(identity) => {
-                if let Some(identity) = &identity {
-                    self.0.tokens.insert(identity.session.clone(), token.clone()).await;
+            Ok(session) => {
+                if let Some(Session { caller, .. }) = &session {
+                    let session = caller.session.to_string();
+                    self.0.tokens.insert(session, token.clone()).await;
                 }
-                let verdict = Verdict { identity, when: Instant::now() };
+                let verdict = Verdict { session, when: Instant::now() };
                 self.0.verdicts.insert(key, verdict.clone()).await;
-                Ok(verdict.identity())
+                Ok(verdict.caller())
             }
             // What was bad is bad still; what was good is, for a while. The cache forgets it then.
-            Err(error) => known.map(Verdict::identity).ok_or(error),
+            Err(error) => known.map(Verdict::caller).ok_or(error),
         }
     }
 
-    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, VerifyError> {
+    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, Unavailable> {
         let mut live = HashSet::new();
         for session in sessions {
             // A session that was forgotten was not known to be good for an hour.
             let Some(token) = self.0.tokens.get(session).await else { continue };
-            match self.verify(&token).await {
+            match self.verify(&Credential::bearer(token.as_str())).await {
                 Ok(None) => {}
                 Ok(Some(_)) => drop(live.insert(session.clone())),
                 // Its grace is over and the hub is away still.

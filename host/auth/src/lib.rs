@@ -6,6 +6,7 @@
 //! beneath it, without HTTP, and all that the command line needs.
 
 mod accounts;
+mod cookies;
 pub mod database;
 mod http;
 pub mod hub;
@@ -20,10 +21,12 @@ mod users;
 pub mod verifier;
 
 pub use accounts::{Accounts, AccountsConfig, ConfigError, SignUp, VerifyEmail};
+pub use cookies::has_session_cookie;
 pub use database::DatabasePlace;
 pub use hub::{HubError, HubSessions};
 pub use mail::{LogMailer, Mail, MailError, Mailer, SmtpMailer};
+pub use origins::{NotAnOrigin, TrustedOrigins};
 pub use secret::{Secret, SecretError};
 pub use time::Time;
 pub use users::{NewUser, PasswordError, Users, UsersError, Visit, check_length, is_email};
-pub use verifier::{Directory, Identity, Token, User, Verifier, VerifyError};
+pub use verifier::{Credential, Directory, Source, Verifier};

@@ -5,19 +5,23 @@
 
 use url::{Origin, Url};
 
-use crate::accounts::ConfigError;
-
 /// Only to resolve relative URLs against: no host has this name (RFC 2606).
 const NOWHERE: &str = "https://nowhere.invalid";
 
+/// Not an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an origin; write it like https://example.com, without a path")]
+pub struct NotAnOrigin(pub String);
+
 /// The origins that are trusted besides the server's own.
 #[derive(Clone, Default)]
-pub(crate) struct TrustedOrigins(Vec<String>);
+pub struct TrustedOrigins(Vec<String>);
 
 impl TrustedOrigins {
-    pub fn new(origins: &[String]) -> Result<Self, ConfigError> {
+    /// Origins that are written like `https://example.com`.
+    pub fn new(origins: &[String]) -> Result<Self, NotAnOrigin> {
         let parse = |text: &String| {
-            let wrong = || ConfigError::Origin(text.clone());
+            let wrong = || NotAnOrigin(text.clone());
             let origin = origin_of(text).ok_or_else(wrong)?;
             // With a path or a wildcard it would say more than an origin can.
             let whole = text.trim_end_matches('/').eq_ignore_ascii_case(&origin);
@@ -26,14 +30,19 @@ impl TrustedOrigins {
         Ok(Self(origins.iter().map(parse).collect::<Result<_, _>>()?))
     }
 
-    /// Whether a page is trusted. `page` is an `Origin` or a `Referer`, `own` our own origin.
-    pub fn trusts(&self, page: &str, own: &str) -> bool {
+    /// Whether a page is trusted. `page` is an `Origin` or a `Referer`.
+    pub fn trusts(&self, page: &str) -> bool {
+        origin_of(page).is_some_and(|origin| self.0.contains(&origin))
+    }
+
+    /// Whether a page is trusted, or has our `own` origin.
+    pub(crate) fn trusts_or_own(&self, page: &str, own: &str) -> bool {
         origin_of(page).is_some_and(|origin| origin == own || self.0.contains(&origin))
     }
 
-    /// Whether an answer may send somebody to a URL: a trusted one, or a path of our own.
-    pub fn may_redirect(&self, url: &str, own: &str) -> bool {
-        if url.starts_with('/') { is_path(url) } else { self.trusts(url, own) }
+    /// Whether an answer may redirect to a URL: a trusted one, or a path of our own.
+    pub(crate) fn may_redirect(&self, url: &str, own: &str) -> bool {
+        if url.starts_with('/') { is_path(url) } else { self.trusts_or_own(url, own) }
     }
 }
 
@@ -92,7 +101,7 @@ mod tests {
             "TAURI://localhost/page",
             "http://localhost:5173/page",
         ] {
-            assert!(trusted().trusts(page, OWN), "{page}");
+            assert!(trusted().trusts_or_own(page, OWN), "{page}");
         }
         for page in [
             "",
@@ -113,7 +122,7 @@ mod tests {
             "javascript:alert(1)",
             "https://app.example.com\n.evil",
         ] {
-            assert!(!trusted().trusts(page, OWN), "{page}");
+            assert!(!trusted().trusts_or_own(page, OWN), "{page}");
         }
     }
 

@@ -1,70 +1,46 @@
-//! Who is behind a request: the boundary between what keeps accounts and what asks about them.
+//! Whose session is it: the boundary between what keeps accounts and what asks about them.
 //!
-//! Rooms, AI and the proxy want to know one thing of a request: whose is it? They take the
-//! [`Token`] out of it with [`Token::of`], and ask a [`Verifier`], of which there are several: the
-//! hub's own accounts, a hub that is asked over HTTP, or something of one's own. Nothing but a
-//! verifier looks into a token, and a token is never shown: its `Debug` hides it.
+//! Rooms, AI and REST take the [`Credential`] out of a request and ask a [`Verifier`] whose it is.
+//! There are two verifiers: a hub's own accounts, and a hub that is asked over HTTP. Only a verifier
+//! knows which cookie holds a session, and whether a token is signed.
 //!
-//! A verdict is about a moment. What stays open, a socket, is asked about again: at once when
-//! [`Verifier::revocations`] names its session, and every few seconds by [`Verifier::live`],
-//! because a session can also be ended by another process on the same database, or by the clock.
+//! An answer holds for the moment. Whatever stays open, such as a socket, is checked again: at once
+//! when [`Verifier::revocations`] names its session, and every few seconds by [`Verifier::live`],
+//! because another process on the same database, or the clock, may end a session too.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use axum::http::header;
 use axum::http::request::Parts;
+use host_caller::{Account, Caller, Token, Unavailable};
 use tokio::sync::broadcast;
-
-/// The names of the cookie that holds a session: over plain HTTP, and over HTTPS.
-pub const SESSION_COOKIES: [&str; 2] =
-    ["better-auth.session_token", "__Secure-better-auth.session_token"];
-
-/// Somebody with an account.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct User {
-    /// Names the account for good.
-    pub id: String,
-    /// What the person is called.
-    pub name: String,
-    /// In lower case.
-    pub email: String,
-}
-
-/// Somebody who is signed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Who it is.
-    pub user: User,
-    /// Names the session (`session.id`, not its token).
-    pub session: String,
-    /// When the session ends, if it is not extended until then.
-    pub expires_at: SystemTime,
-}
 
 /// Knows sessions by their tokens.
 #[async_trait]
 pub trait Verifier: Send + Sync + 'static {
-    /// Whose token it is; none when it is nobody's, or no longer. It takes all spellings of a
-    /// session token: bare, signed, and signed and percent-encoded. Looking does not extend a
-    /// session.
-    async fn verify(&self, token: &Token) -> Result<Option<Identity>, VerifyError>;
+    /// The credential of a request: a stated one counts before a cookie, which browsers add unasked.
+    /// A verifier that sets no cookies reads none.
+    fn credential(&self, request: &Parts) -> Option<Credential> {
+        Credential::stated(request)
+    }
 
-    /// Which of these sessions, by their ids, still are. One query for all of them.
-    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, VerifyError>;
+    /// Whose session it is; `None` when it is nobody's, or has ended. Every spelling of a token is
+    /// taken: bare, signed, and signed and percent-encoded. A check does not extend a session.
+    async fn verify(&self, credential: &Credential) -> Result<Option<Caller>, Unavailable>;
 
-    /// Sessions that this process ends, from now on. Whoever misses some (`Lagged`) asks about
-    /// all that it holds again.
+    /// Which of these sessions, by id, have not ended. It takes one query for all of them.
+    async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, Unavailable>;
+
+    /// Sessions that this process ends from now on. A receiver that lags should ask about all the
+    /// sessions that it holds.
     fn revocations(&self) -> broadcast::Receiver<Revoked>;
 }
 
-/// Knows accounts by what people call them.
+/// Looks accounts up.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// The account with this id, or this e-mail address in any case.
-    async fn find(&self, id_or_email: &str) -> Result<Option<User>, VerifyError>;
+    /// The account with this id, or with this e-mail address in any case.
+    async fn find(&self, id_or_email: &str) -> Result<Option<Account>, Unavailable>;
 }
 
 /// What ended.
@@ -76,123 +52,63 @@ pub enum Revoked {
     User(String),
 }
 
-/// Nothing can be said of a token now. HTTP: 503.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("sessions cannot be checked now: {0}")]
-pub struct VerifyError(pub String);
-
-/// A token as it stood in a request, not yet believed.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Token {
+/// A token as it stood in a request, not yet verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Credential {
     /// The token.
-    pub value: String,
+    pub token: Token,
     /// Where it stood.
-    pub place: Place,
+    pub source: Source,
 }
 
 /// Where a token stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Source {
     /// `Authorization: Bearer`.
     Bearer,
     /// `?token=`, for browsers, which cannot give a WebSocket a header.
     Query,
-    /// The session cookie. A browser sends it by itself, whichever page asks: a server that takes
-    /// it checks the page's origin first.
+    /// The session cookie. A browser sends it by itself, whichever page makes the request, so a
+    /// server that takes it checks the page's origin first.
     Cookie,
 }
 
-impl Token {
-    /// The token of a request: what is said outright counts before what a browser sends along.
-    pub fn of(request: &Parts) -> Option<Self> {
-        let bearer = || Some((bearer(request)?.to_owned(), Place::Bearer));
-        let query = || Some((query(request)?, Place::Query));
-        let cookie = || Some((cookie(request)?, Place::Cookie));
-        let (value, place) = bearer().or_else(query).or_else(cookie)?;
-        Some(Self { value, place })
+impl Credential {
+    /// The token that a request states outright: its bearer, or else `?token=`.
+    pub fn stated(request: &Parts) -> Option<Self> {
+        let bearer = || Some((host_http::bearer(&request.headers)?, Source::Bearer));
+        let query = || Some((host_http::query_token(&request.uri)?, Source::Query));
+        let (token, source) = bearer().or_else(query)?;
+        Some(Self { token: token.into(), source })
     }
-}
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("place", &self.place).finish_non_exhaustive()
+    /// A token that was read somewhere else, and counts like a bearer.
+    pub fn bearer(token: &str) -> Self {
+        Self { token: token.into(), source: Source::Bearer }
     }
-}
-
-fn bearer(request: &Parts) -> Option<&str> {
-    let (scheme, token) =
-        request.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-fn query(request: &Parts) -> Option<String> {
-    let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(request.uri.query()?).ok()?;
-    let (_, token) = pairs.into_iter().find(|(name, _)| name == "token")?;
-    (!token.is_empty()).then_some(token)
-}
-
-/// The first cookie of either name, decoded once. Which of the two names counts is known by whose
-/// tokens they are; a page cannot set the `__Secure-` one over plain HTTP.
-fn cookie(request: &Parts) -> Option<String> {
-    let lines = request.headers.get_all(header::COOKIE).iter();
-    let cookies = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    let (_, value) = cookies
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| SESSION_COOKIES.contains(name))?;
-    let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
-    (!value.is_empty()).then(|| value.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn token(uri: &str, headers: &[(&str, &str)]) -> Option<(String, Place)> {
-        let mut request = axum::http::Request::builder().uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let (parts, ()) = request.body(()).expect("the request is well formed").into_parts();
-        Token::of(&parts).map(|token| (token.value, token.place))
-    }
-
     #[test]
-    #[expect(clippy::type_complexity, reason = "a table of cases")]
-    fn a_token_is_taken_from_the_header_then_the_query_then_the_cookie() {
-        use Place::{Bearer, Cookie, Query};
-        let cookie = ("cookie", "a=b; better-auth.session_token=c.x%3D; other=1");
-        let bearer = ("authorization", "bearer b");
-        let cases: &[(&str, &[(&str, &str)], Option<(&str, Place)>)] = &[
-            ("/", &[], None),
-            ("/?token=q", &[], Some(("q", Query))),
-            ("/?a=1&token=q%2Bq&token=r", &[], Some(("q+q", Query))),
-            ("/?token=", &[], None),
-            ("/?tokens=q", &[], None),
-            ("/", &[cookie], Some(("c.x=", Cookie))),
-            ("/?token=q", &[cookie], Some(("q", Query))),
-            ("/?token=q", &[cookie, bearer], Some(("b", Bearer))),
-            ("/", &[("authorization", "Bearer  b ")], Some(("b", Bearer))),
-            ("/", &[("authorization", "Bearer ")], None),
-            ("/", &[("authorization", "b")], None),
-            ("/", &[("authorization", "Basic b")], None),
-            (
-                "/",
-                &[("cookie", "x=1"), ("cookie", "__Secure-better-auth.session_token=s")],
-                Some(("s", Cookie)),
-            ),
-            ("/", &[("cookie", "xbetter-auth.session_token=s")], None),
-            ("/", &[("cookie", "better-auth.session_token=%ff")], None),
+    fn a_bearer_counts_before_the_query() {
+        let cases: &[(&str, Option<&str>, Option<(&str, Source)>)] = &[
+            ("/", None, None),
+            ("/?token=q", None, Some(("q", Source::Query))),
+            ("/?token=q", Some("bearer b"), Some(("b", Source::Bearer))),
+            ("/?token=q", Some("Basic b"), Some(("q", Source::Query))),
         ];
-        for (uri, headers, expected) in cases {
-            let expected = expected.map(|(value, place)| (value.to_owned(), place));
-            assert_eq!(token(uri, headers), expected, "{uri} {headers:?}");
+        for (uri, authorization, expected) in cases {
+            let mut request = axum::http::Request::builder().uri(*uri);
+            if let Some(value) = authorization {
+                request = request.header("authorization", *value);
+            }
+            let (parts, ()) = request.body(()).expect("the request is well formed").into_parts();
+            let found = Credential::stated(&parts);
+            let found = found.as_ref().map(|found| (found.token.as_str(), found.source));
+            assert_eq!(found, *expected, "{uri} {authorization:?}");
         }
-    }
-
-    #[test]
-    fn a_token_is_not_shown() {
-        let token = Token { value: "secret".into(), place: Place::Query };
-        assert!(!format!("{token:?}").contains("secret"));
     }
 }

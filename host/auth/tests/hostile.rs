@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use host_auth::verifier::{Place, Revoked};
-use host_auth::{Accounts, AccountsConfig, Directory, SignUp, Token, Verifier, VerifyEmail};
+use host_auth::verifier::{Credential, Revoked, Source};
+use host_auth::{Accounts, AccountsConfig, Directory, SignUp, Verifier, VerifyEmail};
 
 mod harness;
 
@@ -545,7 +545,7 @@ async fn no_secret_is_logged_or_shown() {
         assert!(!log.contains(secret), "the log has {secret}");
         assert!(!seen.contains(secret), "an answer has {secret}");
     }
-    let shown = format!("{:?}", Token { value: token.clone(), place: Place::Bearer });
+    let shown = format!("{:?}", Credential::bearer(&token));
     assert!(!shown.contains(&token));
     let place = host_auth::DatabasePlace::from("postgres://me:hunter22@localhost/db");
     assert!(!format!("{place:?}").contains("hunter22"));
@@ -745,38 +745,89 @@ async fn the_verifier_knows_sessions_in_every_spelling_and_hears_of_their_end() 
     let signed = reply.header("set-auth-token").to_owned();
     let (token, _) = signed.split_once('.').expect("a signed token");
     let encoded = signed.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-    let verify = |value: &str, place| {
-        let token = Token { value: value.to_owned(), place };
+    let verify = |value: &str, source| {
+        let credential = Credential { token: value.into(), source };
         let accounts = server.accounts.clone();
-        async move { accounts.verify(&token).await.expect("the database answers") }
+        async move { accounts.verify(&credential).await.expect("the database answers") }
     };
-    for place in [Place::Bearer, Place::Query] {
+    for source in [Source::Bearer, Source::Query] {
         for value in [token, &signed, &encoded] {
-            let identity = verify(value, place).await.expect("it is somebody's");
-            assert_eq!(identity.user.email, "a@example.com");
+            let caller = verify(value, source).await.expect("it is somebody's");
+            assert_eq!(caller.account.email, "a@example.com");
         }
     }
-    assert!(verify(&signed, Place::Cookie).await.is_some());
-    assert!(verify(token, Place::Cookie).await.is_none(), "a cookie has to be signed");
+    assert!(verify(&signed, Source::Cookie).await.is_some());
+    assert!(verify(token, Source::Cookie).await.is_none(), "a cookie has to be signed");
     for value in ["", "x", "x.y", &format!("{token}.AAAA")] {
-        assert!(verify(value, Place::Bearer).await.is_none(), "{value}");
+        assert!(verify(value, Source::Bearer).await.is_none(), "{value}");
     }
-    let identity = verify(token, Place::Bearer).await.expect("it is somebody's");
-    for name in [identity.user.id.as_str(), "A@EXAMPLE.com"] {
+    let caller = verify(token, Source::Bearer).await.expect("it is somebody's");
+    for name in [caller.account.id.as_str(), "A@EXAMPLE.com"] {
         let found = server.accounts.find(name).await.expect("the database answers");
-        assert_eq!(found.as_ref(), Some(&identity.user), "{name}");
+        assert_eq!(found.as_ref(), Some(&caller.account), "{name}");
     }
-    let asked = vec![identity.session.clone(), "other".into(), "third".into()];
+    let asked = vec![caller.session.to_string(), "other".into(), "third".into()];
     let live = server.accounts.live(&asked).await.expect("the database answers");
-    assert_eq!(live.into_iter().collect::<Vec<_>>(), std::slice::from_ref(&identity.session));
+    assert_eq!(live.into_iter().collect::<Vec<_>>(), [caller.session.to_string()]);
 
     let mut revocations = server.accounts.revocations();
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
     server.post_as("/auth/sign-out", json!({}), &headers).await;
-    assert_eq!(revocations.try_recv(), Ok(Revoked::Session(identity.session.clone())));
-    assert!(verify(token, Place::Bearer).await.is_none());
+    assert_eq!(revocations.try_recv(), Ok(Revoked::Session(caller.session.to_string())));
+    assert!(verify(token, Source::Bearer).await.is_none());
     assert!(server.accounts.live(&asked).await.expect("the database answers").is_empty());
+}
+
+#[tokio::test]
+async fn foreign_cookies_sign_nobody_out_and_https_knows_one_name() {
+    for (scheme, name, other) in [
+        ("http", "better-auth.session_token", "__Secure-better-auth.session_token"),
+        ("https", "__Secure-better-auth.session_token", "better-auth.session_token"),
+    ] {
+        let server = Server::with(|config| {
+            config.base_url = Some(format!("{scheme}://localhost:3913").parse().expect("a URL"));
+        })
+        .await;
+        let body = json!({ "name": "A", "email": "a@example.com", "password": "password1234" });
+        let reply = server.post("/auth/sign-up/email", body).await;
+        let signed = reply.header("set-auth-token").to_owned();
+        let encoded = signed.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let ours = format!("{name}={encoded}");
+        let many: String = (0..500).map(|n| format!("c{n}=v; ")).collect();
+        let signed_in: Vec<Vec<u8>> = [
+            format!("{ours}; a=b"),
+            format!("a=\"x;y\"; {ours}"),
+            format!("{name}=\"{encoded}\""),
+            format!("{many}{ours}"),
+            // Of the same name, from another server on this host.
+            format!("{name}=foreign.AAAA; {ours}"),
+            format!("{name}=; {name}=%ff; {name}; {ours}; {name}=foreign.AAAA"),
+            format!("{other}=foreign.AAAA; {ours}"),
+        ]
+        .map(String::into_bytes)
+        .into_iter()
+        .chain([[b"a=\xff\xfe; =; ;;".as_slice(), b"; ", ours.as_bytes()].concat()])
+        .collect();
+        let signed_out = [format!("{other}={encoded}"), format!("x{ours}"), format!("{name}=a.b")];
+        let signed_out = signed_out.map(String::into_bytes);
+        let cases = signed_in.iter().map(|line| (line, true));
+        for (line, expected) in cases.chain(signed_out.iter().map(|line| (line, false))) {
+            let shown = format!("{scheme}: {}", String::from_utf8_lossy(line));
+            let request = Request::builder().uri("/auth/get-session").header("cookie", &line[..]);
+            let request = request.header("host", "localhost:3913").body(Body::empty());
+            let (parts, body) = request.expect("a request").into_parts();
+            let caller = match server.accounts.credential(&parts) {
+                Some(credential) => server.accounts.verify(&credential).await.expect("it answers"),
+                None => None,
+            };
+            assert_eq!(caller.is_some(), expected, "{shown}");
+            let request = Request::from_parts(parts, body);
+            let answer = server.app.clone().oneshot(request).await.expect("the router answers");
+            let body = answer.into_body().collect().await.expect("the body ends").to_bytes();
+            assert_eq!(&body[..] != b"null", expected, "/auth: {shown}");
+        }
+    }
 }
 
 #[tokio::test]

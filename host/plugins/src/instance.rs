@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use host_caller::Account;
 use host_workspace::transaction::{Filter, Page, Query};
-use host_workspace::{ActionError, Caller, Issue, Transaction};
+use host_workspace::{ActionError, Issue, Transaction};
 use parking_lot::Mutex;
 use rand::RngExt;
 use wasmtime::Store;
@@ -78,7 +79,7 @@ impl Call {
         Self { name, access, data, now, request_id, started, deadline, heavy: None, host_calls: 0 }
     }
 
-    pub(crate) fn caller(&self) -> Option<&Caller> {
+    pub(crate) fn caller(&self) -> Option<&Account> {
         self.data.as_ref().and_then(|data| data.caller())
     }
 

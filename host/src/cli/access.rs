@@ -1,10 +1,10 @@
 //! The part of the command line that says who may use a server.
 
 use clap::Args;
+use host_people::SyncToken;
 use url::Url;
 
-use crate::rooms::SyncToken;
-use crate::session::{AccessConfig, Auth};
+use crate::access::{AccessConfig, Auth};
 
 /// Who may use a server.
 #[derive(Debug, Args)]

@@ -1,39 +1,36 @@
-//! The options of accounts.
+//! The part of the command line about accounts.
 
 use std::env::VarError;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use host_auth::{DatabasePlace, SignUp, VerifyEmail};
-
-use crate::accounts::{AccountsOptions, Smtp};
+use host_people::{AccountsOptions, Private, Smtp};
 
 /// Where accounts are kept; for the server and for the commands about accounts.
 #[derive(Debug, Args)]
 pub struct DatabaseArgs {
-    /// Database of accounts: the path of an SQLite file or a `postgres://` URL, as Better Auth
-    /// makes them. Without, it is `auth.db` in the data folder. A URL with a password belongs into
-    /// the environment, because everybody on the machine can read command lines.
+    /// Database of accounts, as Better Auth makes them: the path of an SQLite file, or a `postgres://`
+    /// URL [default: auth.db in the data folder]. Put a URL with a password into the environment,
+    /// because everybody on the machine can read command lines.
     #[arg(long, value_name = "PATH|URL", env = "AUTH_DATABASE", hide_env_values = true)]
     pub auth_database: Option<Private>,
 }
 
 impl DatabaseArgs {
-    /// What the command line says, or the file in the data folder.
+    /// The configured database, or else the file in the data folder.
     pub fn place(&self, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
         place(self.auth_database.as_ref(), data_dir)
     }
 }
 
-/// Where the commands about accounts find them. These may stand before and after what is to be done.
+/// Where commands find accounts. These flags may stand before and after the subcommand.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
     /// Folder of the server whose accounts these are.
     #[arg(long, value_name = "DIR", default_value = "data", global = true)]
     pub data_dir: PathBuf,
-    /// Database of accounts, if the server has it elsewhere, as the server is told.
+    /// Database of accounts, if it is not in the data folder; written as for the server.
     #[arg(
         long,
         value_name = "PATH|URL",
@@ -45,7 +42,7 @@ pub struct PlaceArgs {
 }
 
 impl PlaceArgs {
-    /// What the command line says, or the file in the data folder.
+    /// The configured database, or else the file in the data folder.
     pub fn place(&self) -> anyhow::Result<DatabasePlace> {
         place(self.auth_database.as_ref(), &self.data_dir)
     }
@@ -53,18 +50,18 @@ impl PlaceArgs {
 
 fn place(given: Option<&Private>, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
     let Some(place) = given else { return Ok(DatabasePlace::File(data_dir.join("auth.db"))) };
-    place.check("--auth-database")?;
+    check_hidden(place, "--auth-database")?;
     Ok(DatabasePlace::from(place.0.as_str()))
 }
 
-/// Who has an account on a hub, and how they sign in. What signs sessions is made at the first start
-/// and kept in `auth.secret` in the data folder, unless BETTER_AUTH_SECRET says it.
+/// Who has an account on a hub, and how they sign in. Sessions are signed with BETTER_AUTH_SECRET, or
+/// else with a secret that the first start writes to `auth.secret` in the data folder.
 #[derive(Debug, Args)]
 pub struct AuthArgs {
     /// Where accounts are kept.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// URL of the hub, as browsers and mails know it. With https, its cookies are for https alone.
+    /// URL of the hub, as browsers and links in mails use it. With https, cookies are for https alone.
     #[arg(long, value_name = "URL", env = "BETTER_AUTH_URL")]
     pub base_url: Option<String>,
     /// Origins of web pages that may use this server and sign people in, separated by commas; like
@@ -76,15 +73,15 @@ pub struct AuthArgs {
         value_delimiter = ','
     )]
     pub trusted_origins: Vec<String>,
-    /// Whether sign-ins and the like are limited, to three in ten seconds from one address. The
-    /// default is on, and off when only this machine reaches the hub.
+    /// Whether sign-ins and the like are limited to three in ten seconds from one address [default:
+    /// on, but off when only this machine reaches the hub].
     #[arg(long, value_enum)]
     pub rate_limit: Option<Switch>,
-    /// Who may make an account: anybody, whoever has an invitation (`host users invite`), or nobody
+    /// Who may create an account: anybody, those with an invitation (`host users invite`), or nobody
     /// (`host users add`).
     #[arg(long, value_enum, default_value_t = SignUpArg::Open)]
     pub sign_up: SignUpArg,
-    /// Whether who signs up gets a mail to verify the address, and has to.
+    /// Whether people verify their e-mail address, by a link in a mail.
     #[arg(long, value_enum, default_value_t = VerifyEmailArg::Off)]
     pub verify_email: VerifyEmailArg,
     /// Lets people set a new password by a link in a mail.
@@ -96,8 +93,8 @@ pub struct AuthArgs {
     /// Lets people delete their account.
     #[arg(long)]
     pub delete_user: bool,
-    /// Mail server, like `smtps://user:password@mail.example.com`. Without, links are shown in the
-    /// log, for development. With a password it belongs into the environment.
+    /// Mail server, like `smtps://user:password@mail.example.com`. Without one, links are written to
+    /// the log, for development. Put a URL with a password into the environment.
     #[arg(long, value_name = "URL", env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: Option<Private>,
     /// Sender of mails, like `Hub <hub@example.com>`.
@@ -105,8 +102,8 @@ pub struct AuthArgs {
     pub mail_from: Option<String>,
 }
 
-/// What signs sessions, if the environment says. There is no flag for it, because everybody on the
-/// machine can read those.
+/// The secret that signs sessions, if the environment has one. There is no flag for it, because
+/// everybody on the machine can read flags.
 fn secret() -> anyhow::Result<Option<Private>> {
     match std::env::var("BETTER_AUTH_SECRET") {
         Ok(secret) => Ok(Some(Private(secret))),
@@ -118,13 +115,13 @@ fn secret() -> anyhow::Result<Option<Private>> {
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is.
+    /// Always.
     On,
-    /// It is not.
+    /// Never.
     Off,
 }
 
-/// Who may make an account.
+/// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SignUpArg {
     /// Anybody.
@@ -135,60 +132,40 @@ pub enum SignUpArg {
     Closed,
 }
 
-/// What is done about e-mail addresses.
+/// Whether e-mail addresses are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum VerifyEmailArg {
-    /// Nothing.
+    /// Not at all.
     Off,
-    /// A mail is sent.
+    /// Whoever signs up gets a mail with a link.
     Send,
-    /// And has to be answered.
+    /// Signing in takes a verified address.
     Require,
 }
 
-/// Something that is not shown.
-#[derive(Clone)]
-pub struct Private(pub String);
-
-impl Private {
-    /// Refuses a password on the command line.
-    fn check(&self, flag: &str) -> anyhow::Result<()> {
-        let authority = self.0.split_once("://").map(|(_, rest)| rest.split('/').next());
-        let login = authority.flatten().and_then(|authority| authority.rsplit_once('@'));
-        let password = login.is_some_and(|(login, _)| login.contains(':'));
-        let shown =
-            |argument: std::ffi::OsString| argument.to_string_lossy().contains(self.0.as_str());
-        anyhow::ensure!(
-            !password || !std::env::args_os().any(shown),
-            "the password in {flag} can be read by everybody on this machine; put it into the \
-             environment, as `host --help` says"
-        );
-        Ok(())
-    }
-}
-
-impl FromStr for Private {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Private {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
+/// Refuses a URL with a password on the command line.
+fn check_hidden(Private(url): &Private, flag: &str) -> anyhow::Result<()> {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next());
+    let login = authority.flatten().and_then(|authority| authority.rsplit_once('@'));
+    let password = login.is_some_and(|(login, _)| login.contains(':'));
+    let shown = |argument: std::ffi::OsString| argument.to_string_lossy().contains(url.as_str());
+    anyhow::ensure!(
+        !password || !std::env::args_os().any(shown),
+        "the password in {flag} can be read by everybody on this machine; put it into the \
+         environment, as `host --help` says"
+    );
+    Ok(())
 }
 
 impl AuthArgs {
-    /// What the command line asks of accounts.
+    /// How the command line configures accounts.
     pub fn options(&self, data_dir: &Path) -> anyhow::Result<AccountsOptions> {
         let url = |text: &String| {
-            text.parse().map_err(|error| anyhow::anyhow!("--base-url {text:?} is no URL: {error}"))
+            text.parse()
+                .map_err(|error| anyhow::anyhow!("--base-url {text:?} is not a URL: {error}"))
         };
         let smtp = self.smtp_url.as_ref().map(|url| {
-            url.check("--smtp-url")?;
+            check_hidden(url, "--smtp-url")?;
             let from = self.mail_from.clone();
             let from = from.ok_or_else(|| {
                 anyhow::anyhow!("--smtp-url needs --mail-from, the sender of mails")

@@ -1,6 +1,5 @@
 //! What a workspace consists of, as its plugin declares it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -91,28 +90,6 @@ pub struct ActionDefinition {
     pub input: Option<Value>,
     /// JSON Schema of the result.
     pub output: Option<Value>,
-}
-
-/// The caller of an action or a REST request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Caller {
-    /// The account's id.
-    pub id: String,
-    /// Empty when not known.
-    pub email: String,
-    /// Empty when not known.
-    pub name: String,
-}
-
-/// What a caller proved itself with. Where the host asks somebody else on the caller's behalf, that
-/// is whom it shows it to; no plugin sees it, and it is in no log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential(pub Arc<str>);
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential(…)")
-    }
 }
 
 /// One thing that is wrong with a value, and where in it.

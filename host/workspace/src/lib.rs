@@ -22,7 +22,7 @@ mod work;
 mod workspace;
 mod workspaces;
 
-pub use definition::{Caller, Credential, Definition, Issue};
+pub use definition::{Definition, Issue};
 pub use http::{Refused, new_id};
 pub use logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
 pub use transaction::{Context, RequestId, Transaction};

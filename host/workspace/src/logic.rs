@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use host_caller::Account;
 
-use crate::definition::{Caller, Definition, Issue};
+use crate::definition::{Definition, Issue};
 use crate::transaction::Transaction;
 
 /// The outcome of parsing one value: its current form as JSON text, or why it is not valid.
@@ -73,8 +74,8 @@ pub struct Change {
     pub old: Option<String>,
     /// The row after, as JSON; none for a delete.
     pub new: Option<String>,
-    /// Who asks; none while the host runs without accounts.
-    pub caller: Option<Caller>,
+    /// The account of the caller; none while the server runs without accounts.
+    pub caller: Option<Account>,
 }
 
 /// Why an action, or a call of a guest into its tables, did not do what was asked. The same four

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use host_caller::{Account, Caller};
 use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::definition::{Caller, Credential, DocumentDefinition, Issue, TableDefinition};
+use crate::definition::{DocumentDefinition, Issue, TableDefinition};
 use crate::documents::{self, MAX_TEXT, Writing};
 use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
@@ -34,10 +35,8 @@ const MAX_WRITE_BYTES: usize = 16 * 1024 * 1024;
 /// Who calls, when, and for which request.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Who asks; none while the host runs without accounts.
+    /// Who makes it; none while the server runs without accounts.
     pub caller: Option<Caller>,
-    /// What they proved that with; none while the host runs without accounts.
-    pub credential: Option<Credential>,
     /// Names the request in the log.
     pub request_id: String,
 }
@@ -47,12 +46,11 @@ pub struct Context {
 pub struct RequestId(pub Arc<str>);
 
 impl Context {
-    /// Of a request: caller and credential are put into its extensions by whoever checks accounts, and
-    /// its name by whoever tells it to the client.
+    /// Of a request: whoever checks sessions has put the caller into its extensions, and whoever tells
+    /// the client its name has put that there.
     pub fn of(extensions: &axum::http::Extensions) -> Self {
         Self {
             caller: extensions.get().cloned(),
-            credential: extensions.get().cloned(),
             request_id: extensions.get().map_or_else(crate::new_id, |RequestId(id)| id.to_string()),
         }
     }
@@ -236,9 +234,9 @@ impl Transaction {
         set.map_err(into_action_error).map(drop)
     }
 
-    /// Who asks; none while the host runs without accounts.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.context.caller.as_ref()
+    /// The account of the caller; none while the server runs without accounts.
+    pub fn caller(&self) -> Option<&Account> {
+        self.context.caller.as_ref().map(|caller| &caller.account)
     }
 
     /// Who asks, and what for.
@@ -372,7 +370,7 @@ impl Transaction {
             id: id.to_owned(),
             old: before.and_then(Result::ok).map(|text| text.to_string()),
             new,
-            caller: self.context.caller.clone(),
+            caller: self.caller().cloned(),
         };
         let lent = Lent::new(self);
         let checked = self.generation.logic.check_change(change, self.clone()).await;

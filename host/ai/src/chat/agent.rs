@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use axum::http::Extensions;
 use futures_util::{Stream, stream};
+use host_caller::Caller;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,13 +22,12 @@ use super::conversation::{Message, Request, ToolCall, ToolResult};
 use super::event::{Event, Failure, FinishReason};
 use super::run::Run;
 use super::{Chat, Refused};
-use crate::caller::Caller;
 use crate::tokens::Tokens;
 
 /// A run of several rounds.
 pub struct Agent {
     chat: Chat,
-    caller: Caller,
+    caller: Option<Caller>,
     /// What came with the caller's request: who asks, for those who run actions.
     by: Extensions,
     /// What is asked in the next round.
@@ -51,13 +51,13 @@ impl Agent {
     /// Begins the first round.
     pub fn new(
         chat: Chat,
-        caller: Caller,
+        caller: Option<Caller>,
         by: Extensions,
         mut request: Request,
     ) -> Result<Self, Refused> {
         let names = std::mem::take(&mut request.actions);
         let offers = actions::offer(chat.actions.as_deref(), &names, &mut request.tools)?;
-        let run = chat.run(&caller, request.clone())?;
+        let run = chat.run(caller.as_ref(), request.clone())?;
         let deadline = Instant::now() + chat.limits.action_time;
         Ok(Self {
             chat,
@@ -177,7 +177,7 @@ impl Agent {
         }
         self.request.messages.extend([answer.message(), Message::Results(results)]);
         self.round += 1;
-        match self.chat.run(&self.caller, self.request.clone()) {
+        match self.chat.run(self.caller.as_ref(), self.request.clone()) {
             Ok(run) => {
                 self.stage = Stage::Answering(Box::new(run));
                 None

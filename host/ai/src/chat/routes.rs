@@ -2,12 +2,13 @@
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
+use host_caller::Caller;
 use host_http::error;
 use serde_json::{Value, json};
 
@@ -17,7 +18,6 @@ use super::conversation::Request;
 use super::wire::{DONE, Writer};
 use super::{Chat, Refused};
 use crate::admission::NotAdmitted;
-use crate::caller::Caller;
 use crate::providers::Key;
 
 /// Where a caller may put a key of their own.
@@ -34,15 +34,16 @@ pub fn router(chat: Chat) -> Router {
 
 async fn answer(
     State(chat): State<Chat>,
-    caller: Caller,
+    caller: Option<Extension<Caller>>,
     extensions: Extensions,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Response> {
     let (request, generation) = read(&headers, body)?;
+    let caller = caller.map(|Extension(caller)| caller);
     let mut writer = Writer::new(&request, generation, chat.limits().repeated_bytes);
     let events = if request.actions.is_empty() {
-        chat.run(&caller, request).map_err(Refused::into_response)?.events().left_stream()
+        chat.run(caller.as_ref(), request).map_err(Refused::into_response)?.events().left_stream()
     } else {
         let agent = Agent::new(chat, caller, extensions, request);
         agent.map_err(Refused::into_response)?.events().right_stream()
@@ -91,8 +92,8 @@ fn read(
 }
 
 /// The providers, and whether each can be asked without a key of the caller's own.
-async fn providers(State(chat): State<Chat>, caller: Caller) -> Json<Value> {
-    let hub = caller.session.is_some() && chat.providers().has_hub();
+async fn providers(State(chat): State<Chat>, caller: Option<Extension<Caller>>) -> Json<Value> {
+    let hub = caller.is_some() && chat.providers().has_hub();
     let providers = chat
         .providers()
         .iter()

@@ -141,15 +141,13 @@ fn value(bytes: &[u8]) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caller::Caller;
     use crate::usage::{Days, Usage};
 
     /// What is counted for an answer that comes in these pieces.
     async fn counted(pieces: &[&[u8]]) -> (String, i64, i64, i64) {
         let folder = tempfile::tempdir().expect("a folder");
         let usage = Usage::open(&folder.path().join("ai.db")).expect("a database");
-        let caller = Caller::of("ada");
-        let mut tally = usage.tally(&caller, "openai", "");
+        let mut tally = usage.tally("ada", "openai", "");
         tally.begin();
         let mut meter = Meter::new(tally, false);
         for piece in pieces {
@@ -158,7 +156,7 @@ mod tests {
         }
         drop(meter);
         let report = loop {
-            let report = usage.report(&caller, Days::default()).await.expect("a report");
+            let report = usage.report("ada", Days::default()).await.expect("a report");
             if !report.is_empty() {
                 break report;
             }

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use host_caller::Account;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,17 +61,21 @@ struct OneCaller(CancellationToken);
 
 #[async_trait]
 impl Callers for OneCaller {
-    async fn identify(&self, token: &str) -> Result<Option<Session>, CallersError> {
+    async fn identify(&self, token: &str) -> Result<Option<Caller>, Unavailable> {
+        let caller = |id: &str, session: &str| {
+            let account = Account { id: id.into(), email: String::new(), name: String::new() };
+            Ok(Some(Caller { account, session: session.into(), token: token.into() }))
+        };
         match token {
-            TOKEN => Ok(Some(Session { caller: Caller::of("ada"), id: "1".into() })),
-            OTHER => Ok(Some(Session { caller: Caller::of("bob"), id: "2".into() })),
-            "unlucky" => Err(CallersError("the database is away".into())),
+            TOKEN => caller("ada", "1"),
+            OTHER => caller("bob", "2"),
+            "unlucky" => Err(Unavailable("the database is away".into())),
             _ => Ok(None),
         }
     }
 
-    fn over(&self, session: &Session) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        assert_eq!(session.id, "1");
+    fn ended(&self, caller: &Caller) -> Ended {
+        assert_eq!(&*caller.session, "1");
         let over = self.0.clone();
         Box::pin(async move { over.cancelled().await })
     }
@@ -501,10 +506,9 @@ async fn what_answers_took_is_counted_for_their_caller() {
     }
     let generate = "gemini/v1beta/models/g-1:generateContent";
     stage.get(generate).await.bytes().await.expect("the body");
-    let ada = Caller::of("ada");
     let spent = within(async {
         loop {
-            let spent = stage.usage.report(&ada, Default::default()).await.expect("a report");
+            let spent = stage.usage.report("ada", Default::default()).await.expect("a report");
             if spent.len() == 3 {
                 break spent;
             }
@@ -518,7 +522,7 @@ async fn what_answers_took_is_counted_for_their_caller() {
     let expected =
         [("gemini", "g-1", 1, 3, 0), ("openai", "", 1, 0, 0), ("openai", "m-1", 1, 11, 7)];
     assert_eq!(spent.collect::<Vec<_>>(), expected);
-    let other = stage.usage.report(&Caller::of("bob"), Default::default()).await;
+    let other = stage.usage.report("bob", Default::default()).await;
     assert_eq!(other.expect("a report"), []);
 }
 

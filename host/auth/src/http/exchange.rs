@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use super::Endpoint;
-use super::cookies::Cookie;
 use super::reply::{Refusal, location};
 use crate::accounts::{Accounts, Inner};
+use crate::cookies::Cookie;
 use crate::database::{Session, User};
 use crate::limits;
 use crate::time::Time;
@@ -160,7 +160,7 @@ impl Exchange {
         if page.is_empty() || page == "null" {
             return Err(Refusal::MISSING_OR_NULL_ORIGIN);
         }
-        if self.inner().origins.trusts(page, &self.own_origin()) {
+        if self.inner().origins.trusts_or_own(page, &self.own_origin()) {
             Ok(())
         } else {
             Err(Refusal::INVALID_ORIGIN)
@@ -218,26 +218,16 @@ impl Exchange {
         Visit { ip_address, user_agent, short }
     }
 
-    /// The token that the request shows, if it was signed or is bare: a bearer counts before the
-    /// cookie, unless it is forged.
+    /// The token of the request, if it is signed by us or bare. A bearer counts before the cookie,
+    /// unless it is forged.
     pub fn token(&self) -> Option<String> {
-        let bearer = || {
-            let (scheme, token) = self.header("authorization")?.split_at_checked(7)?;
-            let token = token.trim();
-            let bearer = scheme.eq_ignore_ascii_case("bearer ") && !token.is_empty();
-            self.inner().bearer(token).filter(|_| bearer)
-        };
-        let cookie = || self.signed_cookie(Cookie::SessionToken);
-        bearer().or_else(cookie)
-    }
-
-    fn signed_cookie(&self, cookie: Cookie) -> Option<String> {
-        let value = cookie.read(self.inner().secure(), &self.parts.headers)?;
-        self.inner().cookie(&value)
+        let headers = &self.parts.headers;
+        let bearer = host_http::bearer(headers).and_then(|token| self.inner().bearer(&token));
+        bearer.or_else(|| self.inner().cookie(Cookie::SessionToken, headers))
     }
 
     fn forgetful(&self) -> bool {
-        self.signed_cookie(Cookie::DontRemember).is_some()
+        self.inner().cookie(Cookie::DontRemember, &self.parts.headers).is_some()
     }
 
     /// The session of the request, extended if that is due; `None` when there is none. A token of a

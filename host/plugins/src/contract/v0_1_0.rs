@@ -1,5 +1,6 @@
 //! `epicenter:workspace@0.1.0`: its bindings, and the translation to the host's own types.
 
+use host_caller::Account;
 use host_workspace::definition as host;
 use host_workspace::transaction::{Filter, Operator, Order, Query};
 use host_workspace::{ActionError, Change, Issue, Operation, Parsed};
@@ -435,7 +436,7 @@ fn filter_of(filter: tables::Filter) -> Result<Filter, ActionError> {
     Ok(Filter { field: filter.field, operator, value })
 }
 
-fn caller_to(caller: host::Caller) -> types::Caller {
+fn caller_to(caller: Account) -> types::Caller {
     types::Caller { id: caller.id, email: caller.email, name: caller.name }
 }
 

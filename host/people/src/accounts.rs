@@ -1,36 +1,36 @@
-//! Opening the accounts of a hub: what is asked for, and what follows from where the hub listens.
+//! Opens the accounts of a hub: what the operator configured, and what follows from where it listens.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use host_auth::database::DatabaseError;
 use host_auth::{
-    Accounts, AccountsConfig, DatabasePlace, LogMailer, Mailer, Secret, SignUp, SmtpMailer, Users,
-    VerifyEmail,
+    Accounts, AccountsConfig, ConfigError, DatabasePlace, LogMailer, Mailer, Secret, SecretError,
+    SignUp, SmtpMailer, Users, VerifyEmail,
 };
 use url::Url;
 
-use crate::cli::auth::Private;
-use crate::serve::StartError;
-
-/// What is asked of accounts. The default is what a hub for development has.
+/// How accounts are configured. The default suits a hub for development.
 #[derive(Debug, Clone, Default)]
 pub struct AccountsOptions {
-    /// Where they are kept; `auth.db` in the data folder.
+    /// Where they are kept; `auth.db` in the data folder when missing.
     pub database: Option<DatabasePlace>,
-    /// What signs; made at the first start and kept in the data folder.
+    /// Signs sessions; when missing, the first start creates it in the data folder.
     pub secret: Option<Private>,
-    /// Where the hub is reached.
+    /// The URL of the hub, as browsers know it.
     pub base_url: Option<Url>,
     /// Origins of web pages that may sign people in, besides the hub's own.
     pub trusted_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Whether requests are counted; they are, unless only this machine reaches the hub.
+    /// Whether requests are limited; when missing, unless only this machine reaches the hub.
     pub rate_limit: Option<bool>,
-    /// Who may make an account.
+    /// Who may create an account.
     pub sign_up: SignUp,
-    /// What is done about e-mail addresses.
+    /// Whether e-mail addresses are verified.
     pub verify_email: VerifyEmail,
     /// Whether people may set a new password by a link in a mail.
     pub password_reset: bool,
@@ -38,41 +38,78 @@ pub struct AccountsOptions {
     pub change_email: bool,
     /// Whether people may delete their account.
     pub delete_user: bool,
-    /// What sends mails; without, links are shown in the log.
+    /// Sends mails; when missing, links are written to the log.
     pub smtp: Option<Smtp>,
 }
 
 /// A mail server.
 #[derive(Debug, Clone)]
 pub struct Smtp {
-    /// Where it is and who we are to it.
+    /// Its URL, which may hold a password.
     pub url: Private,
-    /// Sender of mails.
+    /// The sender of mails.
     pub from: String,
 }
 
+/// Text that is never shown: a secret, or a URL with a password.
+#[derive(Clone)]
+pub struct Private(pub String);
+
+impl FromStr for Private {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Why accounts cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// The database cannot be opened.
+    #[error("the database of accounts: {0}; choose another with --auth-database")]
+    Database(DatabaseError),
+    /// Nothing can be signed.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Mails cannot be sent.
+    #[error("mails cannot be sent: {0}")]
+    Mails(String),
+}
+
 impl AccountsOptions {
-    /// Opens the accounts of a hub that listens on `address` and is kept in `folder`.
-    pub(crate) async fn open(
+    /// Opens the accounts of a hub that listens on `address` and keeps its data in `folder`.
+    pub async fn open(
         &self,
         folder: &Path,
         address: SocketAddr,
-    ) -> Result<Accounts, StartError> {
+    ) -> Result<Accounts, AccountsError> {
         let public = !address.ip().is_loopback();
         let mails =
             self.password_reset || self.change_email || self.verify_email != VerifyEmail::Off;
         let mailer: Arc<dyn Mailer> = match &self.smtp {
             Some(_) if self.base_url.is_none() => {
-                return Err(StartError::Mails("--base-url is missing, which mails link to".into()));
+                return Err(AccountsError::Mails(
+                    "--base-url is missing, which mails link to".into(),
+                ));
             }
             Some(smtp) => {
                 let mailer = SmtpMailer::new(&smtp.url.0, &smtp.from);
-                Arc::new(mailer.map_err(|error| StartError::Mails(error.to_string()))?)
+                Arc::new(mailer.map_err(|error| AccountsError::Mails(error.to_string()))?)
             }
-            // A log is read by others than whom the link is for.
+            // Others than the recipient read a log.
             None if mails && public => {
                 let missing = "--verify-email, --password-reset and --change-email need --smtp-url";
-                return Err(StartError::Mails(missing.into()));
+                return Err(AccountsError::Mails(missing.into()));
             }
             None => Arc::new(LogMailer),
         };
@@ -89,7 +126,7 @@ impl AccountsOptions {
             production: public || https,
             trusted_origins: self.trusted_origins.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
-            // Behind a proxy on the same machine it is the proxy that is on loopback.
+            // A base URL with https tells of a proxy, even if the hub itself listens on loopback.
             rate_limit: self.rate_limit.unwrap_or(public || https),
             sign_up: self.sign_up,
             verify_email: self.verify_email,
@@ -98,6 +135,7 @@ impl AccountsOptions {
             password_reset: self.password_reset,
             mailer,
         };
-        Ok(Accounts::new(Users::open(&place).await?, config)?)
+        let users = Users::open(&place).await.map_err(AccountsError::Database)?;
+        Ok(Accounts::new(users, config)?)
     }
 }

@@ -1,19 +1,42 @@
-//! Who else than its owner may enter a room: a table in SQLite.
+//! Rooms of accounts, and who else than its owner may enter one: a table in SQLite.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::Owned;
+use crate::limits::{MEMBERS_PER_OWNER, MEMBERS_PER_ROOM};
 
-/// Members of one room. A list is shown whole, and each of them is looked up.
-const MEMBERS_PER_ROOM: usize = 256;
-/// Invitations of one account, over all of its rooms.
-const MEMBERS_PER_OWNER: usize = 10_000;
+/// What the names of all rooms that belong to an account begin with, where they are kept.
+pub(crate) const PREFIX: &str = "account:";
+
+/// A room of an account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owned {
+    /// The account's id.
+    pub owner: String,
+    /// The room's id, as its owner knows it.
+    pub room: String,
+}
+
+impl Owned {
+    /// The name under which it is kept. The account's id is percent-encoded, so the first `/` ends
+    /// it, and no two rooms share a name.
+    pub(crate) fn kept_as(&self) -> String {
+        format!("{PREFIX}{}/{}", utf8_percent_encode(&self.owner, NON_ALPHANUMERIC), self.room)
+    }
+
+    /// The room that is kept under a name, if it belongs to an account.
+    pub(crate) fn of(kept_as: &str) -> Option<Self> {
+        let (owner, room) = kept_as.strip_prefix(PREFIX)?.split_once('/')?;
+        let owner = percent_decode_str(owner).decode_utf8().ok()?.into_owned();
+        Some(Self { owner, room: room.to_owned() })
+    }
+}
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS members (
@@ -27,38 +50,37 @@ const SCHEMA: &str = "
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Get updates and presence, and be present.
+    /// Receive updates and presence, and be present.
     Read,
     /// That, and change the document.
     Write,
 }
 
-/// Why the table did not do what was asked.
+/// Why members cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
-    /// Too many are invited.
+    /// Too many accounts are members.
     #[error("{limit} accounts are invited {to}, and that is the limit; remove one first")]
     Full {
         /// The limit.
         limit: usize,
-        /// To what.
+        /// Of what.
         to: &'static str,
     },
-    /// The database fails.
+    /// The database failed.
     #[error("members cannot be read or written now: {0}")]
     Database(#[from] rusqlite::Error),
 }
 
-/// The table. Clones share it.
+/// The table of members. Clones share it.
 #[derive(Clone)]
 pub struct Members {
-    // One connection: a look-up takes microseconds. It is only ever locked on threads that may
-    // block.
+    // One connection: a look-up takes microseconds. It is locked only on threads that may block.
     connection: Arc<Mutex<Connection>>,
 }
 
 impl Members {
-    /// Opens the file, and makes it when it is not there.
+    /// Opens the file, and creates it when it is missing.
     pub fn open(path: &Path) -> Result<Self, MembersError> {
         let connection = Connection::open(path)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -68,7 +90,7 @@ impl Members {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// What an account may do in a room that was shared with it; none when it was not.
+    /// What an account may do in a room of another; `None` when the room is not shared with it.
     pub async fn level(&self, room: &Owned, account: &str) -> Result<Option<Level>, MembersError> {
         let asked = vec![(room.clone(), account.to_owned())];
         Ok(self.levels(asked).await?.pop().flatten())
@@ -94,7 +116,7 @@ impl Members {
         .await
     }
 
-    /// The accounts that a room was shared with, and what they may do.
+    /// The accounts that a room is shared with, and what they may do.
     pub async fn of_room(&self, room: &Owned) -> Result<Vec<(String, Level)>, MembersError> {
         let room = room.clone();
         self.with(move |connection| {
@@ -110,7 +132,7 @@ impl Members {
         .await
     }
 
-    /// The rooms that were shared with an account.
+    /// The rooms that are shared with an account.
     pub async fn of_account(&self, account: &str) -> Result<Vec<Owned>, MembersError> {
         let account = account.to_owned();
         self.with(move |connection| {
@@ -165,7 +187,7 @@ impl Members {
         .await
     }
 
-    /// Takes a room away from an account. Whether it had it.
+    /// Stops sharing a room with an account. Says whether it was shared.
     pub async fn remove(&self, room: &Owned, account: &str) -> Result<bool, MembersError> {
         let (room, account) = (room.clone(), account.to_owned());
         self.with(move |connection| {
@@ -197,6 +219,20 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_rooms_are_kept_under_one_name() {
+        let names = ["a", "b", "a/b", "b/a", "", "/", "account:a", "%2F", "a%2Fb", "ü", ":", "a:b"];
+        let mut kept = std::collections::HashSet::new();
+        for owner in names {
+            for room in names {
+                let owned = Owned { owner: owner.into(), room: room.into() };
+                let name = owned.kept_as();
+                assert_eq!(Owned::of(&name), Some(owned));
+                assert!(kept.insert(name.clone()), "{name}");
+            }
+        }
+    }
 
     fn room(name: &str) -> Owned {
         Owned { owner: "alice".into(), room: name.into() }

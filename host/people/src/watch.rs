@@ -1,11 +1,11 @@
-//! Sockets that were let in by a session, for as long as it lasts.
+//! Watches what open sockets and streams depend on, and closes them when it ends.
 //!
-//! Who may enter a room is decided when a socket opens, and holds only as long as what it was
-//! decided by: a session that has not ended, a membership that was not taken back, a room token
-//! whose minutes are not over. One task looks at everything that is open again every two seconds,
-//! and at once when it is told that something ended; so it does not matter by whom or where a
-//! session was ended, or whether a message about it was lost. A look asks about each session once,
-//! however many sockets it has, in one query for five hundred of them.
+//! Access is decided when something is opened, and holds only as long as the [`Grounds`] that it was
+//! decided on: a session that has not ended, a membership that was not taken back, a room token that
+//! has not expired. One task checks the grounds of everything that is open again and again
+//! ([`limits::LOOK`]), and at once when it is told that something ended. So it does not matter who
+//! ended a session, in which process, or whether the message about it was lost. A check asks about
+//! each session once, however many sockets depend on it, in one query for five hundred of them.
 //!
 //! While sessions cannot be checked, because the database is away, nothing is closed.
 
@@ -13,39 +13,41 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use host_auth::Verifier;
+use host_caller::Caller;
 use host_sync::{Close, Rooms};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::people::Owned;
-use crate::people::members::{Level, Members};
+use crate::limits;
+use crate::members::{Level, Members, Owned};
 
-/// Between two looks. "Within seconds" is the promise.
-const LOOK: Duration = Duration::from_secs(2);
-/// Between two looks that somebody asked for: a look at a hundred thousand sockets takes a while.
-const AT_ONCE: Duration = Duration::from_millis(100);
-/// Sessions that one query asks about.
-const BATCH: usize = 500;
-
-/// What a socket was let in by.
+/// What access was decided on.
 #[derive(Debug, Clone)]
-pub struct Grounds {
+pub(crate) struct Grounds {
     /// The id of the session.
     pub session: String,
     /// The account's id.
     pub account: String,
-    /// The room of somebody else that it is in, and what it may do there.
+    /// The room of another account, and what may be done there.
     pub shared: Option<(Owned, Level)>,
     /// When it ends in any case.
     pub until: Option<SystemTime>,
 }
 
-/// The sockets that are open. Clones share them.
+impl Grounds {
+    /// A session alone.
+    pub fn of(caller: &Caller) -> Self {
+        let (session, account) = (caller.session.to_string(), caller.account.id.clone());
+        Self { session, account, shared: None, until: None }
+    }
+}
+
+/// Everything that is open. Clones share it.
 #[derive(Clone)]
-pub struct Admitted {
+pub(crate) struct Watch {
     inner: Arc<Inner>,
 }
 
@@ -58,10 +60,10 @@ struct Inner {
 }
 
 /// Resolves when a socket is to be closed.
-pub type Over = Pin<Box<dyn Future<Output = Close> + Send>>;
+pub(crate) type Closed = Pin<Box<dyn Future<Output = Close> + Send>>;
 
-impl Admitted {
-    /// Starts to look after sockets, until the rooms are shut down.
+impl Watch {
+    /// Starts to watch, until the rooms are shut down.
     pub fn new(rooms: &Rooms, verifier: Arc<dyn Verifier>, members: Option<Members>) -> Self {
         let inner = Arc::new(Inner {
             open: Mutex::default(),
@@ -70,44 +72,44 @@ impl Admitted {
             verifier,
             members,
         });
-        let (stopping, looked_after) = (rooms.stopping().clone(), inner.clone());
+        let (stopping, watched) = (rooms.stopping().clone(), inner.clone());
         rooms.spawn(async move {
             tokio::select! {
-                () = looked_after.run() => {}
+                () = watched.run() => {}
                 () = stopping.cancelled() => {}
             }
         });
         Self { inner }
     }
 
-    /// Counts a socket in, until what is returned is dropped.
-    pub fn admit(&self, grounds: Grounds) -> Over {
-        let (end, over) = oneshot::channel();
+    /// Watches these grounds until the future is dropped.
+    pub fn closed(&self, grounds: Grounds) -> Closed {
+        let (end, ended) = oneshot::channel();
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.inner.open.lock().insert(id, (grounds, end));
-        let place = Place { inner: self.inner.clone(), id };
+        let entry = Entry { inner: self.inner.clone(), id };
         Box::pin(async move {
-            let _place = place;
-            match over.await {
+            let _entry = entry;
+            match ended.await {
                 Ok(close) => close,
                 Err(_) => std::future::pending().await,
             }
         })
     }
 
-    /// Something ended: looks at once.
+    /// Checks at once, because something ended.
     pub fn look(&self) {
         self.inner.look.notify_one();
     }
 }
 
-/// A socket's entry, which goes with it.
-struct Place {
+/// What is open, for as long as this exists.
+struct Entry {
     inner: Arc<Inner>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.inner.open.lock().remove(&self.id);
     }
@@ -119,21 +121,21 @@ impl Inner {
         let mut listening = true;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(limits::LOOK) => {}
                 () = self.look.notified() => {}
-                // Which session ended does not matter, nor whether some were missed.
+                // Which session ended does not matter, nor whether a message was missed.
                 told = revocations.recv(), if listening => {
                     listening = !matches!(told, Err(tokio::sync::broadcast::error::RecvError::Closed));
                 }
             }
-            if let Err(error) = self.close_what_is_over().await {
-                tracing::warn!(%error, "open sockets cannot be checked; they stay open");
+            if let Err(error) = self.close_what_has_ended().await {
+                tracing::warn!(%error, "the sessions of open sockets cannot be checked; they stay open");
             }
-            tokio::time::sleep(AT_ONCE).await;
+            tokio::time::sleep(limits::LOOK_AGAIN).await;
         }
     }
 
-    async fn close_what_is_over(&self) -> anyhow::Result<()> {
+    async fn close_what_has_ended(&self) -> anyhow::Result<()> {
         let (mut sessions, mut shared) = (BTreeSet::new(), HashSet::new());
         for (grounds, _) in self.open.lock().values() {
             sessions.insert(grounds.session.clone());
@@ -144,7 +146,7 @@ impl Inner {
         }
         let sessions = Vec::from_iter(sessions);
         let mut ended = HashSet::new();
-        for batch in sessions.chunks(BATCH) {
+        for batch in sessions.chunks(limits::SESSIONS_PER_QUERY) {
             let live = self.verifier.live(batch).await?;
             ended.extend(batch.iter().filter(|session| !live.contains(*session)).cloned());
         }
@@ -164,7 +166,7 @@ impl Inner {
                 return Some(Close::new(4401, "Unauthorized: the room token has ended"));
             }
             let (room, had) = grounds.shared.as_ref()?;
-            // One who came in after the look began is looked at next time.
+            // Grounds that were added since the check began wait for the next one.
             match levels.get(&(room.clone(), grounds.account.clone()))? {
                 None => Some(Close::new(4403, "this room is not shared with you any more")),
                 Some(level) if level < had => {

@@ -1,9 +1,9 @@
-//! Room tokens: short-lived, for one room, made to stand in a URL.
+//! Room tokens: short-lived, for one room, made to be put into a URL.
 //!
-//! Browsers cannot give a WebSocket a header, so its token stands in `?token=`, where proxies log
+//! Browsers cannot give a WebSocket a header, so its token goes into `?token=`, where proxies log
 //! it. A session's token opens everything for days; a room token opens one room for minutes. It is
-//! `room.CLAIM.SIGNATURE`: what it says as JSON, and an HMAC-SHA256 of that, both in base64url. It
-//! gives no more than the session that asked for it has, and ends with it.
+//! `room.CLAIM.SIGNATURE`: the claim as JSON, and an HMAC-SHA256 of it, both in base64url. It grants
+//! no more than the session that requested it has, and ends with that session.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,46 +15,44 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::members::Level;
+use crate::limits::TOKEN_BYTES;
+use crate::members::Level;
 
-/// What tells a room token from the token of a session, which has no dot in its first 32 characters.
+/// Distinguishes a room token from that of a session, which has no dot in its first 32 characters.
 const PREFIX: &str = "room.";
-/// Bytes of a token. Its longest part is the room's id, of which there are at most 512 bytes, and
-/// JSON takes at most six for each of them.
-const MAX_TOKEN: usize = 8 * 1024;
 
-/// What a room token says.
+/// What a room token grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Who asked for it, by the account's id.
+    /// The id of the account that requested it.
     pub account: String,
-    /// The id of the session by which it was asked for.
+    /// The id of the session that requested it.
     pub session: String,
-    /// Whose room it is.
+    /// The id of the account whose room it is.
     pub owner: String,
     /// The room's id.
     pub room: String,
     /// What may be done there.
     pub access: Level,
-    /// When it ends, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub expires: u64,
 }
 
 impl Claim {
-    /// When it ends.
+    /// When it expires.
     pub fn expires_at(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_secs(self.expires))
     }
 }
 
-/// Makes room tokens and reads them.
+/// Signs room tokens and reads them.
 #[derive(Clone)]
 pub struct RoomTokens {
     key: Hmac<Sha256>,
 }
 
 impl RoomTokens {
-    /// With the key that lies in a file, which is made when it is not there.
+    /// Uses the key in a file, which is created when it is missing.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
@@ -76,12 +74,12 @@ impl RoomTokens {
         Ok(Self { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") })
     }
 
-    /// Whether a token looks like one of a room. Nothing is said of whether it is good.
+    /// Whether a token looks like that of a room, valid or not.
     pub fn is_one(token: &str) -> bool {
         token.starts_with(PREFIX)
     }
 
-    /// The token that says this.
+    /// The token for a claim.
     pub fn sign(&self, claim: &Claim) -> String {
         let claim = serde_json::to_vec(claim).expect("a claim is strings and numbers");
         let mut token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(claim));
@@ -91,9 +89,9 @@ impl RoomTokens {
         token
     }
 
-    /// What a token says, if this server signed it and it has not ended.
+    /// What a token grants, if this server signed it and it has not expired.
     pub fn read(&self, token: &str) -> Option<Claim> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > TOKEN_BYTES {
             return None;
         }
         let (signed, mac) = token.rsplit_once('.')?;
@@ -133,8 +131,12 @@ mod tests {
         let other = RoomTokens::open(&folder.path().join("other")).unwrap();
         assert_eq!(other.read(&token), None, "another server's key");
 
-        assert_eq!(tokens.read(&tokens.sign(&claim(1))), None, "ended");
-        assert_eq!(tokens.read(&tokens.sign(&claim(u64::MAX))), None, "no time at all");
+        assert_eq!(tokens.read(&tokens.sign(&claim(1))), None, "expired");
+        assert_eq!(
+            tokens.read(&tokens.sign(&claim(u64::MAX))),
+            None,
+            "a time that cannot be represented"
+        );
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };

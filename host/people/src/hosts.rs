@@ -1,11 +1,11 @@
 //! Which names the server answers to.
 //!
-//! A page may point a name of its own at this machine once the browser has loaded it (DNS
-//! rebinding). Then our answers are of the page's own origin, and no rule about origins holds it
-//! off. But the browser says by which name it asks, so where being able to reach the server is all
-//! that it takes to use it, names that we do not know are refused. An address is no name and cannot
-//! be pointed elsewhere. Where a session is wanted there is nothing to hold off: a session of ours
-//! is not sent along to another name.
+//! Once a browser has loaded a page, the page's owner can point its name at this machine (DNS
+//! rebinding). Our answers then belong to the page's own origin, and no rule about origins stops it.
+//! But the browser sends the name as `Host`, so where being able to reach the server is all that it
+//! takes to use it, unknown names are refused. An address is not a name and cannot be pointed
+//! elsewhere. Where a session is wanted nothing needs stopping: a browser does not send our session to
+//! another name.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,22 +14,22 @@ use std::sync::Arc;
 use axum::http::HeaderValue;
 use axum::http::uri::Authority;
 
-/// The names.
+/// The names that the server answers to.
 #[derive(Clone)]
-pub(crate) struct Hosts(Option<Arc<HashSet<String>>>);
+pub struct Hosts(Option<Arc<HashSet<String>>>);
 
 impl Hosts {
-    /// Any name will do.
+    /// Any name.
     pub fn any() -> Self {
         Self(None)
     }
 
-    /// Only addresses, `localhost`, and these.
+    /// Addresses, `localhost` and these names.
     pub fn only<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(Some(Arc::new(names.into_iter().map(plain).collect())))
     }
 
-    /// Whether a request may be for this `Host`; the name, if not.
+    /// Checks the `Host` of a request. The error is the name that is refused.
     pub fn check(&self, host: Option<&HeaderValue>) -> Result<(), String> {
         // A browser always says it.
         let (Some(names), Some(host)) = (&self.0, host) else { return Ok(()) };
@@ -42,7 +42,7 @@ impl Hosts {
     }
 }
 
-/// Names are the same in any case, and with the dot of the root.
+/// Case does not matter in a name, nor does the dot of the root at its end.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

@@ -1,25 +1,24 @@
-//! Who may enter which room where rooms do not belong to people: everybody, everybody with the
-//! shared token, or everybody with a session.
+//! RoomAccess to rooms that belong to nobody in particular: for everybody, for everybody with the shared
+//! token, or for everybody with a session.
 //!
-//! In all three a room's id is its name, for all the same. What belongs to an account (`people`)
-//! is neither given nor shown to them.
+//! In all three a room's id names the same room for everybody. Rooms that belong to an account
+//! ([`owned_rooms`](crate::owned_rooms)) are neither opened nor listed.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::http::header;
 use axum::http::request::Parts;
-use host_auth::{Identity, Token, Verifier};
 use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::admitted::{Admitted, Grounds};
-use crate::people;
+use crate::gate::Gate;
+use crate::members::PREFIX;
+use crate::watch::Grounds;
 
-/// A token that opens all rooms. It is never shown.
+/// A token that opens all rooms. Only its digest is kept.
 #[derive(Clone)]
 pub struct SyncToken([u8; 32]);
 
@@ -28,14 +27,14 @@ impl SyncToken {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Whether it is this token. Digests are compared, so that neither the time that it takes nor
-    /// anything that is kept says something of the token.
+    /// Whether it is this token. Digests are compared, so neither the time that it takes nor what is
+    /// kept tells anything about the token.
     fn is(&self, token: &str) -> bool {
         Self::new(token).0.ct_eq(&self.0).into()
     }
 }
 
-/// As on the command line: the token, or `@` and the file that it is in.
+/// As on the command line: the token, or `@` and the path of its file.
 impl FromStr for SyncToken {
     type Err = String;
 
@@ -66,12 +65,7 @@ pub struct OpenRooms;
 pub struct SharedToken(pub SyncToken);
 
 /// Everybody with a session may enter every room, for as long as the session lasts.
-pub struct Sessions {
-    /// Knows sessions.
-    pub verifier: Arc<dyn Verifier>,
-    /// Looks after the sockets.
-    pub admitted: Admitted,
-}
+pub struct SignedIn(pub Gate);
 
 #[async_trait]
 impl Authorizer for OpenRooms {
@@ -114,41 +108,30 @@ impl SharedToken {
 }
 
 #[async_trait]
-impl Authorizer for Sessions {
+impl Authorizer for SignedIn {
     async fn authorize(
         &self,
         room: &str,
         _: Option<&str>,
         request: &Parts,
     ) -> Result<RoomAccess, Denied> {
-        let Identity { user, session, .. } = self.check(request).await?;
+        let caller = self.0.caller(request).await?;
         let mut access = access(room)?;
         if request.headers.contains_key(header::UPGRADE) {
-            let grounds = Grounds { session, account: user.id, shared: None, until: None };
-            access.over = Some(self.admitted.admit(grounds));
+            access.over = Some(self.0.watch().closed(Grounds::of(&caller)));
         }
         Ok(access)
     }
 
     async fn list(&self, _: Option<&str>, request: &Parts) -> Result<NameOf, Denied> {
-        self.check(request).await?;
+        self.0.caller(request).await?;
         Ok(names())
     }
 }
 
-impl Sessions {
-    async fn check(&self, request: &Parts) -> Result<Identity, Denied> {
-        let token = Token::of(request).ok_or(Denied::Unauthorized)?;
-        let identity = self.verifier.verify(&token).await;
-        identity
-            .map_err(|failed| Denied::Unavailable(failed.to_string()))?
-            .ok_or(Denied::Unauthorized)
-    }
-}
-
 fn access(room: &str) -> Result<RoomAccess, Denied> {
-    if room.starts_with(people::PREFIX) {
-        let message = format!("rooms whose ids begin with {} belong to accounts", people::PREFIX);
+    if room.starts_with(PREFIX) {
+        let message = format!("rooms whose ids begin with {} belong to accounts", PREFIX);
         return Err(Denied::Forbidden(message));
     }
     Ok(RoomAccess { room: room.to_owned(), write: true, over: None })
@@ -156,7 +139,7 @@ fn access(room: &str) -> Result<RoomAccess, Denied> {
 
 fn names() -> NameOf {
     Box::new(|room| {
-        let free = !room.starts_with(people::PREFIX);
+        let free = !room.starts_with(PREFIX);
         free.then(|| RoomName { id: room.to_owned(), owner: None })
     })
 }

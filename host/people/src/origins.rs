@@ -1,55 +1,48 @@
 //! Which web pages may use the server.
 //!
 //! Browsers keep a page from reading the answers of other origins unless CORS allows it, but they
-//! let it open WebSockets and send simple requests anywhere. So besides the CORS headers, a
-//! request that carries the origin of a page must be from one that is allowed before it may open a
-//! socket or change anything. Programs that are not browsers send no origin.
+//! let it open WebSockets and send simple requests anywhere. So besides the CORS headers, a request
+//! that carries the origin of a page may open a socket or change anything only if that origin is
+//! allowed. Programs that are not browsers send no origin.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use host_auth::Token;
-use host_auth::verifier::Place;
+use host_auth::{Credential, NotAnOrigin, TrustedOrigins, has_session_cookie};
+use host_http::error;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::hosts::Hosts;
-use crate::serve::StartError;
-use crate::session::error;
 
 /// The origins that are allowed, at the names that the server answers to.
 #[derive(Clone)]
-pub(crate) struct Origins(Arc<HashSet<HeaderValue>>, Hosts);
+pub struct Origins {
+    trusted: Arc<TrustedOrigins>,
+    hosts: Hosts,
+}
 
 impl Origins {
-    pub fn new(origins: &[String], hosts: Hosts) -> Result<Self, StartError> {
-        let parse = |origin: &String| {
-            let wrong = || StartError::Origin(origin.clone());
-            let (scheme, rest) = origin.split_once("://").ok_or_else(wrong)?;
-            if scheme.is_empty() || rest.is_empty() || rest.contains('/') {
-                return Err(wrong());
-            }
-            HeaderValue::from_str(origin).map_err(|_| wrong())
-        };
-        Ok(Self(Arc::new(origins.iter().map(parse).collect::<Result<_, _>>()?), hosts))
+    /// These origins, and those of pages that the server itself serves.
+    pub fn new(origins: &[String], hosts: Hosts) -> Result<Self, NotAnOrigin> {
+        Ok(Self { trusted: Arc::new(TrustedOrigins::new(origins)?), hosts })
     }
 
-    /// The headers by which browsers learn of it.
+    /// The headers that tell browsers which pages may read answers.
     pub fn cors(&self) -> CorsLayer {
         let allowed = self.clone();
         CorsLayer::new()
-            .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.0.contains(origin)))
+            .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.trusts(origin)))
             .allow_credentials(true)
-            // SDKs of AI providers send a dozen of their own. The origin is what is checked.
+            // SDKs of AI providers send a dozen of their own. It is the origin that is checked.
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers([
                 header::ETAG,
                 header::RETRY_AFTER,
-                // Better Auth's clients that keep no cookies find their token in it.
+                // Better Auth's clients that keep no cookies read their token from it.
                 HeaderName::from_static("set-auth-token"),
-                // By these SDKs continue uploads, and name requests in their errors.
+                // SDKs continue uploads by these, and name requests in their errors.
                 HeaderName::from_static("x-goog-upload-url"),
                 HeaderName::from_static("x-goog-upload-status"),
                 HeaderName::from_static("x-request-id"),
@@ -58,30 +51,34 @@ impl Origins {
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
     }
 
-    /// Whether a page may open sockets and change things: it is on the list, or is our own.
+    fn trusts(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|origin| self.trusted.trusts(origin))
+    }
+
+    /// Whether a page may open sockets and change things: its origin is trusted, or our own.
     fn allows(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
         let own = |origin: &str, host: &str| {
             origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host)
         };
-        self.0.contains(origin)
+        self.trusts(origin)
             || matches!(
                 (origin.to_str(), host.map(HeaderValue::to_str)),
                 (Ok(origin), Some(Ok(host))) if own(origin, host)
             )
     }
 
-    /// The answer to sockets and changes that a page of another origin asks for; none to what may pass.
+    /// The answer to a request that a page may not make; `None` if the request may pass.
     pub fn refusal(&self, request: &Parts) -> Option<Response> {
         let headers = &request.headers;
         let host = headers.get(header::HOST);
-        if let Err(name) = self.1.check(host) {
+        if let Err(name) = self.hosts.check(host) {
             let message =
                 format!("this server is not called {name:?}; if it is, start it with --allow-host");
             return Some(error(StatusCode::MISDIRECTED_REQUEST, message));
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let harmless = reads && !headers.contains_key(header::UPGRADE);
-        // Accounts check origins themselves, as Better Auth does: a bearer is from nobody's page.
+        // The routes of accounts check origins themselves, as Better Auth does.
         if harmless || request.uri.path().starts_with("/auth/") {
             return None;
         }
@@ -94,8 +91,8 @@ impl Origins {
                 );
                 Some(error(StatusCode::FORBIDDEN, message))
             }
-            // A browser sends a cookie by itself, and says for which page whenever it matters.
-            None if Token::of(request).is_some_and(|t| t.place == Place::Cookie) => {
+            // A browser sends cookies by itself, and the page's origin whenever it matters.
+            None if Credential::stated(request).is_none() && has_session_cookie(headers) => {
                 let message = "a session cookie counts only together with an Origin; programs send \
                                their token as a bearer";
                 Some(error(StatusCode::FORBIDDEN, message))
@@ -105,10 +102,10 @@ impl Origins {
     }
 }
 
-/// Headers that keep browsers from making more of an answer than it is: from guessing its type,
-/// from showing it within another page, from handing it to pages of other origins that load it as
-/// an image or a script, and from telling its URL, which may carry a token, to others.
-pub(crate) fn guard(mut response: Response) -> Response {
+/// Adds the headers that keep a browser from guessing an answer's type, from showing it within another
+/// page, from handing it to pages of other origins that load it as an image or a script, and from
+/// passing on its URL, which may carry a token.
+pub fn guard(mut response: Response) -> Response {
     const GUARDS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),

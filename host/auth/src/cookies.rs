@@ -1,0 +1,83 @@
+//! The cookies of Better Auth, and how they are set.
+//!
+//! A `Set-Cookie` is written here and not by a crate, because its attributes have to come in the
+//! order in which Better Auth writes them.
+
+use axum::http::{HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What JavaScript's `encodeURIComponent` leaves as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Whether a request carries a session cookie, of a hub on HTTP or on HTTPS.
+pub fn has_session_cookie(headers: &HeaderMap) -> bool {
+    let has = |secure| {
+        host_http::cookies(headers, &Cookie::SessionToken.name(secure))
+            .any(|value| !value.is_empty())
+    };
+    has(false) || has(true)
+}
+
+/// A cookie of Better Auth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    /// The token of the session, signed.
+    SessionToken,
+    /// A copy of the session. Better Auth may have set it; we only expire it.
+    SessionData,
+    /// Marks a session that ends when the browser is closed.
+    DontRemember,
+}
+
+impl Cookie {
+    /// Its name; over HTTPS with the prefix that a page cannot set over plain HTTP.
+    pub fn name(self, secure: bool) -> String {
+        let prefix = if secure { "__Secure-" } else { "" };
+        let name = match self {
+            Self::SessionToken => "session_token",
+            Self::SessionData => "session_data",
+            Self::DontRemember => "dont_remember",
+        };
+        format!("{prefix}better-auth.{name}")
+    }
+
+    /// The `Set-Cookie` that sets it, until the browser is closed unless `max_age` says otherwise.
+    pub fn set(self, secure: bool, value: &str, max_age: Option<u64>) -> HeaderValue {
+        let mut line = format!("{}={}", self.name(secure), utf8_percent_encode(value, ENCODED));
+        if let Some(seconds) = max_age {
+            line += &format!("; Max-Age={seconds}");
+        }
+        line += "; Path=/; HttpOnly";
+        if secure {
+            line += "; Secure";
+        }
+        line += "; SameSite=Lax";
+        HeaderValue::from_str(&line).expect("what is percent-encoded fits into a header")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_written_as_better_auth_writes_it() {
+        assert_eq!(
+            Cookie::SessionToken.set(false, "a.b+c/d=", Some(604_800)),
+            "better-auth.session_token=a.b%2Bc%2Fd%3D; Max-Age=604800; Path=/; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(
+            Cookie::DontRemember.set(true, "true.x=", None),
+            "__Secure-better-auth.dont_remember=true.x%3D; Path=/; HttpOnly; Secure; SameSite=Lax"
+        );
+    }
+}

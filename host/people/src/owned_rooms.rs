@@ -1,0 +1,167 @@
+//! Rooms that belong to accounts.
+//!
+//! Where a session is wanted, a room's id names a room *of the account that is signed in*: two
+//! people's `blog` are two documents, and each sees their own devices in `_epicenter_discovery`.
+//! The owner may share a room with other accounts, to read or to write; they address it with
+//! `?owner=ID`, the id of the owner's account:
+//!
+//! ```text
+//! ws://…/rooms/blog?token=…             my blog
+//! ws://…/rooms/blog?token=…&owner=ID    the blog that ID shares with me
+//! ```
+//!
+//! The owner is a query parameter and not a part of the path, because a room's id may be any text,
+//! which would leave no path for `/rooms/{room}/members`; and because y-websocket (`params`) and every
+//! other client can send one.
+//!
+//! **Where they are kept.** The room `blog` of the account `ID` is kept as `account:ID/blog`. Nobody
+//! can request such a name: here every name gets an owner in front, and where rooms belong to nobody
+//! (`plain_rooms`) these names are refused. So the same data folder can later be served openly without
+//! giving away what belongs to somebody.
+//!
+//! **Who may enter** is decided by the session, or by a room token (`room_tokens`), and holds as long
+//! as its grounds do (`watch`). A room token never grants more than its holder has.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::http::header;
+use axum::http::request::Parts;
+use host_auth::{Credential, Directory, Verifier};
+use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName, Rooms};
+
+use crate::gate::{Gate, unavailable};
+use crate::members::{Level, Members, Owned};
+use crate::room_tokens::RoomTokens;
+use crate::watch::Grounds;
+
+/// Rooms of accounts, and all that it takes to decide about them. Clones share everything.
+#[derive(Clone)]
+pub struct OwnedRooms {
+    pub(crate) gate: Gate,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) members: Members,
+    pub(crate) tokens: RoomTokens,
+    /// Bytes of a name under which a room is kept.
+    pub(crate) name_bytes: usize,
+}
+
+/// What somebody may do in a room, and on which grounds.
+struct Granted {
+    room: Owned,
+    level: Level,
+    grounds: Grounds,
+}
+
+impl OwnedRooms {
+    /// Opens what is kept about them in the data folder.
+    pub fn open(
+        folder: &Path,
+        rooms: &Rooms,
+        verifier: Arc<dyn Verifier>,
+        directory: Arc<dyn Directory>,
+    ) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        let file = |name: &str| folder.join(name);
+        let members = Members::open(&file("members.db"))
+            .with_context(|| file("members.db").display().to_string())?;
+        let tokens = RoomTokens::open(&file("room-tokens.key"))
+            .with_context(|| file("room-tokens.key").display().to_string())?;
+        let gate = Gate::with_members(rooms, verifier, Some(members.clone()));
+        let name_bytes = rooms.limits().room_id_bytes;
+        Ok(Self { gate, directory, members, tokens, name_bytes })
+    }
+
+    /// What a credential allows in a room. `owner` is the one that the request names.
+    async fn grant(
+        &self,
+        credential: &Credential,
+        owner: Option<String>,
+        room: &str,
+    ) -> Result<Granted, Denied> {
+        let token = credential.token.as_str();
+        if RoomTokens::is_one(token) {
+            return self.grant_by_room_token(token, owner, room).await;
+        }
+        let mut grounds = Grounds::of(&self.gate.verify(credential).await?);
+        let account = &grounds.account;
+        let room = Owned { owner: owner.unwrap_or_else(|| account.clone()), room: room.to_owned() };
+        let level = self.level(&room, account).await?;
+        grounds.shared = (room.owner != *account).then(|| (room.clone(), level));
+        Ok(Granted { room, level, grounds })
+    }
+
+    async fn grant_by_room_token(
+        &self,
+        token: &str,
+        owner: Option<String>,
+        room: &str,
+    ) -> Result<Granted, Denied> {
+        let claim = self.tokens.read(token).ok_or(Denied::Unauthorized)?;
+        // The token names its room for good; a request need not name the owner, too.
+        if claim.room != room || owner.is_some_and(|owner| owner != claim.owner) {
+            return Err(Denied::Forbidden("the token is for another room".into()));
+        }
+        if !self.gate.is_live(&claim.session).await.map_err(unavailable)? {
+            return Err(Denied::Unauthorized);
+        }
+        let until = claim.expires_at();
+        let room = Owned { owner: claim.owner, room: claim.room };
+        let level = self.level(&room, &claim.account).await?.min(claim.access);
+        let shared = (room.owner != claim.account).then(|| (room.clone(), level));
+        let grounds = Grounds { session: claim.session, account: claim.account, shared, until };
+        Ok(Granted { room, level, grounds })
+    }
+
+    /// What an account may do in a room.
+    pub(crate) async fn level(&self, room: &Owned, account: &str) -> Result<Level, Denied> {
+        if room.owner == account {
+            return Ok(Level::Write);
+        }
+        let level = self.members.level(room, account).await.map_err(unavailable)?;
+        level.ok_or_else(|| Denied::Forbidden("this room is not shared with you".into()))
+    }
+}
+
+#[async_trait]
+impl Authorizer for OwnedRooms {
+    async fn authorize(
+        &self,
+        room: &str,
+        _: Option<&str>,
+        request: &Parts,
+    ) -> Result<RoomAccess, Denied> {
+        let credential = self.gate.credential(request)?;
+        let granted = self.grant(&credential, owner(request), room).await?;
+        // Only a socket stays open.
+        let is_socket = request.headers.contains_key(header::UPGRADE);
+        Ok(RoomAccess {
+            room: granted.room.kept_as(),
+            write: granted.level == Level::Write,
+            over: is_socket.then(|| self.gate.watch().closed(granted.grounds)),
+        })
+    }
+
+    async fn list(&self, _: Option<&str>, request: &Parts) -> Result<NameOf, Denied> {
+        let account = self.gate.caller(request).await?.account.id;
+        let shared = self.members.of_account(&account).await.map_err(unavailable)?;
+        let shared: HashSet<Owned> = shared.into_iter().collect();
+        Ok(Box::new(move |kept_as| {
+            let found = Owned::of(kept_as)?;
+            if found.owner == account {
+                return Some(RoomName { id: found.room, owner: None });
+            }
+            shared
+                .contains(&found)
+                .then(|| RoomName { id: found.room.clone(), owner: Some(found.owner.clone()) })
+        }))
+    }
+}
+
+/// The owner that a request names.
+pub(crate) fn owner(request: &Parts) -> Option<String> {
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&request.uri).ok()?.0;
+    pairs.into_iter().find(|(name, _)| name == "owner").map(|(_, owner)| owner)
+}

@@ -1,0 +1,27 @@
+//! Who may use a server, as the command line says.
+
+use clap::ValueEnum;
+use host_people::SyncToken;
+use url::Url;
+
+/// Who may use a server.
+#[derive(Debug, Clone, Default)]
+pub struct AccessConfig {
+    /// Whether a session is wanted; when missing, that depends on who can reach the server.
+    pub auth: Option<Auth>,
+    /// A token that opens all rooms, and the only one that does.
+    pub sync_token: Option<SyncToken>,
+    /// The hub whose sessions a local server wants.
+    pub hub_url: Option<Url>,
+    /// Names that the server answers to, where no session is wanted.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// Whether rooms, AI and the proxy want a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Whoever reaches the server may do everything.
+    Open,
+    /// Only those who are signed in.
+    Required,
+}
