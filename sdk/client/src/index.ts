@@ -1,0 +1,12 @@
+export { type ConnectOptions, type Migrations, type Persist, Workspace, type WorkspaceTable, connect } from './workspace.ts';
+export { type AnyRow, type Mutation, type Query, type WorkspaceDefinition, type WorkspaceTypes, defineWorkspace } from './define.ts';
+export { type JsonSchema, type StandardSchema, jsonSchema } from './schema.ts';
+export { DeniedError, InvalidError, type Issue, MissingError } from './errors.ts';
+export { type Status } from './connection.ts';
+export { type InvalidRow, type List, Table, type TableChange } from './table.ts';
+export { type Condition, type Select, type Sort, type Where } from './query.ts';
+export { type OpenDocument, newId } from './documents.ts';
+export { type Kv } from './kv.ts';
+export { type Person, type Presence } from './presence.ts';
+export { type Actions, RequestError, type Result, unwrap } from './rest.ts';
+export { type Write } from './write.ts';
