@@ -21,10 +21,14 @@ export interface Condition<V> {
 }
 
 /** Which rows: a value that a field equals, or conditions on it. All fields must fit. */
-export type Where<Row> = { [Field in keyof Row & string]?: Row[Field] | Condition<Row[Field]> };
+export type Where<Row> = { [Field in FieldOf<Row>]?: ValueOf<Row, Field> | Condition<ValueOf<Row, Field>> };
+
+/** The fields of a row, or of rows of several versions. */
+type FieldOf<Row> = Row extends unknown ? keyof Row & string : never;
+type ValueOf<Row, Field extends string> = Row extends { readonly [Name in Field]?: infer Value } ? Value : never;
 
 /** A field to sort by: `views` is smallest first, `-views` largest first. */
-export type Sort<Row> = `${'' | '-'}${keyof Row & string}`;
+export type Sort<Row> = `${'' | '-'}${FieldOf<Row>}`;
 
 /** Which rows, in which order; without an order by id. */
 export interface Select<Row> {

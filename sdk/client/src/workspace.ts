@@ -34,7 +34,7 @@ export interface ConnectOptions<T extends WorkspaceTypes, M extends Migrations<T
   readonly owner?: string;
   /** The document, if the app has one already. */
   readonly doc?: Y.Doc;
-  readonly migrate?: M;
+  readonly migrate?: M & Migrations<T>;
   /** Keeps the workspace on this device: `indexedDB()` of `epicenter-client/indexeddb`. */
   readonly persist?: Persist;
   /** Whether the tabs of a browser share a socket; they do unless this is `false`. */
