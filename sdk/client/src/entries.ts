@@ -44,6 +44,8 @@ export class Layout {
   readonly #arrays = new Map<unknown, Entries>();
   #latest = 0;
   readonly #now: () => number;
+  /** What stood at the keys that the open transaction has written, before it did. */
+  #journal: Map<Entries, Map<string, Live | undefined>> | undefined;
 
   constructor(doc: Y.Doc, now: () => number = Date.now) {
     this.doc = doc;
@@ -72,6 +74,38 @@ export class Layout {
   time(): number {
     this.#latest = Math.max(this.#now(), this.#latest + 1);
     return this.#latest;
+  }
+
+  /**
+   * Does work as one transaction. If it throws, what it had written is taken back: Yjs alone would keep
+   * the half that was done.
+   */
+  transact<Result>(work: () => Result, origin: unknown): Result {
+    if (this.#journal !== undefined) return work();
+    const journal = new Map<Entries, Map<string, Live | undefined>>();
+    this.#journal = journal;
+    try {
+      return this.doc.transact((transaction) => {
+        try {
+          return work();
+        } catch (error) {
+          for (const [entries, keys] of journal) {
+            for (const [key, live] of keys) entries.restore(transaction, key, live);
+          }
+          throw error;
+        }
+      }, origin);
+    } finally {
+      this.#journal = undefined;
+    }
+  }
+
+  /** Notes what stands at a key that is about to be written. */
+  writes(entries: Entries, key: string): void {
+    if (this.#journal === undefined) return;
+    const keys = this.#journal.get(entries) ?? new Map<string, Live | undefined>();
+    this.#journal.set(entries, keys);
+    if (!keys.has(key)) keys.set(key, entries.get(key));
   }
 
   /** Takes note of the time of an entry. */
@@ -153,17 +187,24 @@ export class Entries {
 
   /** Sets a key: one transaction, or a part of the one that is open. */
   set(key: string, val: unknown, origin: unknown): void {
+    this.layout.writes(this, key);
     this.layout.doc.transact((transaction) => {
       this.#remove(transaction, key);
-      this.array.push([{ key, val, ts: this.layout.time() }]);
-      this.#notePushed();
+      this.#push({ key, val, ts: this.layout.time() });
     }, origin);
   }
 
   /** Deletes a key. */
   delete(key: string, origin: unknown): void {
     if (!this.#winners.has(key)) return;
+    this.layout.writes(this, key);
     this.layout.doc.transact((transaction) => this.#remove(transaction, key), origin);
+  }
+
+  /** Puts back what stood at a key, with its time. */
+  restore(transaction: Y.Transaction, key: string, live: Live | undefined): void {
+    this.#remove(transaction, key);
+    if (live !== undefined) this.#push({ key, val: live.val, ts: live.ts });
   }
 
   /** Tells of each transaction that changed keys, once it is over. */
@@ -251,8 +292,9 @@ export class Entries {
     }, CLEANUP);
   }
 
-  /** Notes the entry that was just pushed: what follows in the same transaction sees it. */
-  #notePushed(): void {
+  /** Pushes an entry and notes it: what follows in the same transaction sees it. */
+  #push(pushed: { key: string; val: unknown; ts: number }): void {
+    this.array.push([pushed]);
     const client = this.layout.doc.clientID;
     const item = this.layout.doc.store.clients.get(client)?.at(-1);
     if (!(item instanceof Y.Item)) return;

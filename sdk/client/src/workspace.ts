@@ -45,7 +45,7 @@ export interface ConnectOptions<T extends WorkspaceTypes, M extends Migrations<T
 
 /** A table of a workspace, with the documents of its rows. */
 export type WorkspaceTable<T extends WorkspaceTypes, Name extends TableName<T>, M> = Table<
-  RowOf<T, Name, keyof M> & AnyRow,
+  Extract<RowOf<T, Name, keyof M>, AnyRow>,
   T['tables'][Name]
 > & {
   /** Opens the text of a row. Let go of it with `release()`. */
@@ -164,9 +164,9 @@ export class Workspace<T extends WorkspaceTypes, M = unknown> {
     return this.connection.saved();
   }
 
-  /** Does many writes as one: others see all of them or none. */
+  /** Does many writes as one: others see all of them or none, and none is left if the work throws. */
   transact<Result>(work: () => Result): Result {
-    return this.doc.transact(work, LOCAL);
+    return this.#layout.transact(work, LOCAL);
   }
 
   /** Undoes and redoes what was written here, in the tables named, or in all and in the key-values. Others' writes stay. */
