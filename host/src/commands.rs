@@ -18,6 +18,7 @@ mod rows;
 mod sessions;
 mod tables;
 mod transfer;
+mod types;
 mod users;
 
 use clap::Subcommand;
@@ -44,6 +45,8 @@ pub enum Command {
     /// Says what a plugin defines, imports and may use, and all that is wrong with it, without
     /// serving it.
     Check(check::Args),
+    /// Writes TypeScript types of workspaces, for apps that hold them with `epicenter-client`.
+    Types(types::Args),
     /// Runs a scenario against a plugin: requests, and what is expected of their answers.
     Test(plugin::Test),
     /// The accounts of a hub.
@@ -67,6 +70,7 @@ impl Command {
             Self::New(args) => new::run(&args),
             Self::Build(args) => build::run(args).await,
             Self::Check(args) => check::run(args).await,
+            Self::Types(args) => types::run(args).await,
             Self::Test(args) => plugin::test(args).await,
             Self::Users(users) => users.run().await,
             Self::Sessions(sessions) => sessions.run().await,

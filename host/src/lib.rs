@@ -17,6 +17,7 @@ mod models;
 mod projects;
 mod serve;
 pub mod summary;
+mod typescript;
 
 pub use access::{AccessConfig, Auth};
 pub use host_people::{AccountsOptions, Smtp, SyncToken};
