@@ -20,6 +20,9 @@ const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
 /// Tests of the real binary with clients from npm.
 const E2E: &str = "tests/e2e";
 
+/// The client for apps, whose tests speak to the real binary, too.
+const CLIENT: &str = "sdk/client";
+
 /// The oldest node that can give a test up (`--test-timeout`).
 const OLDEST_NODE: (u32, u32) = (20, 11);
 
@@ -99,6 +102,15 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
         steps
             .run("the host is built", || Ok(cmd!(shell, "cargo build --locked -p host").run()?))?;
         steps.run("npm packages are installed", || install(shell, &root.join(E2E)))?;
+        let client = root.join(CLIENT);
+        steps.run("npm packages of the client are installed", || install(shell, &client))?;
+        if filter.is_none() {
+            steps.run("tests of the client pass", || {
+                let _folder = shell.push_dir(&client);
+                cmd!(shell, "npm run build").quiet().run()?;
+                Ok(cmd!(shell, "npm test").env("HOST_BIN", target.join("debug/host")).run()?)
+            })?;
+        }
         let tools = target.join("python-tools");
         steps.run("tools in python are installed", || {
             install_python(shell, &root.join(E2E).join("requirements.txt"), &tools)
