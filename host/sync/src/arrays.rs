@@ -22,6 +22,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::any::Any;
 use crate::lib0::{MAX_DEPTH, Reader};
 use crate::store::{Applied, Store};
 use crate::update::{ANY, Header, Id, Parent};
@@ -36,7 +37,7 @@ pub enum ArrayChange {
         /// Names the element.
         id: Id,
         /// Its value.
-        value: serde_json::Value,
+        value: Any,
     },
     /// An element is gone. Also reported for elements that never were in an array.
     Deleted {
@@ -198,10 +199,10 @@ impl Arrays {
             debug_assert_eq!(count, len as u64);
             for at in block..end {
                 let id = Id { client, clock: at };
-                if at < clock || store.is_deleted(id) {
-                    reader.skip_any(MAX_DEPTH).expect("a block holds a scanned struct");
-                } else {
-                    let value = reader.json(MAX_DEPTH).expect("a block holds a scanned struct");
+                let start = reader.position();
+                reader.skip_any(MAX_DEPTH).expect("a block holds a scanned struct");
+                if at >= clock && !store.is_deleted(id) {
+                    let value = Any::scanned(&bytes[start..reader.position()]);
                     let array = self.names[array as usize].clone();
                     report(ArrayChange::Inserted { array, id, value });
                 }

@@ -4,14 +4,18 @@
 //! beside it. An [`Edit`] says only what should change; [`Edit::write`] fills in the rest from what
 //! the document holds at that moment, so it must be applied before anything else is.
 
-use crate::lib0::{Malformed, write_any, write_bytes, write_var};
+use std::collections::HashMap;
+
+use crate::any::Any;
+use crate::lib0::{Malformed, write_bytes, write_var};
 use crate::update::{ANY, Id, Update, write_id, write_string};
 
 /// Changes to a document that the server makes itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edit {
-    /// Values to push to the end of an array, with the array's name.
-    pub pushes: Vec<(String, serde_json::Value)>,
+    /// Values to push to the end of an array, with the array's name. Their ids follow each other in
+    /// this order.
+    pub pushes: Vec<(String, Any)>,
     /// Text to insert.
     pub insertions: Vec<Insertion>,
     /// Runs of elements to delete: the first one, and how many.
@@ -47,16 +51,11 @@ impl Edit {
         if self.is_empty() {
             return Ok(None);
         }
-        // All values for one array become one struct, as if a client had pushed them at once.
-        let mut arrays: Vec<(&str, Vec<&serde_json::Value>)> = Vec::new();
-        for (array, value) in &self.pushes {
-            match arrays.iter_mut().find(|(name, _)| name == array) {
-                Some((_, values)) => values.push(value),
-                None => arrays.push((array, vec![value])),
-            }
-        }
+        // Values for one array that follow each other become one struct, as if a client had pushed
+        // them at once.
+        let runs: Vec<_> = self.pushes.chunk_by(|(one, _), (next, _)| one == next).collect();
         let mut out = Vec::new();
-        let structs = arrays.len() + self.insertions.len();
+        let structs = runs.len() + self.insertions.len();
         if structs == 0 {
             write_var(&mut out, 0);
         } else {
@@ -64,8 +63,11 @@ impl Edit {
             write_var(&mut out, structs as u64);
             write_id(&mut out, next);
         }
-        for (array, values) in arrays {
-            match tail(array) {
+        let mut clock = next.clock;
+        let mut tails: HashMap<&str, Id> = HashMap::new();
+        for run in runs {
+            let Some((array, _)) = run.first() else { continue };
+            match tails.get(array.as_str()).copied().or_else(|| tail(array)) {
                 Some(origin) => {
                     out.push(ANY | 0x80);
                     write_id(&mut out, origin);
@@ -76,10 +78,12 @@ impl Edit {
                     write_bytes(&mut out, array.as_bytes());
                 }
             }
-            write_var(&mut out, values.len() as u64);
-            for value in values {
-                write_any(&mut out, value);
+            write_var(&mut out, run.len() as u64);
+            for (_, value) in run {
+                out.extend_from_slice(value.bytes());
             }
+            clock = clock.saturating_add(run.len() as u32);
+            tails.insert(array, Id { clock: clock.saturating_sub(1), ..next });
         }
         for Insertion { root, origin, right_origin, text } in &self.insertions {
             write_string(&mut out, (*origin, *right_origin), root, text);

@@ -5,6 +5,7 @@
 //! them. Documents are never integrated here: `store` says why that is enough, and why it is what
 //! makes the server safe against what clients send.
 
+mod any;
 pub mod arrays;
 mod authorizer;
 pub mod awareness;
@@ -26,6 +27,7 @@ mod text;
 pub mod update;
 mod websocket;
 
+pub use any::Any;
 pub use arrays::{ArrayChange, Arrays};
 pub use authorizer::{Authorizer, Denied, NameOf, Open, RoomAccess};
 pub use edit::{Edit, Insertion};

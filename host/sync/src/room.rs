@@ -18,7 +18,7 @@ use crate::limits::MAILBOX;
 use crate::outbox::Outbox;
 use crate::storage::StorageError;
 use crate::store::OverLimit;
-use crate::update::{StateVector, Update};
+use crate::update::{Id, StateVector, Update};
 use crate::websocket::Close;
 
 pub(crate) use task::RoomTask;
@@ -118,8 +118,9 @@ impl Command {
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
-/// Decides on the room's task what to change, after all earlier commands have been applied.
-pub(crate) type EditFn = Box<dyn FnOnce(&Arrays) -> Edit + Send>;
+/// Decides on the room's task what to change, after all earlier commands have been applied. It is
+/// told the id that the first value it pushes will have.
+pub(crate) type EditFn = Box<dyn FnOnce(Id) -> Edit + Send>;
 
 /// What the registry and the users of a room share with its task.
 pub(crate) struct Shared {
@@ -185,15 +186,16 @@ impl Room {
         let _ = self.shared.commands.send(Command::Detach).await;
     }
 
-    /// Changes the document. The closure runs on the room's task, after all earlier commands; what it
-    /// returns beside the edit comes back once the edit is durable.
+    /// Changes the document. The closure runs on the room's task, after all earlier commands, and is
+    /// told the id that the first value it pushes will have. What it returns beside the edit comes
+    /// back once the edit is durable.
     pub async fn edit<T: Send + 'static>(
         &self,
-        edit: impl FnOnce(&Arrays) -> (Edit, T) + Send + 'static,
+        edit: impl FnOnce(Id) -> (Edit, T) + Send + 'static,
     ) -> Result<T, RoomError> {
         let (send, result) = oneshot::channel();
-        let edit: EditFn = Box::new(move |arrays| {
-            let (edit, result) = edit(arrays);
+        let edit: EditFn = Box::new(move |first| {
+            let (edit, result) = edit(first);
             let _ = send.send(result);
             edit
         });

@@ -26,7 +26,9 @@ impl Server {
         let Ok(update) = Update::scan(Bytes::copy_from_slice(bytes)) else { return false };
         let Ok(applied) = self.store.apply(&update, bounds) else { return false };
         self.arrays.apply(&self.store, &applied, &mut |change| match change {
-            ArrayChange::Inserted { id, value, .. } => drop(self.live.insert(id, value)),
+            ArrayChange::Inserted { id, value, .. } => {
+                drop(self.live.insert(id, value.json().unwrap()));
+            }
             ArrayChange::Deleted { id } => drop(self.live.remove(&id)),
         });
         true

@@ -44,7 +44,10 @@ fn scan(bytes: &[u8]) -> Update {
 fn follow(live: &mut Live, change: ArrayChange) {
     match change {
         ArrayChange::Inserted { array, id, value } => {
-            assert!(live.insert(id, (array.to_string(), value)).is_none(), "{id:?} came twice");
+            assert!(
+                live.insert(id, (array.to_string(), value.json().unwrap())).is_none(),
+                "{id:?} came twice"
+            );
         }
         ArrayChange::Deleted { id } => drop(live.remove(&id)),
     }

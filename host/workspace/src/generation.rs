@@ -341,8 +341,8 @@ impl State {
         let before = self.snapshot.load_full();
         let mut faults = Vec::new();
         let mut by_array: HashMap<Arc<str>, Vec<_>> = HashMap::new();
-        for ((array, key), entry, parsed) in changes.places {
-            by_array.entry(array).or_default().push((key, entry, parsed));
+        for ((array, key), entry) in changes.places {
+            by_array.entry(array).or_default().push((key, entry));
         }
         let mut tables = before.tables.clone();
         let mut kv = before.kv.clone();
@@ -377,13 +377,13 @@ impl State {
                 let table = Table { rows, version, invalid, recent, forgotten, list };
                 tables.insert(name.to_owned(), Arc::new(table));
             } else if *array == *KV {
-                for (key, entry, parsed) in changed {
+                for (key, entry) in changed {
                     if !definition.kv.iter().any(|kv| *kv.key == *key) {
                         continue;
                     }
                     match entry {
                         Some(entry) => {
-                            let row = parse_kv(logic, &key, entry, parsed, &mut faults).await;
+                            let row = parse_kv(logic, &key, entry, &mut faults).await;
                             kv.insert(key, Arc::new(row));
                         }
                         None => drop(kv.remove(&key)),
@@ -402,7 +402,7 @@ fn guids(table: &TableDefinition, row: &serde_json::Value) -> Vec<String> {
     table.documents.iter().filter_map(|document| guid(document, row)).collect()
 }
 
-type Changed = (Arc<str>, Option<Entry>, Option<Parsed>);
+type Changed = (Arc<str>, Option<Entry>);
 
 /// Parses the changed rows of a table in as few calls as possible.
 async fn parse_rows(
@@ -413,11 +413,11 @@ async fn parse_rows(
 ) -> Vec<(Arc<str>, Option<Row>)> {
     let mut rows = Vec::with_capacity(changed.len());
     let mut unparsed = Vec::new();
-    for (key, entry, parsed) in changed {
-        match (entry, parsed) {
-            (None, _) => rows.push((key, None)),
-            (Some(entry), Some(parsed)) => rows.push((key, Some(row(entry, parsed)))),
-            (Some(entry), None) => unparsed.push((key, entry)),
+    for (key, entry) in changed {
+        match entry.map(known) {
+            None => rows.push((key, None)),
+            Some(Ok(row)) => rows.push((key, Some(row))),
+            Some(Err(entry)) => unparsed.push((key, entry)),
         }
     }
     // Parsed as a whole; where that breaks the plugin, halves, until the culprits are alone.
@@ -469,16 +469,11 @@ fn belongs(key: &str, parsed: Parsed) -> Parsed {
     }
 }
 
-async fn parse_kv(
-    logic: &dyn Logic,
-    key: &str,
-    entry: Entry,
-    parsed: Option<Parsed>,
-    faults: &mut Vec<Fault>,
-) -> Row {
-    if let Some(parsed) = parsed {
-        return row(entry, parsed);
-    }
+async fn parse_kv(logic: &dyn Logic, key: &str, entry: Entry, faults: &mut Vec<Fault>) -> Row {
+    let entry = match known(entry) {
+        Ok(row) => return row,
+        Err(entry) => entry,
+    };
     match when_free(|| logic.parse_kv(key, entry.value.to_string(), "")).await {
         Ok(parsed) => row(entry, parsed),
         Err(fault) => {
@@ -503,6 +498,13 @@ async fn when_free<T, F: Future<Output = Result<T, Fault>>>(
             result => return result,
         }
     }
+}
+
+/// The row of an entry whose parse came with it; otherwise the entry again.
+fn known(mut entry: Entry) -> Result<Row, Entry> {
+    let Some(text) = entry.parsed.take() else { return Err(entry) };
+    let members = Members::default();
+    Ok(Row { entry: entry.id, raw: entry.value, parsed: Ok(text), faulted: false, members })
 }
 
 fn row(entry: Entry, parsed: Parsed) -> Row {

@@ -8,16 +8,24 @@
 //! The index follows the document on the room's task, where it costs a hash look-up for each
 //! entry. What the rows *mean* is found out elsewhere (`generation`), from the list of keys that
 //! changed, which each follower takes at its own pace: a key that changes often is on it once.
+//!
+//! **Readers see whole updates.** The room tells of an update one element at a time. The [`Tracker`]
+//! collects that, and the index takes it in at once when the room has told everything; so nobody finds
+//! a row gone whose new entry is yet to come, or one of two rows that changed together.
+//!
+//! **Our own writes** are noted before they are made, by the id that each entry will have: its text
+//! is known, and so is what the plugin makes of it (`written`). A parse always travels with the entry that it
+//! is of.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use host_sync::{ArrayChange, Arrays, Edit, Id, Model};
+use host_sync::{Any, ArrayChange, Arrays, Edit, Id, Model};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::logic::Parsed;
+use crate::written::Written;
 
 /// The array that holds key-values.
 pub(crate) const KV: &str = "kv";
@@ -34,6 +42,8 @@ pub(crate) struct Entry {
     pub id: Id,
     /// Its value, as JSON text.
     pub value: Arc<str>,
+    /// Its current form as JSON text, where the follower's own plugin has parsed it for a write.
+    pub parsed: Option<Arc<str>>,
 }
 
 /// A place in the document: array and key.
@@ -43,17 +53,29 @@ pub(crate) type Place = (Arc<str>, Arc<str>);
 #[derive(Default)]
 pub(crate) struct Index {
     arrays: HashMap<Arc<str>, Array>,
-    /// Where each live entry is.
-    places: HashMap<Id, Place>,
     /// The highest time seen, for the monotonic clock.
     latest: f64,
     /// Counts changes.
     version: u64,
     followers: Vec<Arc<Follower>>,
-    /// What an edit of ours is about to write: the value's JSON text, and what it parses to.
-    prepared: HashMap<Place, (String, Parsed)>,
-    /// By whose plugin it was parsed.
-    prepared_by: Option<Arc<Follower>>,
+    /// What an edit of ours is about to write.
+    notes: Option<Notes>,
+}
+
+/// Entries that an edit of ours is about to make.
+struct Notes {
+    /// By whose plugin they were parsed; another may see them otherwise.
+    by: Arc<Follower>,
+    entries: HashMap<Id, Note>,
+}
+
+/// An entry by its encoding, and what would have to be found out from that.
+struct Note {
+    encoded: Any,
+    key: Arc<str>,
+    time: f64,
+    value: Arc<str>,
+    parsed: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -67,19 +89,22 @@ struct Live {
     id: Id,
     time: f64,
     value: Arc<str>,
+    /// What it parses to, until followers were told.
+    parsed: Option<Arc<str>>,
 }
 
 /// Someone who wants to know which keys changed.
 #[derive(Default)]
 pub(crate) struct Follower {
-    changed: Mutex<HashMap<Place, Option<Parsed>>>,
+    /// The places, and what an entry parses to where that is known.
+    changed: Mutex<HashMap<Place, Option<(Id, Arc<str>)>>>,
     ready: Notify,
 }
 
 /// What a follower has to look at.
 pub(crate) struct Changes {
-    /// Changed places, what is there now, and what it parses to where that is known.
-    pub places: Vec<(Place, Option<Entry>, Option<Parsed>)>,
+    /// Changed places, and what is there now.
+    pub places: Vec<(Place, Option<Entry>)>,
     /// The version of the index that they bring the follower to.
     pub version: u64,
     /// The version of each array at that point.
@@ -90,7 +115,8 @@ impl Index {
     /// The index of an empty document, and the model that keeps it up to date.
     pub fn new() -> (Arc<Mutex<Self>>, Box<dyn Model>) {
         let index = Arc::new(Mutex::new(Self::default()));
-        (index.clone(), Box::new(Tracker { index, touched: HashSet::new() }))
+        let tracker = Tracker { index: index.clone(), places: HashMap::new(), told: Vec::new() };
+        (index, Box::new(tracker))
     }
 
     /// Counts changes; a follower that has this version has seen everything.
@@ -106,7 +132,7 @@ impl Index {
     /// The entry of a key that counts.
     pub fn entry(&self, array: &str, key: &str) -> Option<Entry> {
         let live = self.arrays.get(array)?.keys.get(key)?.first()?;
-        Some(Entry { id: live.id, value: live.value.clone() })
+        Some(Entry { id: live.id, value: live.value.clone(), parsed: None })
     }
 
     /// Adds a follower, for whom everything that is there has changed.
@@ -126,30 +152,34 @@ impl Index {
         self.followers.retain(|other| !Arc::ptr_eq(other, follower));
     }
 
-    /// Writes that set keys (a value) or delete them (none), as an edit of the document. What the
-    /// values parse to is passed on to the follower by whose plugin they were parsed; another one
-    /// may belong to a plugin that sees them otherwise.
+    /// Writes that set keys (a value) or delete them (none), as an edit of the document whose first
+    /// push will be the element `first`. `by` is the follower by whose plugin the values were parsed.
     pub fn write(
         &mut self,
-        writes: Vec<(Place, Option<(Value, Parsed)>)>,
+        writes: Vec<(Place, Option<Written>)>,
         by: Arc<Follower>,
         now: u64,
+        first: Id,
     ) -> Edit {
         let mut edit = Edit::default();
-        // What an edit that was refused has left.
-        self.prepared.clear();
-        self.prepared_by = Some(by);
+        let mut entries = HashMap::new();
+        let mut id = first;
         let time = (now as f64).max(self.latest + 1.0);
-        for ((array, key), value) in writes {
+        let ts = Any::of(&(time as u64).into());
+        for ((array, key), written) in writes {
             let live = self.arrays.get(&array).and_then(|array| array.keys.get(&key));
             edit.deletes.extend(live.into_iter().flatten().map(|live| (live.id, 1)));
-            if let Some((value, parsed)) = value {
-                let text = value.to_string();
-                let entry = json!({ "key": &*key, "val": value, "ts": time as u64 });
-                edit.pushes.push((array.to_string(), entry));
-                self.prepared.insert((array, key), (text, parsed));
+            if let Some(Written { text, value, current, encoded }) = written {
+                let name = Any::of(&(*key).into());
+                let encoded = Any::object(&[("key", &name), ("val", &encoded), ("ts", &ts)]);
+                edit.pushes.push((array.to_string(), encoded.clone()));
+                let parsed = current.then_some(text);
+                entries.insert(id, Note { encoded, key, time, value, parsed });
+                id.clock += 1;
             }
         }
+        // What was noted for an edit that was refused goes with this.
+        self.notes = Some(Notes { by, entries });
         edit
     }
 }
@@ -157,29 +187,58 @@ impl Index {
 /// Keeps an index up to date; lives on the room's task.
 struct Tracker {
     index: Arc<Mutex<Index>>,
-    /// Places at which something changed since the last `settle`.
-    touched: HashSet<Place>,
+    /// Where each live entry is.
+    places: HashMap<Id, Place>,
+    /// What the room has told since the last `settle`.
+    told: Vec<Told>,
+}
+
+enum Told {
+    Inserted(Place, Live),
+    Deleted(Place, Id),
 }
 
 impl Model for Tracker {
     fn change(&mut self, change: ArrayChange) {
-        let mut index = self.index.lock();
-        let place = match change {
+        match change {
             ArrayChange::Inserted { array, id, value } => {
-                let read = array.starts_with(TABLE_PREFIX) || *array == *KV;
-                read.then(|| index.insert(array, id, value)).flatten()
+                if !array.starts_with(TABLE_PREFIX) && *array != *KV {
+                    return;
+                }
+                let note = self.index.lock().take_note(id, &value);
+                let Some(Note { key, time, value, parsed, .. }) = note.or_else(|| read(value))
+                else {
+                    return;
+                };
+                let key = self.index.lock().known_key(&array, key);
+                let place = (array, key);
+                self.places.insert(id, place.clone());
+                self.told.push(Told::Inserted(place, Live { id, time, value, parsed }));
             }
             ArrayChange::Deleted { id } => {
-                let place = index.places.remove(&id);
-                place.inspect(|place| index.remove(place, id))
+                if let Some(place) = self.places.remove(&id) {
+                    self.told.push(Told::Deleted(place, id));
+                }
             }
-        };
-        self.touched.extend(place);
+        }
     }
 
     fn settle(&mut self, arrays: &Arrays) -> Edit {
         let mut index = self.index.lock();
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = HashSet::new();
+        for told in self.told.drain(..) {
+            let place = match told {
+                Told::Inserted(place, live) => {
+                    index.insert(&place, live);
+                    place
+                }
+                Told::Deleted(place, id) => {
+                    index.remove(&place, id);
+                    place
+                }
+            };
+            touched.insert(place);
+        }
         let mut edit = Edit::default();
         for place in &touched {
             edit.deletes.extend(index.settle(arrays, place).into_iter().map(|id| (id, 1)));
@@ -189,26 +248,35 @@ impl Model for Tracker {
     }
 }
 
+/// Reads an element of an array; none when it is no entry.
+fn read(encoded: Any) -> Option<Note> {
+    let Ok(Value::Object(mut entry)) = encoded.json() else { return None };
+    let time = entry.get("ts")?.as_f64()?;
+    let Some(Value::String(key)) = entry.remove("key") else { return None };
+    let value = entry.get("val")?.to_string().into();
+    Some(Note { encoded, key: key.into(), time, value, parsed: None })
+}
+
 impl Index {
-    fn insert(&mut self, array: Arc<str>, id: Id, value: Value) -> Option<Place> {
-        let Value::Object(mut entry) = value else { return None };
-        let time = entry.get("ts")?.as_f64()?;
-        let Some(Value::String(key)) = entry.remove("key") else { return None };
-        let value: Arc<str> = entry.get("val")?.to_string().into();
-        if time > self.latest && time < LATEST_TIME {
-            self.latest = time;
+    /// What was noted of an entry. The bytes tell whether it is that one: see `written`.
+    fn take_note(&mut self, id: Id, encoded: &Any) -> Option<Note> {
+        let note = self.notes.as_mut()?.entries.remove(&id)?;
+        (note.encoded == *encoded).then_some(note)
+    }
+
+    /// A key as it is kept already, so that it is in memory once.
+    fn known_key(&self, array: &str, key: Arc<str>) -> Arc<str> {
+        let known = self.arrays.get(array).and_then(|array| array.keys.get_key_value(&key));
+        known.map_or(key, |(known, _)| known.clone())
+    }
+
+    fn insert(&mut self, (array, key): &Place, live: Live) {
+        if live.time > self.latest && live.time < LATEST_TIME {
+            self.latest = live.time;
         }
         let keys = &mut self.arrays.entry(array.clone()).or_default().keys;
-        let key = match keys.get_key_value(key.as_str()) {
-            Some((known, _)) => known.clone(),
-            None => key.into(),
-        };
         // Almost always there is one entry, and a vector that grows by itself makes room for four.
-        let entries = keys.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
-        entries.push(Live { id, time, value });
-        let place = (array, key);
-        self.places.insert(id, place.clone());
-        Some(place)
+        keys.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1)).push(live);
     }
 
     fn remove(&mut self, (array, key): &Place, id: Id) {
@@ -232,22 +300,21 @@ impl Index {
     }
 
     fn tell(&mut self, touched: HashSet<Place>) {
+        // What was noted has been told by now, or was never made.
+        let by = self.notes.take().map(|notes| notes.by);
         if touched.is_empty() {
             return;
         }
         self.version += 1;
         for place in touched {
+            let mut parsed = None;
             if let Some(array) = self.arrays.get_mut(&place.0) {
                 array.version += 1;
+                let live = array.keys.get_mut(&place.1).and_then(|live| live.first_mut());
+                parsed = live.and_then(|live| Some((live.id, live.parsed.take()?)));
             }
-            // Another's write of the same key may have come first: only what it holds counts.
-            let prepared = self.prepared.remove(&place);
-            let entry = self.entry(&place.0, &place.1);
-            let parsed = prepared
-                .filter(|(text, _)| entry.is_some_and(|entry| *entry.value == **text))
-                .map(|(_, parsed)| parsed);
             for follower in &self.followers {
-                let by_it = self.prepared_by.as_ref().is_some_and(|by| Arc::ptr_eq(by, follower));
+                let by_it = by.as_ref().is_some_and(|by| Arc::ptr_eq(by, follower));
                 let parsed = parsed.clone().filter(|_| by_it);
                 follower.changed.lock().insert(place.clone(), parsed);
             }
@@ -275,13 +342,107 @@ impl Follower {
         let index = index.lock();
         let changed = std::mem::take(&mut *self.changed.lock());
         let places = changed.into_iter().map(|(place, parsed)| {
-            let entry = index.entry(&place.0, &place.1);
-            (place, entry, parsed)
+            let entry = index.entry(&place.0, &place.1).map(|entry| {
+                let parsed = parsed.filter(|(of, _)| *of == entry.id).map(|(_, text)| text);
+                Entry { parsed, ..entry }
+            });
+            (place, entry)
         });
         Changes {
             places: places.collect(),
             version: index.version,
             arrays: index.arrays.iter().map(|(name, a)| (name.clone(), a.version)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const TABLE: &str = "table:posts";
+
+    fn id(clock: u32) -> Id {
+        Id { client: 1, clock }
+    }
+
+    fn inserted(clock: u32, value: Any) -> ArrayChange {
+        ArrayChange::Inserted { array: TABLE.into(), id: id(clock), value }
+    }
+
+    fn entry(title: &str, ts: u32) -> Any {
+        Any::of(&json!({ "key": "a", "val": { "title": title }, "ts": ts }))
+    }
+
+    /// Notes a write of the row `a`, and returns the entry that it makes.
+    fn write(index: &Mutex<Index>, by: &Arc<Follower>, title: &str) -> Any {
+        let value = json!({ "title": title });
+        let written = Written::new(&value.to_string(), &value).unwrap();
+        let writes = vec![((TABLE.into(), "a".into()), Some(written))];
+        let edit = index.lock().write(writes, by.clone(), 1, id(0));
+        edit.pushes.into_iter().next().unwrap().1
+    }
+
+    /// The row `a`, where it changed: its value, and what the follower knows it to parse to.
+    fn taken(follower: &Follower, index: &Mutex<Index>) -> Option<(String, Option<String>)> {
+        let (_, entry) = follower.take(index).places.pop()?;
+        let entry = entry.expect("nobody deletes the row");
+        Some((entry.value.to_string(), entry.parsed.map(|text| text.to_string())))
+    }
+
+    #[test]
+    fn the_parse_of_a_write_comes_with_its_entry_and_to_its_follower_alone() {
+        let (index, mut model) = Index::new();
+        let ours = index.lock().follow();
+        let another = index.lock().follow();
+        model.change(inserted(0, write(&index, &ours, "ours")));
+        model.settle(&Arrays::default());
+        let text = r#"{"title":"ours"}"#.to_owned();
+        assert_eq!(taken(&ours, &index), Some((text.clone(), Some(text.clone()))));
+        assert_eq!(taken(&another, &index), Some((text, None)));
+    }
+
+    #[test]
+    fn a_reader_in_the_middle_of_an_update_gets_no_entry_with_the_parse_of_another() {
+        let (index, mut model) = Index::new();
+        let follower = index.lock().follow();
+        model.change(inserted(0, write(&index, &follower, "ours")));
+        model.settle(&Arrays::default());
+
+        // Somebody else replaces the row, and the follower comes before all of that was told.
+        model.change(inserted(1, entry("theirs", 2)));
+        model.change(ArrayChange::Deleted { id: id(0) });
+        let ours = r#"{"title":"ours"}"#.to_owned();
+        assert_eq!(taken(&follower, &index), Some((ours.clone(), Some(ours))));
+
+        model.settle(&Arrays::default());
+        let theirs = r#"{"title":"theirs"}"#.to_owned();
+        assert_eq!(taken(&follower, &index), Some((theirs, None)), "nobody has parsed it");
+    }
+
+    #[test]
+    fn a_parse_that_was_not_taken_yet_is_not_that_of_the_next_entry() {
+        let (index, mut model) = Index::new();
+        let follower = index.lock().follow();
+        model.change(inserted(0, write(&index, &follower, "ours")));
+        model.settle(&Arrays::default());
+        model.change(inserted(1, entry("theirs", 2)));
+        model.settle(&Arrays::default());
+        let theirs = r#"{"title":"theirs"}"#.to_owned();
+        assert_eq!(taken(&follower, &index), Some((theirs, None)));
+    }
+
+    #[test]
+    fn what_was_noted_for_an_edit_that_was_refused_is_of_no_other_entry_with_its_id() {
+        let (index, mut model) = Index::new();
+        let follower = index.lock().follow();
+        drop(write(&index, &follower, "refused"));
+        model.change(inserted(0, entry("another", 2)));
+        model.settle(&Arrays::default());
+        let another = r#"{"title":"another"}"#.to_owned();
+        assert_eq!(taken(&follower, &index), Some((another, None)));
+        assert!(index.lock().notes.is_none(), "the note is gone");
     }
 }

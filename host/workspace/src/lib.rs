@@ -21,6 +21,7 @@ pub mod transaction;
 mod work;
 mod workspace;
 mod workspaces;
+mod written;
 
 pub use definition::{Definition, Issue};
 pub use http::{Refused, new_id};

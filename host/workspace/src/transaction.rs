@@ -24,6 +24,7 @@ use crate::query::{DEFAULT_LIMIT, MAX_LIMIT, check_fields, count, select, select
 pub use crate::query::{Filter, Operator, Order, Page, Query};
 use crate::tag::Condition;
 use crate::workspace::Error;
+use crate::written::{Sent, Written};
 
 /// Bytes of the largest row.
 pub const MAX_ROW: usize = 1024 * 1024;
@@ -75,8 +76,8 @@ struct State {
     rows: HashMap<Place, Option<Id>>,
     /// Arrays that were listed, and their version.
     lists: HashMap<Arc<str>, u64>,
-    /// What is to be written, as JSON text; none is a deletion.
-    writes: BTreeMap<Place, Option<Arc<str>>>,
+    /// What is to be written; none is a deletion.
+    writes: BTreeMap<Place, Option<Written>>,
     /// Texts of documents that are to be written, by guid.
     texts: BTreeMap<String, Writing>,
     bytes: usize,
@@ -86,7 +87,7 @@ struct State {
 pub(crate) struct Commit {
     pub rows: HashMap<Place, Option<Id>>,
     pub lists: HashMap<Arc<str>, u64>,
-    pub writes: Vec<(Place, Option<Arc<str>>)>,
+    pub writes: Vec<(Place, Option<Written>)>,
     pub texts: BTreeMap<String, Writing>,
     pub now: u64,
 }
@@ -169,7 +170,7 @@ impl Transaction {
             .map_err(|error| invalid(Issue::whole(format!("must be JSON: {error}"))))?;
         let id = row_id(&row)?;
         let before = self.read(table, &id);
-        self.set(table, &id, row, before).await.map_err(Refusal::into_action_error)
+        self.set(table, &id, &row, before).await.map_err(Refusal::into_action_error)
     }
 
     /// Sets members of a row and leaves the others. Returns the row as it will be stored.
@@ -201,7 +202,10 @@ impl Transaction {
 
     /// Sets the value of a key.
     pub async fn kv_set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), ActionError> {
-        self.kv_put(key, value.to_owned()).await.map_err(Refusal::into_action_error).map(drop)
+        self.kv_put(key, Sent::unread(value.to_owned()))
+            .await
+            .map_err(Refusal::into_action_error)
+            .map(drop)
     }
 
     /// Forgets the value of a key. False when there was none.
@@ -270,38 +274,43 @@ impl Transaction {
         self: &Arc<Self>,
         table: &str,
         id: &str,
-        row: Value,
+        row: &Value,
         before: Option<Read>,
     ) -> Result<String, Refusal> {
-        let text = match self.parse(table, &[&row]).await?.pop() {
+        let sent = Sent::of(row);
+        let text = match self.parse(table, std::slice::from_ref(&sent)).await?.pop() {
             Some(Ok(text)) => text,
             Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
             None => {
                 return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into())));
             }
         };
-        self.take(table, id, text.clone(), before).await?;
+        self.take(table, id, &sent, &text, before).await?;
         Ok(text)
     }
 
     /// Rows as the plugin sees them; as many as there are.
-    pub(crate) async fn parse(&self, table: &str, rows: &[&Value]) -> Result<Vec<Parsed>, Refusal> {
+    pub(crate) async fn parse(
+        &self,
+        table: &str,
+        rows: &[Sent<'_>],
+    ) -> Result<Vec<Parsed>, Refusal> {
         self.table(table)?;
-        let texts = rows.iter().map(|row| row.to_string()).collect();
+        let texts = rows.iter().map(|row| row.text.clone()).collect();
         Ok(self.generation.logic.parse_rows(table, texts, self.request_id()).await?)
     }
 
-    /// Takes a row that was parsed: asks whether it may be, and notes it.
+    /// Takes what the plugin made of a row: asks whether it may be, and notes it.
     pub(crate) async fn take(
         self: &Arc<Self>,
         table: &str,
         id: &str,
-        text: String,
+        sent: &Sent<'_>,
+        text: &str,
         before: Option<Read>,
     ) -> Result<(), Refusal> {
         let definition = self.table(table)?;
-        let parsed: Value = serde_json::from_str(&text)
-            .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
+        let parsed = sent.parse(text)?;
         if parsed["id"] != id {
             let message = format!("the plugin changed the id of row {id:?}; it must stay");
             return Err(Refusal::Action(ActionError::Failed(message)));
@@ -310,10 +319,10 @@ impl Transaction {
             let message = format!("the row has {} bytes, and {MAX_ROW} is the most", text.len());
             return Err(Refusal::Action(invalid(Issue::whole(message))));
         }
-        check_numbers(&parsed)?;
+        let written = Written::new(text, &parsed).map_err(invalid)?;
         let operation = if before.is_some() { Operation::Update } else { Operation::Create };
-        self.check(definition, operation, id, before, Some(text.clone())).await?;
-        self.write(place(table, id), Some(text.into()))?;
+        self.check(definition, operation, id, before, Some(text)).await?;
+        self.write(place(table, id), Some(written))?;
         Ok(())
     }
 
@@ -341,7 +350,7 @@ impl Transaction {
         };
         members.extend(fields);
         members.insert("id".into(), id.into());
-        self.set(table, id, row, Some(Ok(before))).await
+        self.set(table, id, &row, Some(Ok(before))).await
     }
 
     pub(crate) async fn remove(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, Refusal> {
@@ -359,7 +368,7 @@ impl Transaction {
         operation: Operation,
         id: &str,
         before: Option<Read>,
-        new: Option<String>,
+        new: Option<&str>,
     ) -> Result<(), Refusal> {
         if !table.checks_changes {
             return Ok(());
@@ -369,7 +378,7 @@ impl Transaction {
             operation,
             id: id.to_owned(),
             old: before.and_then(Result::ok).map(|text| text.to_string()),
-            new,
+            new: new.map(str::to_owned),
             caller: self.caller().cloned(),
         };
         let lent = Lent::new(self);
@@ -384,15 +393,14 @@ impl Transaction {
     }
 
     /// Sets the value of a key. Returns it as it will be stored.
-    pub(crate) async fn kv_put(&self, key: &str, value: String) -> Result<String, Refusal> {
+    pub(crate) async fn kv_put(&self, key: &str, value: Sent<'_>) -> Result<String, Refusal> {
         self.kv(key)?;
         self.check_may_write()?;
-        let parsed = self.generation.logic.parse_kv(key, value, self.request_id()).await?;
+        let logic = &self.generation.logic;
+        let parsed = logic.parse_kv(key, value.text.clone(), self.request_id()).await?;
         let text = parsed.map_err(ActionError::Invalid)?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|error| ActionError::Failed(format!("the plugin gave no JSON: {error}")))?;
-        check_numbers(&value)?;
-        self.write((KV.into(), key.into()), Some(text.as_str().into()))?;
+        let written = Written::new(&text, &*value.parse(&text)?).map_err(invalid)?;
+        self.write((KV.into(), key.into()), Some(written))?;
         Ok(text)
     }
 
@@ -481,7 +489,7 @@ impl Transaction {
     ) -> Option<Read> {
         let mut state = self.state.lock();
         if let Some(written) = state.writes.get(&place) {
-            return written.clone().map(Ok);
+            return written.as_ref().map(|written| Ok(written.text.clone()));
         }
         let row = row();
         state.rows.insert(place, row.map(|row| row.entry));
@@ -505,7 +513,10 @@ impl Transaction {
             .writes
             .range((array.clone(), "".into())..)
             .take_while(|((of, _), _)| *of == array)
-            .map(|((_, id), text)| (id.clone(), text.clone(), Members::default()))
+            .map(|((_, id), written)| {
+                let text = written.as_ref().map(|written| written.text.clone());
+                (id.clone(), text, Members::default())
+            })
             .collect();
         drop(state);
         let mut written = written.iter().peekable();
@@ -530,9 +541,9 @@ impl Transaction {
         look(&mut merged)
     }
 
-    fn write(&self, place: Place, value: Option<Arc<str>>) -> Result<(), ActionError> {
+    fn write(&self, place: Place, value: Option<Written>) -> Result<(), ActionError> {
         let mut state = self.state.lock();
-        state.bytes += place.1.len() + value.as_ref().map_or(0, |value| value.len());
+        state.bytes += place.1.len() + value.as_ref().map_or(0, |value| value.text.len());
         if state.writes.len() >= MAX_WRITES || state.bytes > MAX_WRITE_BYTES {
             return Err(too_much());
         }
@@ -648,31 +659,6 @@ pub(crate) fn row_id(row: &Value) -> Result<String, ActionError> {
         Some(_) => Err(invalid(Issue::at("id", "must be a string of 1 to 512 bytes"))),
         None => Err(invalid(Issue::at("id", "is missing"))),
     }
-}
-
-/// Documents keep numbers as JavaScript does. An integer beyond what a double holds exactly would
-/// come back as another number, in a row that its plugin may no longer take.
-fn check_numbers(value: &Value) -> Result<(), ActionError> {
-    const EXACT: u64 = (1 << 53) - 1;
-    fn beyond(value: &Value) -> Option<Issue> {
-        match value {
-            Value::Number(number) => {
-                let integer = number.as_u64().or(number.as_i64().map(i64::unsigned_abs));
-                let message = format!("is beyond {EXACT}, as far as a document counts exactly");
-                integer.is_some_and(|integer| integer > EXACT).then(|| Issue::whole(message))
-            }
-            Value::Array(list) => {
-                let mut members = list.iter().enumerate();
-                members.find_map(|(at, member)| beyond(member).map(|issue| issue.within(at)))
-            }
-            Value::Object(object) => {
-                let mut members = object.iter();
-                members.find_map(|(name, member)| beyond(member).map(|issue| issue.within(name)))
-            }
-            _ => None,
-        }
-    }
-    beyond(value).map_or(Ok(()), |issue| Err(ActionError::Invalid(vec![issue])))
 }
 
 /// Unix time in ms.

@@ -11,6 +11,7 @@ use crate::query::Filter;
 use crate::tag::Condition;
 use crate::transaction::{MAX_WRITES, Transaction, row_id};
 use crate::workspace::Error;
+use crate::written::Sent;
 
 /// Something to be done in a transaction. It is done again when somebody was faster.
 pub(crate) enum Work<'a> {
@@ -54,7 +55,7 @@ impl Work<'_> {
                     return Err(Error::stale(id));
                 }
                 let created = before.is_none();
-                let text = transaction.set(table, id, row.clone(), before).await?;
+                let text = transaction.set(table, id, row, before).await?;
                 Ok(Done { text, created })
             }
             Self::PutAll { table, rows, new } => put_all(transaction, table, rows, *new).await,
@@ -89,7 +90,7 @@ impl Work<'_> {
                 if !condition.holds(transaction.kv_tag(key).as_deref()) {
                     return Err(Error::stale(key));
                 }
-                let text = transaction.kv_put(key, value.to_string()).await?;
+                let text = transaction.kv_put(key, Sent::of(value)).await?;
                 Ok(Done { text, created: false })
             }
             Self::KvDelete { key, condition } => {
@@ -208,8 +209,8 @@ async fn put_all(
             return Err(Error::Exist(there));
         }
     }
-    let values: Vec<_> = sound.iter().map(|(_, _, row)| *row).collect();
-    let parsed = transaction.parse(table, &values).await?;
+    let sent: Vec<_> = sound.iter().map(|(_, _, row)| Sent::of(row)).collect();
+    let parsed = transaction.parse(table, &sent).await?;
     for ((at, ..), parsed) in sound.iter().zip(&parsed) {
         wrong.add(*at, parsed.as_ref().err().into_iter().flatten().cloned());
     }
@@ -217,14 +218,14 @@ async fn put_all(
     let mut wrong = Wrong::default();
     let mut text = String::from("[");
     let mut created = !rows.is_empty();
-    for ((at, id, _), row) in sound.iter().zip(parsed.into_iter().flatten()) {
+    for (((at, id, _), sent), row) in sound.iter().zip(&sent).zip(parsed.into_iter().flatten()) {
         let before = transaction.read(table, id);
         created &= before.is_none();
         if text.len() > 1 {
             text.push(',');
         }
         text.push_str(&row);
-        if let Err(refusal) = transaction.take(table, id, row, before).await {
+        if let Err(refusal) = transaction.take(table, id, sent, &row, before).await {
             wrong.add_error(*at, refusal.into())?;
         }
     }

@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host_sync::{Edit, OpenError, Room, RoomError};
+use host_sync::{Edit, Id, OpenError, Room, RoomError};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -209,7 +208,7 @@ impl Workspace {
         let texts = std::mem::take(&mut commit.texts);
         let index = self.index.clone();
         let by = generation.follower();
-        let edit = move |_: &host_sync::Arrays| {
+        let edit = move |first: Id| {
             let mut index = index.lock();
             let rows_hold = commit.rows.iter().all(|((array, key), entry)| {
                 index.entry(array, key).map(|entry| entry.id) == *entry
@@ -219,15 +218,7 @@ impl Workspace {
             if !rows_hold || !lists_hold {
                 return (Edit::default(), Outcome::Overtaken);
             }
-            let writes = commit.writes.into_iter().map(|(place, text)| {
-                // The plugin's own JSON; it was read once already.
-                let value = text.map(|text| {
-                    let value = serde_json::from_str(&text).unwrap_or(Value::Null);
-                    (value, Ok(text.to_string()))
-                });
-                (place, value)
-            });
-            (index.write(writes.collect(), by, commit.now), Outcome::Committed)
+            (index.write(commit.writes, by, commit.now, first), Outcome::Committed)
         };
         let outcome = self.room.edit(edit).await?;
         generation.catch_up().await;

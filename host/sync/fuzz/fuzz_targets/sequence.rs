@@ -120,7 +120,7 @@ type Live = BTreeMap<Id, (Arc<str>, serde_json::Value)>;
 fn follow(live: &mut Live, change: ArrayChange) {
     match change {
         ArrayChange::Inserted { array, id, value } => {
-            assert!(live.insert(id, (array, value)).is_none(), "an element comes once");
+            assert!(live.insert(id, (array, value.json().unwrap())).is_none(), "an element comes once");
         }
         ArrayChange::Deleted { id } => drop(live.remove(&id)),
     }

@@ -56,7 +56,7 @@ fn live(store: &Store) -> Vec<String> {
     let mut live: Vec<_> = changes
         .into_iter()
         .map(|change| match change {
-            ArrayChange::Inserted { array, id, value } => (id, format!("{array} {id:?} {value}")),
+            ArrayChange::Inserted { array, id, value } => (id, format!("{array} {id:?} {}", value.json().unwrap())),
             ArrayChange::Deleted { .. } => panic!("a load reports what is there"),
         })
         .collect();

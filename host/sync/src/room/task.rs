@@ -436,16 +436,10 @@ impl RoomTask {
                 }
             }
             Command::Detach => self.model = None,
-            Command::Edit { edit, done } => {
-                let edit = match &self.model {
-                    Some((arrays, _)) => edit(arrays),
-                    None => edit(&Arrays::load(&self.store, &mut |_| {})),
-                };
-                match self.edit(edit) {
-                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
-                    Err(error) => drop(done.send(Err(error))),
-                }
-            }
+            Command::Edit { edit, done } => match self.edit(edit(self.next_id())) {
+                Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                Err(error) => drop(done.send(Err(error))),
+            },
             Command::EditAt { version, edit, made, done } => {
                 let current = version == self.version;
                 let _ = made.send(current);
@@ -527,8 +521,20 @@ impl RoomTask {
 
     /// Writes an edit under the server's own client id; `None` when there is nothing to do.
     fn write(&self, edit: &Edit) -> Result<Option<Update>, Malformed> {
-        let next = Id { client: self.client, clock: self.store.known(self.client) };
-        edit.write(next, |array| self.model.as_ref()?.0.tail(array))
+        match &self.model {
+            Some((arrays, _)) => edit.write(self.next_id(), |array| arrays.tail(array)),
+            None if edit.pushes.is_empty() => edit.write(self.next_id(), |_| None),
+            // Nobody follows the arrays, so their ends have to be found.
+            None => {
+                let arrays = Arrays::load(&self.store, &mut |_| {});
+                edit.write(self.next_id(), |array| arrays.tail(array))
+            }
+        }
+    }
+
+    /// The id of the next element that the server itself writes.
+    fn next_id(&self) -> Id {
+        Id { client: self.client, clock: self.store.known(self.client) }
     }
 
     /// Sends what happened in the turn to everyone who needs it.

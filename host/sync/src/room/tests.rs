@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{Hooks, Room, RoomError};
+use crate::any::Any;
 use crate::edit::Edit;
 use crate::limits::{Limits, RETRY};
 use crate::rooms::Rooms;
@@ -49,7 +50,7 @@ fn broken() -> StorageError {
 }
 
 async fn push(room: &Room, value: &str) -> Result<(), RoomError> {
-    let edit = Edit { pushes: vec![("kv".into(), json!(value))], ..Edit::default() };
+    let edit = Edit { pushes: vec![("kv".into(), Any::of(&json!(value)))], ..Edit::default() };
     room.edit(move |_| (edit, ())).await
 }
 
@@ -61,7 +62,7 @@ async fn contents(room: &Room) -> Vec<String> {
     let mut values = Vec::new();
     crate::Arrays::load(&store, &mut |change| {
         if let crate::ArrayChange::Inserted { value, .. } = change {
-            values.push(value.as_str().unwrap().to_owned());
+            values.push(value.json().unwrap().as_str().unwrap().to_owned());
         }
     });
     values.sort();
@@ -173,4 +174,23 @@ async fn a_stop_saves_what_nobody_waited_for() {
     rooms.shutdown().await;
     assert_eq!(storage.load("a").await.unwrap().unwrap().updates.len(), 1);
     assert!(matches!(room.snapshot().await, Err(RoomError::Closed { .. })));
+}
+
+#[tokio::test]
+async fn what_is_pushed_while_nobody_follows_the_arrays_goes_to_the_end() {
+    use yrs::updates::decoder::Decode;
+    use yrs::{Array, Doc, ReadTxn, Transact, Update};
+
+    let server = server();
+    let room = server.rooms.open("a").unwrap();
+    for value in ["one", "two", "three"] {
+        push(&room, value).await.unwrap();
+    }
+    let document = room.snapshot().await.unwrap();
+    let doc = Doc::new();
+    doc.transact_mut().apply_update(Update::decode_v1(&document).unwrap()).unwrap();
+    let txn = doc.transact();
+    let array = txn.get_array("kv").unwrap();
+    let values: Vec<_> = array.iter(&txn).map(|value| value.to_string(&txn)).collect();
+    assert_eq!(values, ["one", "two", "three"]);
 }

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
-use host_sync::{Edit, Limits, Rooms, Sqlite};
+use host_sync::{Any, Edit, Limits, Rooms, Sqlite};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -319,7 +319,7 @@ impl Server {
 
     /// Pushes entries as a client that syncs would, who asks nobody.
     pub async fn synced(&self, array: &str, entries: impl IntoIterator<Item = Value>) {
-        let pushes = entries.into_iter().map(|entry| (array.to_owned(), entry)).collect();
+        let pushes = entries.into_iter().map(|entry| (array.to_owned(), Any::of(&entry))).collect();
         let room = self.rooms.open("blog").unwrap();
         room.edit(move |_| (Edit { pushes, ..Edit::default() }, ())).await.unwrap();
         if let Some(workspace) = self.workspaces.get("blog") {

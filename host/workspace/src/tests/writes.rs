@@ -254,3 +254,26 @@ async fn rows_are_deleted_by_a_filter() {
         ])
         .await;
 }
+
+#[tokio::test]
+async fn a_row_reads_as_the_document_has_it_now_and_after_a_restart() {
+    let server = Server::start().await;
+    let row = r#"{"id":"z","b":1.0,"a":-0.0,"exact":9007199254740991,"part":0.1,"big":1e300}"#;
+    let posted =
+        ask("POST", "/tables/accounts").header("content-type", "application/json").text(row);
+    let posted = server.ask(posted).await;
+    assert_eq!(posted.status, 201, "{}", posted.text);
+    let stored = r#"{"id":"z","b":1,"a":0,"exact":9007199254740991,"part":0.1,"big":1e+300}"#;
+    let before = server.get("/tables/accounts/z").await;
+    assert_eq!(before.text, format!("{{\"data\":{stored}}}"));
+    let entries = server.entries("accounts").await;
+    let expected: Value = serde_json::from_str(stored).unwrap();
+    let same = |(name, value): (&String, &Value)| {
+        let there = &entries[0]["val"][name];
+        there == value || there.as_f64() == value.as_f64()
+    };
+    assert!(expected.as_object().unwrap().iter().all(same), "{entries:?}");
+    let server = server.restart(super::harness::Blog::new()).await;
+    let again = server.get("/tables/accounts/z").await;
+    assert_eq!((&again.text, again.tag()), (&before.text, before.tag()));
+}
