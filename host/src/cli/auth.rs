@@ -87,6 +87,10 @@ pub struct AuthArgs {
     /// Lets people set a new password by a link in a mail.
     #[arg(long)]
     pub password_reset: bool,
+    /// Keeps people signed in who set a new password by a link, as Better Auth does by default.
+    /// Without this all their sessions end, because somebody else may hold one.
+    #[arg(long)]
+    pub keep_sessions_on_reset: bool,
     /// Lets people change their e-mail address.
     #[arg(long)]
     pub change_email: bool,
@@ -190,6 +194,7 @@ impl AuthArgs {
                 VerifyEmailArg::Require => VerifyEmail::Require,
             },
             password_reset: self.password_reset,
+            keep_sessions_on_reset: self.keep_sessions_on_reset,
             change_email: self.change_email,
             delete_user: self.delete_user,
             smtp: smtp.transpose()?,
