@@ -124,6 +124,7 @@ async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
     drop(progress);
     let invalid = Selection::of(true).count(api, url).await?;
     if invalid > 0 {
+        let rows = if invalid == 1 { "row that is" } else { "rows that are" };
         // The workspace is named only where the table's name alone is ambiguous.
         let id = &found.workspace.id;
         let choice = match api.is_plain(Kind::Table, &found.name).await {
@@ -131,7 +132,7 @@ async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
             false => format!(" --workspace {id}"),
         };
         anstream::eprintln!(
-            "{invalid} rows are not valid and were left out: `host rows list {} --invalid{choice}` shows \
+            "left out {invalid} {rows} not valid: `host rows list {} --invalid{choice}` shows \
              them, and an export of the room has everything: `host export {id} {id}.yjs`",
             found.name
         );

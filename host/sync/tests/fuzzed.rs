@@ -18,10 +18,10 @@ mod socket;
 mod update;
 
 /// Changes of each seed.
-const CHANGES: usize = 60;
+const CHANGES: usize = 300;
 
 /// Inputs from nothing but random bytes, for targets that have few seeds or none.
-const FRESH: usize = 2_000;
+const FRESH: usize = 5_000;
 
 #[test]
 fn updates() {
