@@ -1,4 +1,4 @@
-//! Who may use a server, as the command line says.
+//! Who may use a server, as configured.
 
 use clap::ValueEnum;
 use host_people::SyncToken;
@@ -7,21 +7,21 @@ use url::Url;
 /// Who may use a server.
 #[derive(Debug, Clone, Default)]
 pub struct AccessConfig {
-    /// Whether a session is wanted; when missing, that depends on who can reach the server.
+    /// Whether a session is required; by default that depends on who can reach the server.
     pub auth: Option<Auth>,
     /// A token that opens all rooms, and the only one that does.
     pub sync_token: Option<SyncToken>,
-    /// The hub whose sessions a local server wants.
+    /// The hub whose sessions a local server requires.
     pub hub_url: Option<Url>,
-    /// Names that the server answers to, where no session is wanted.
+    /// Names that the server answers to where no session is required.
     pub allowed_hosts: Vec<String>,
 }
 
-/// Whether rooms, AI and the proxy want a session.
+/// Whether rooms, AI and the proxy require a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Auth {
-    /// Whoever reaches the server may do everything.
+    /// Everybody who can reach the server may do everything.
     Open,
-    /// Only those who are signed in.
+    /// Only people who are signed in.
     Required,
 }

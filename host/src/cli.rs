@@ -9,40 +9,42 @@ use host_plugins::Compile;
 use host_sync::Limits;
 
 use crate::commands::Command;
-use crate::dev::{Builds, DevArgs};
-use crate::{HubConfig, LocalConfig};
+use crate::hub::HubConfig;
+use crate::local::LocalConfig;
+use crate::projects::Builds;
 
 pub mod access;
 pub mod ai;
 pub mod auth;
 pub mod connections;
+#[cfg(test)]
+mod reference;
 
 use access::AccessArgs;
 use ai::AiArgs;
 use auth::AuthArgs;
 use connections::ConnectionArgs;
 
-/// Hosts workspaces that ship as WASM components: tables as REST, documents as rooms that sync in
-/// real time, actions as endpoints.
+/// Epicenter Server: hosts workspaces that ship as WebAssembly plugins. Their tables are a REST API, their
+/// documents are rooms that sync in real time, their actions are endpoints.
 ///
-/// Without a command it starts a server.
+/// Without a command, it starts a server.
 #[derive(Debug, Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// Something else than a server.
+    /// A command to run instead of a server.
     #[command(subcommand)]
     pub command: Option<Task>,
-    /// Which server to start: `local` serves the workspaces in the plugins folder, `hub` relays
-    /// rooms between devices.
+    /// Which server to start.
     #[arg(long, value_enum, default_value_t = Mode::Hub)]
     pub mode: Mode,
-    /// What the server is started with.
+    /// The options of the server.
     #[command(flatten)]
     pub serve: ServeArgs,
 }
 
 impl Cli {
-    /// How the log is written.
+    /// The format of the log.
     pub fn log_format(&self) -> LogFormat {
         match &self.command {
             None => self.serve.log_format,
@@ -52,56 +54,67 @@ impl Cli {
     }
 }
 
-/// Something else than a server of the usual kind.
+/// What the binary does when it does not simply serve.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Starts a local server that builds plugins from their sources, again whenever they change.
+    /// Starts a local server that builds plugins from source, and again whenever a source changes.
     Dev(Box<DevArgs>),
-    /// What ends by itself.
+    /// A command that does its work and exits.
     #[command(flatten)]
     Command(Box<Command>),
 }
 
-/// What a server is started with.
+/// `host dev`
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Folders of the projects to serve; each holds the sources of one plugin.
+    #[arg(default_value = ".")]
+    pub projects: Vec<PathBuf>,
+    /// The options of the server.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// The options of a server.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Port to listen on; 0 takes any that is free.
+    /// Port to listen on; 0 picks a free one.
     #[arg(long, env = "PORT", default_value_t = 3913)]
     pub port: u16,
-    /// Address to listen on. The default is reached from this machine only.
+    /// Address to listen on. The default accepts connections from this machine only.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
-    /// Folder for everything that is kept.
+    /// Folder for everything that the server stores.
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data_dir: PathBuf,
-    /// Folder of the workspaces' .wasm files; it is watched for changes. Local mode only.
+    /// Folder with the plugins of the workspaces, which is watched for changes. Local mode only.
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub plugins: PathBuf,
-    /// Compiles plugins once, for speed, where otherwise a quicker compiler comes first: they are live
-    /// later, and what strangers wrote meets one compiler less. Local mode only.
+    /// Compile each plugin only once, with the optimizing compiler. By default a fast compiler goes first, so
+    /// that a plugin is live sooner; with this flag, code written by strangers meets one compiler less. Local mode
+    /// only.
     #[arg(long)]
     pub compile_once: bool,
-    /// How the log is written, on standard error: `text` for people, `json` with one object on each line
-    /// for programs.
+    /// Format of the log, which goes to standard error.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Origin of web pages that may use this server; give it again for more of them. Pages that
-    /// the server itself serves always may.
+    /// Origin of web pages that may use this server; repeat it for more than one. Pages that the server
+    /// itself serves are always allowed.
     #[arg(long = "allow-origin", value_name = "ORIGIN", default_value = "tauri://localhost")]
     pub allowed_origins: Vec<String>,
-    /// Who may use the server.
+    /// Access.
     #[command(flatten, next_help_heading = "Who may use the server")]
     pub access: AccessArgs,
     /// Accounts.
     #[command(flatten, next_help_heading = "Accounts of a hub")]
     pub auth: AuthArgs,
-    /// Bounds on connections.
+    /// Limits of connections.
     #[command(flatten, next_help_heading = "Limits of connections")]
     pub connections: ConnectionArgs,
-    /// Bounds on rooms.
+    /// Limits of rooms.
     #[command(flatten, next_help_heading = "Limits of rooms")]
     pub rooms: RoomArgs,
-    /// AI providers, and bounds on their use.
+    /// AI providers, and limits on their use.
     #[command(flatten, next_help_heading = "AI")]
     pub ai: AiArgs,
 }
@@ -109,49 +122,49 @@ pub struct ServeArgs {
 /// Which server to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// The coordination server between devices.
+    /// The server between devices: rooms, accounts, and AI with keys that stay on it.
     Hub,
-    /// The server close to the data.
+    /// The server close to the data: serves the workspaces in the plugins folder.
     Local,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines to read.
+    /// Lines for people to read.
     Text,
-    /// An object on each line.
+    /// One JSON object on each line, for programs.
     Json,
 }
 
-/// Bounds on rooms; `Limits` of `host-sync` says why the defaults are what they are.
+/// Limits of rooms. `host_sync::Limits` gives the reason for each default.
 #[derive(Debug, Args)]
 pub struct RoomArgs {
-    /// Seconds that a room stays in memory when nobody uses it.
+    /// Seconds that an unused room stays in memory.
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().idle_timeout.as_secs_f64())]
     room_idle_timeout: f64,
-    /// Rooms in memory at once.
+    /// Most rooms in memory at once.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().rooms)]
     max_rooms: usize,
-    /// Sockets at once.
+    /// Most sockets open at once.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
     max_connections: usize,
-    /// Sockets at once from one address.
+    /// Most sockets open at once from one address.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_address)]
     max_connections_per_address: usize,
-    /// Bytes of one message, and of a POSTed update.
+    /// Largest message, and largest POSTed update, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().frame_bytes)]
     max_frame_bytes: usize,
-    /// Memory of one document.
+    /// Most memory that one document may take, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().document_bytes)]
     max_document_bytes: usize,
-    /// Memory of a document's updates that wait for earlier ones.
+    /// Most memory for a document's updates that wait for earlier ones, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().pending_bytes)]
     max_pending_bytes: usize,
-    /// Presence states in one room.
+    /// Most presence states in one room.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().awareness.states)]
     max_awareness_states: usize,
-    /// Bytes of one presence state.
+    /// Largest presence state, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().awareness.state_bytes)]
     max_awareness_bytes: usize,
 }
@@ -159,7 +172,7 @@ pub struct RoomArgs {
 impl RoomArgs {
     fn limits(&self) -> Limits {
         let mut limits = Limits {
-            // A day at least fits; what is negative or no number counts as none.
+            // A negative number, or one that is too large for a duration, counts as zero.
             idle_timeout: Duration::try_from_secs_f64(self.room_idle_timeout).unwrap_or_default(),
             rooms: self.max_rooms,
             connections: self.max_connections,
@@ -176,7 +189,7 @@ impl RoomArgs {
 }
 
 impl ServeArgs {
-    /// What the command line asks of a local server.
+    /// The configuration of a local server.
     pub fn local(&self) -> LocalConfig {
         LocalConfig {
             address: self.address(),
@@ -193,11 +206,11 @@ impl ServeArgs {
         }
     }
 
-    /// What the command line asks of a hub.
+    /// The configuration of a hub.
     pub fn hub(&self) -> anyhow::Result<HubConfig> {
         let mut accounts = self.auth.options(&self.data_dir)?;
         accounts.trusted_proxies.clone_from(&self.connections.trusted_proxies);
-        // One list: a page that may use the server may sign people in, and the other way around.
+        // One list: a page that may use the server may also sign people in, and vice versa.
         accounts.trusted_origins.extend(self.allowed_origins.iter().cloned());
         Ok(HubConfig {
             address: self.address(),

@@ -1,8 +1,8 @@
 //! What the binary does besides serving: one file for each command.
 //!
-//! The commands for data speak to a server, or open its data folder when none runs (`api`). What
-//! they take (`input`) and print (`output`) is JSON. They end with 0, with 1 when something failed,
-//! and with 2 when the command line is wrong.
+//! The commands for data speak to a server, or open its data folder when none is running (`api`). They read
+//! (`input`) and print (`output`) JSON. They exit with 0, with 1 when something failed, and with 2 when
+//! the command line is wrong.
 
 mod api;
 mod build;
@@ -26,7 +26,7 @@ use clap::Subcommand;
 /// A command other than serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lists the tables with their fields and how many rows they have.
+    /// Lists the tables, with their fields and number of rows.
     Tables(tables::Args),
     /// Reads and writes the rows of a table.
     Rows(rows::Args),
@@ -38,27 +38,27 @@ pub enum Command {
     Export(transfer::Export),
     /// Reads what `export` writes: rows are created or replaced, a document is merged.
     Import(transfer::Import),
-    /// Begins a plugin: a folder with sources, a scenario, and the SDK.
+    /// Starts a plugin project: a folder with sources, a scenario and the SDK.
     New(new::Args),
-    /// Builds a plugin into the plugins folder, with the toolchain that is there.
+    /// Builds a plugin into the plugins folder, with the toolchain that is installed.
     Build(build::Args),
-    /// Says what a plugin defines, imports and may use, and all that is wrong with it, without
+    /// Shows what a plugin defines, imports and may use, and everything that is wrong with it, without
     /// serving it.
     Check(check::Args),
     /// Writes TypeScript types of workspaces, for apps that hold them with `epicenter-client`.
     Types(types::Args),
     /// Runs a scenario against a plugin: requests, and what is expected of their answers.
     Test(plugin::Test),
-    /// The accounts of a hub.
+    /// Manages the accounts of a hub.
     Users(users::UsersArgs),
-    /// Who is signed in to a hub.
+    /// Manages the sessions of a hub: who is signed in.
     Sessions(sessions::SessionsArgs),
-    /// Prints the configuration by which opencode uses the providers of a hub.
+    /// Prints the configuration with which opencode uses the providers of a hub.
     OpencodeConfig(opencode::OpencodeArgs),
 }
 
 impl Command {
-    /// Does what was asked for.
+    /// Runs the command.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Tables(args) => tables::run(args).await,
@@ -79,8 +79,8 @@ impl Command {
     }
 }
 
-/// The command line is wrong, which only came out once the command ran. Ends with 2, as what clap
-/// finds does.
+/// A mistake on the command line that was found only once the command ran. The process exits with 2, as for
+/// mistakes that clap finds.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

@@ -1,9 +1,8 @@
-//! The data folder: everything that is kept, and who uses it now.
+//! The data folder: everything that is stored, and which process uses it.
 //!
-//! One process at a time holds the folder, by a lock that ends with the process. A server leaves
-//! its address in the file `server.json` beside it, for commands that find the folder locked. What a
-//! crash leaves of that file misleads nobody: it counts only while the lock is held, and whoever
-//! takes the lock removes it before anything else.
+//! One process at a time holds the folder, by a lock that ends with the process. A server announces its address in
+//! the file `server.json`, for commands that find the folder locked. A file that a crash left behind misleads nobody:
+//! it counts only while the lock is held, and whoever takes the lock removes it first.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,9 +13,9 @@ use std::sync::Arc;
 use host_sync::{Hooks, Limits, Rooms, Sqlite};
 use serde_json::{Value, json};
 
-use crate::serve::StartError;
+use crate::start_error::StartError;
 
-/// Where a server that holds the folder says how to reach it.
+/// The file in which the server that holds the folder announces its address.
 const ANNOUNCEMENT: &str = "server.json";
 
 /// The data folder, held against other processes while this exists.
@@ -26,7 +25,7 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Takes the folder; makes it when it is missing.
+    /// Locks the folder, and creates it if it is missing.
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::Data { folder: path.to_owned(), error };
         create(path).map_err(failed)?;
@@ -46,7 +45,7 @@ impl DataFolder {
         }
     }
 
-    /// The rooms that are kept in it.
+    /// Opens the rooms that are stored in it.
     pub fn rooms(&self, limits: Limits) -> Result<Rooms, StartError> {
         let storage = Sqlite::open(&self.path.join("rooms.db"))?;
         Ok(Rooms::new(Arc::new(storage), limits, Arc::new(LogRooms)))
@@ -56,7 +55,7 @@ impl DataFolder {
         &self.path
     }
 
-    /// Says to commands on this machine where the server is that holds the folder.
+    /// Announces the address of the server to commands on this machine.
     pub fn announce(&self, address: SocketAddr) -> io::Result<()> {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -97,10 +96,9 @@ impl Hooks for LogRooms {
     }
 }
 
-/// Makes the folder where it is missing, for this account alone: what is in it is people's.
+/// Creates the folder if it is missing, for this account alone, because what it holds is private.
 fn create(path: &Path) -> io::Result<()> {
     let mut folder = DirBuilder::new();
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
     folder.recursive(true).create(path)
 }

@@ -1,108 +1,34 @@
-//! `host dev`: a local server that also builds what its plugins are made of.
+//! `host dev`: a local server that also builds its plugins from source.
 //!
-//! Each project has a task that watches its sources, but one build runs at a time, so that a machine is
-//! not busy with several compilers. What is saved while it is built is built again, and the result
-//! of the first is dropped: the latest wins. A build that fails installs nothing, so what is served
-//! goes on being served; and what is installed is a plugin like any other, which the plugins folder
-//! takes up when it can be loaded.
+//! Each project has a task that watches its sources, but only one build runs at a time, so that several compilers do
+//! not compete for the machine. What is saved during a build is built again, and the first result is dropped: the
+//! latest wins. A build that fails installs nothing, so the version before goes on being served. What a build
+//! installs is a plugin like any other, which the plugins folder takes up when it can be loaded.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::cli::ServeArgs;
-use crate::projects::{Project, Sources};
-use crate::summary::{BAD, DIM, GOOD, PLAIN};
+use crate::projects::{BuildState, Builds, Project, Sources};
+use crate::style::{BAD, DIM, GOOD, PLAIN};
 
-/// `host dev`
-#[derive(Debug, clap::Args)]
-pub struct DevArgs {
-    /// Folders with the sources of a plugin each.
-    #[arg(default_value = ".")]
-    pub projects: Vec<PathBuf>,
-    /// What the server is started with.
-    #[command(flatten)]
-    pub serve: ServeArgs,
-}
-
-/// The builds of a server, for those who ask it.
-#[derive(Debug, Clone, Default)]
-pub struct Builds {
-    // Held for reads and assignments only.
-    projects: Arc<Mutex<BTreeMap<PathBuf, Build>>>,
-}
-
-/// The newest build of a project.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Build {
-    /// The project's folder.
-    pub project: PathBuf,
-    /// The file that it makes.
-    pub file: String,
-    /// Where it is.
-    pub state: BuildState,
-    /// How long the newest one that ended took, in ms.
-    pub took_ms: Option<u64>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// What the toolchain said then.
-    pub output: Option<String>,
-}
-
-/// Where a build is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BuildState {
-    /// It waits for the one before, or runs.
-    Building,
-    /// Its result is in the plugins folder.
-    Built,
-    /// It left nothing; the version before is served.
-    Failed,
-}
-
-impl Builds {
-    /// The newest build of each project.
-    pub fn status(&self) -> Vec<Build> {
-        self.projects.lock().values().cloned().collect()
-    }
-
-    fn set(&self, project: &Project, state: BuildState, change: impl FnOnce(&mut Build)) {
-        let mut projects = self.projects.lock();
-        let build = projects.entry(project.folder.clone()).or_insert_with(|| Build {
-            project: project.folder.clone(),
-            file: format!("{}.wasm", project.name),
-            state,
-            took_ms: None,
-            error: None,
-            output: None,
-        });
-        build.state = state;
-        change(build);
-    }
-}
-
-/// The projects that are worked on.
+/// The projects that `host dev` builds.
 pub struct Dev {
     tasks: Vec<Task>,
-    /// What becomes of them.
+    /// The state of their builds.
     pub builds: Builds,
 }
 
 impl Dev {
-    /// Finds out what the folders hold.
-    pub fn open(args: &DevArgs) -> Result<Self> {
+    /// Recognises the projects in these folders. What is in the folders of plugins and of data is no source.
+    pub fn open(folders: &[PathBuf], plugins: &Path, data: &Path) -> Result<Self> {
         let builds = Builds::default();
         let one_at_a_time = Arc::new(tokio::sync::Mutex::new(()));
-        let (plugins, data) = (full(&args.serve.plugins)?, full(&args.serve.data_dir)?);
-        let projects: Result<Vec<_>> = args.projects.iter().map(|dir| Project::open(dir)).collect();
+        let (plugins, data) = (full(plugins)?, full(data)?);
+        let projects: Result<Vec<_>> = folders.iter().map(|folder| Project::open(folder)).collect();
         let tasks = projects?.into_iter().map(|project| {
             builds.set(&project, BuildState::Building, |_| {});
             Task {
@@ -116,8 +42,8 @@ impl Dev {
         Ok(Self { tasks: tasks.collect(), builds })
     }
 
-    /// Builds them into the plugins folder, now and whenever their sources change, until what this
-    /// gives is dropped.
+    /// Builds the projects into the plugins folder, now and whenever their sources change, until the returned set is
+    /// dropped.
     pub fn start(self) -> JoinSet<()> {
         self.tasks.into_iter().map(Task::run).collect()
     }
@@ -162,7 +88,7 @@ impl Task {
             }
             Err(error) => {
                 anstream::eprintln!(
-                    "{BAD}{name} was not built:{PLAIN} {error} {DIM}(what was served before still is){PLAIN}"
+                    "{BAD}{name} was not built:{PLAIN} {error} {DIM}(the version before is still served){PLAIN}"
                 );
                 self.builds.set(&self.project, BuildState::Failed, |build| {
                     build.took_ms = took_ms;
@@ -174,7 +100,7 @@ impl Task {
     }
 }
 
-/// The full path of a folder, which is made when it is missing.
+/// The full path of a folder, which is created if it is missing.
 fn full(folder: &Path) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     folder.canonicalize()

@@ -1,4 +1,4 @@
-//! The coordination server between devices: a relay of rooms, accounts, and AI.
+//! The server between devices: rooms, accounts, and AI.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,26 +15,27 @@ use serde_json::{Value, json};
 
 use crate::access::{AccessConfig, Auth};
 use crate::data_folder::DataFolder;
-use crate::serve::{Listen, Running, StartError};
+use crate::serve::{Listen, Running};
+use crate::start_error::StartError;
 
-/// What a hub is started with.
+/// The configuration of a hub.
 #[derive(Debug, Clone)]
 pub struct HubConfig {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Folder for everything that is kept.
+    /// Folder for everything that is stored.
     pub data_dir: PathBuf,
     /// Origins of web pages that may use the server.
     pub allowed_origins: Vec<String>,
     /// Who may use the server.
     pub access: AccessConfig,
-    /// Bounds on connections.
+    /// Limits of connections.
     pub connections: host_connections::Limits,
-    /// Bounds on rooms.
+    /// Limits of rooms.
     pub rooms: host_sync::Limits,
     /// Accounts.
     pub accounts: AccountsOptions,
-    /// Who can be asked, and how much.
+    /// Providers that can be asked, and how much.
     pub ai: AiConfig,
 }
 
@@ -42,13 +43,12 @@ pub struct HubConfig {
 pub struct HubServer {
     /// The running server.
     pub running: Running,
-    /// What it was started with.
+    /// Its configuration.
     pub config: HubConfig,
 }
 
 impl HubServer {
-    /// Opens the storage, and only then listens. A provider of TLS must have been installed for
-    /// the process.
+    /// Opens the storage, and only then listens. The process must have installed a provider of TLS.
     pub async fn start(config: HubConfig) -> Result<Self, StartError> {
         let auth = config.auth();
         let origins = Origins::new(&config.allowed_origins, config.hosts(auth))?;
@@ -86,8 +86,8 @@ impl HubServer {
 }
 
 impl HubConfig {
-    /// Whether sessions are wanted. Without being told, only where nobody but the users of this
-    /// machine reaches the hub, they are not: a URL of its own says that others do, through a proxy.
+    /// Whether sessions are required. By default they are, except where only the users of this machine can reach the
+    /// hub; a public URL means that others can, through a proxy.
     pub(crate) fn auth(&self) -> Auth {
         let default = if self.is_public() { Auth::Required } else { Auth::Open };
         self.access.auth.unwrap_or(default)

@@ -1,4 +1,4 @@
-//! A server that hosts workspaces shipped as WASM components.
+//! Epicenter Server: hosts workspaces that ship as WebAssembly components.
 //!
 //! [`LocalServer`] runs close to the data: it loads workspaces from a folder of plugins and serves
 //! their tables, actions and rooms. [`HubServer`] coordinates devices: it relays rooms between
@@ -6,6 +6,7 @@
 //! `host-plugins`), so that a server of another shape can be, too.
 
 mod access;
+mod account_database;
 mod actions;
 pub mod cli;
 pub mod commands;
@@ -16,6 +17,8 @@ mod local;
 mod models;
 mod projects;
 mod serve;
+mod start_error;
+pub mod style;
 pub mod summary;
 mod typescript;
 
@@ -23,4 +26,5 @@ pub use access::{AccessConfig, Auth};
 pub use host_people::{AccountsOptions, Smtp, SyncToken};
 pub use hub::{HubConfig, HubServer};
 pub use local::{LocalConfig, LocalServer};
-pub use serve::{Running, StartError};
+pub use serve::Running;
+pub use start_error::StartError;

@@ -18,34 +18,35 @@ use serde_json::{Value, json};
 use crate::access::{AccessConfig, Auth};
 use crate::actions::WorkspaceActions;
 use crate::data_folder::DataFolder;
-use crate::dev::Builds;
 use crate::models::ChatModels;
-use crate::serve::{Listen, Running, StartError};
+use crate::projects::Builds;
+use crate::serve::{Listen, Running};
+use crate::start_error::StartError;
 
-/// What a local server is started with.
+/// The configuration of a local server.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Folder of the workspaces' .wasm files.
+    /// Folder of the plugins.
     pub plugins: PathBuf,
-    /// How they are compiled.
+    /// How plugins are compiled.
     pub compile: Compile,
-    /// Folder for everything that is kept.
+    /// Folder for everything that is stored.
     pub data_dir: PathBuf,
     /// Origins of web pages that may use the server.
     pub allowed_origins: Vec<String>,
     /// Who may use the server.
     pub access: AccessConfig,
-    /// Bounds on connections.
+    /// Limits of connections.
     pub connections: host_connections::Limits,
-    /// Proxies that are believed when they say for whom they ask.
+    /// Proxies that are believed when they name the client of a request.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Bounds on rooms.
+    /// Limits of rooms.
     pub rooms: host_sync::Limits,
-    /// Who can be asked by chats and plugins, and how much.
+    /// Providers that chats and plugins can ask, and how much.
     pub ai: AiConfig,
-    /// Builds whose state is shown; none but for `host dev`.
+    /// Builds whose state `GET /` shows; empty except for `host dev`.
     pub builds: Builds,
 }
 
@@ -57,7 +58,7 @@ pub struct LocalServer {
     pub plugins: Plugins,
     /// The workspaces that they serve.
     pub workspaces: Workspaces,
-    /// What it was started with.
+    /// Its configuration.
     pub config: LocalConfig,
 }
 
@@ -69,8 +70,8 @@ struct Context {
 }
 
 impl LocalServer {
-    /// Opens the storage, loads the plugins, and only then listens: whoever gets an answer gets
-    /// it from a server that is complete.
+    /// Opens the storage, loads the plugins, and only then listens, so that every answer comes from a server that is
+    /// complete.
     pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
         let auth = wanted(&config)?;
         let hosts = match auth {
@@ -122,8 +123,8 @@ impl LocalServer {
     }
 }
 
-/// Whether sessions are wanted: those of the hub, if one is named. To let everybody in from other
-/// machines is nothing to happen by itself.
+/// Whether sessions are required: those of the hub, if one is named. Other machines are let in without one only if the
+/// operator says so.
 fn wanted(config: &LocalConfig) -> Result<Auth, StartError> {
     let AccessConfig { auth, hub_url, .. } = &config.access;
     match (hub_url, auth) {
@@ -135,8 +136,8 @@ fn wanted(config: &LocalConfig) -> Result<Auth, StartError> {
     }
 }
 
-/// What the server is and has. It needs no token, so it says of a plugin what its author must
-/// know, and nothing of what is in the tables.
+/// Answers `GET /`: what the server is and has. This route needs no token, so it tells a plugin's author what went
+/// wrong, and nothing about the contents of tables.
 async fn discovery(State(context): State<Context>) -> Json<Value> {
     let definitions = context.workspaces.definitions();
     let actions = definitions.iter().flat_map(|definition| {

@@ -1,4 +1,4 @@
-//! The `host` binary: reads the command line, starts a server, and stops it on a signal.
+//! The `host` binary of Epicenter Server: reads the command line, starts a server, and stops it on a signal.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -6,10 +6,11 @@ use std::time::Instant;
 use clap::Parser;
 use host::cli::{Cli, LogFormat, Mode, Task};
 use host::dev::Dev;
-use host::{HubServer, LocalConfig, LocalServer, Running, commands, summary};
+use host::{HubServer, LocalConfig, LocalServer, Running, commands, style, summary};
 use mimalloc::MiMalloc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Counts what each thread holds, so that scripts can be held to their memory.
+/// Counts what each thread has allocated, which is how scripts are held to their memory limit.
 #[global_allocator]
 static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMalloc);
 
@@ -19,13 +20,13 @@ async fn main() -> ExitCode {
     start_log(&cli);
     rustls::crypto::ring::default_provider()
         .install_default()
-        .expect("nothing has chosen a provider of TLS before the first line of the program");
+        .expect("no provider of TLS was installed before the first line of the program");
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads our output has seen enough, as `head` has.
+        // The reader of our output has seen enough, as `head` has.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("{}error:{} {error:#}", summary::BAD, summary::PLAIN);
+            anstream::eprintln!("{}error:{} {error:#}", style::BAD, style::PLAIN);
             for detail in commands::details(&error) {
                 anstream::eprintln!("{detail}");
             }
@@ -37,7 +38,7 @@ async fn main() -> ExitCode {
 fn start_log(cli: &Cli) {
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let usual = match cli.command {
-        // What a command has to say is its result; who watches it may want to know why it takes long.
+        // The output of a command is its result; people who watch it want to know why it takes long.
         Some(Task::Command(_)) if is_terminal => "warn,progress=info",
         Some(Task::Command(_)) => "warn",
         _ => "info",
@@ -48,7 +49,7 @@ fn start_log(cli: &Cli) {
         .with_writer(std::io::stderr);
     match cli.log_format() {
         LogFormat::Text => log.with_target(false).with_ansi(is_terminal).init(),
-        // Nothing opens spans, so the fields of an event are all that there is.
+        // Nothing opens spans, so an event's fields are all there is to write.
         LogFormat::Json => {
             log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
         }
@@ -57,7 +58,7 @@ fn start_log(cli: &Cli) {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
-    // A reset is what a pipe that is a socket says, as pipes between node's processes are.
+    // A pipe that is a socket, as between node's processes, reports a reset.
     io.is_some_and(|error| {
         matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
     })
@@ -67,7 +68,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match (cli.command, cli.mode) {
         (Some(Task::Command(command)), _) => command.run().await,
         (Some(Task::Dev(args)), _) => {
-            let dev = Dev::open(&args)?;
+            let dev = Dev::open(&args.projects, &args.serve.plugins, &args.serve.data_dir)?;
             let config = LocalConfig { builds: dev.builds.clone(), ..args.serve.local() };
             local(config, Some(dev)).await
         }
@@ -93,7 +94,7 @@ async fn local(config: LocalConfig, dev: Option<Dev>) -> anyhow::Result<()> {
 
 async fn until_stopped(running: Running, mut signals: Signals) -> anyhow::Result<()> {
     signals.next().await;
-    tracing::info!("stopping; once more to stop at once");
+    tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         () = running.stop() => Ok(()),
         () = signals.next() => {
@@ -102,37 +103,25 @@ async fn until_stopped(running: Running, mut signals: Signals) -> anyhow::Result
     }
 }
 
-/// Ctrl-C, and the signal by which service managers stop a program. They are ours from the moment
-/// that this exists, which is before a server says that it is ready: before that they just end the
-/// program.
+/// Ctrl-C, and the signal with which service managers stop a program. They are caught as soon as this exists, which
+/// is before a server says that it is ready; until then, they just end the program.
 struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(windows)]
-    interrupt: tokio::signal::windows::CtrlC,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let interrupt = signal(SignalKind::interrupt())?;
-            Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
-        }
-        #[cfg(windows)]
-        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) {
-        #[cfg(unix)]
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        #[cfg(windows)]
-        self.interrupt.recv().await;
     }
 }

@@ -1,10 +1,11 @@
-//! The projects of plugin authors: a folder with sources, of which a toolchain makes a plugin.
+//! The projects of plugin authors: a folder with sources, from which a toolchain builds a plugin.
 //!
-//! `host new` writes one from a template (`template`), `host build` builds it (`languages`, one file for
-//! each), `host dev` does so whenever its sources change (`sources`). A build leaves
+//! `host new` writes one from a template (`template`), `host build` builds it (`languages`, one file for each),
+//! and `host dev` does so whenever its sources change (`sources`). A build leaves
 //! `dist/{name}.wasm` in the project, and [`Project::install`] copies it into the plugins folder, with
 //! the manifest `{name}.toml` if there is one.
 
+mod builds;
 mod languages;
 mod process;
 mod sources;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use self::builds::{BuildState, Builds};
 pub use self::languages::{LANGUAGES, Language};
 pub use self::process::BuildError;
 pub use self::sources::Sources;
@@ -28,17 +30,17 @@ pub struct Project {
     pub folder: PathBuf,
     /// The plugin's file without `.wasm`.
     pub name: String,
-    /// What it is written in.
+    /// The language that it is written in.
     pub language: &'static Language,
 }
 
 impl Project {
-    /// Finds out what a folder holds.
+    /// Recognises the project in a folder.
     pub fn open(folder: &Path) -> Result<Self> {
         let shown = folder.display();
         let folder =
             folder.canonicalize().with_context(|| format!("there is no folder {shown}"))?;
-        ensure!(folder.is_dir(), "{shown} is no folder; name the one with the sources");
+        ensure!(folder.is_dir(), "{shown} is not a folder; name the folder with the sources");
         let found = LANGUAGES.iter().find(|language| folder.join(language.marker).is_file());
         let Some(language) = found else {
             let markers: Vec<_> = LANGUAGES
@@ -46,7 +48,7 @@ impl Project {
                 .map(|language| format!("{} ({})", language.marker, language.title))
                 .collect();
             bail!(
-                "{shown} is no project: it has none of {}; `host new` makes one",
+                "{shown} is not a project: it has none of {}; `host new` creates one",
                 markers.join(", ")
             );
         };
@@ -58,11 +60,11 @@ impl Project {
         Ok(Self { folder, name, language })
     }
 
-    /// Builds it. What the toolchain says goes to standard error, and into the error.
+    /// Builds the project. What the toolchain prints goes to standard error, and into the error.
     pub async fn build(&self) -> Result<Built, BuildError> {
         let plugin = (self.language.build)(self.clone()).await?;
-        let plugin =
-            fs::read(&plugin).with_context(|| format!("the build left no {}", plugin.display()))?;
+        let plugin = fs::read(&plugin)
+            .with_context(|| format!("the build produced no {}", plugin.display()))?;
         let manifest = self.folder.join(format!("{}.toml", self.name));
         let manifest = match fs::read(&manifest) {
             Ok(manifest) => Some(manifest),
@@ -80,7 +82,7 @@ impl Project {
     }
 }
 
-/// What a build made.
+/// The result of a build.
 pub struct Built {
     name: String,
     plugin: Vec<u8>,
@@ -88,12 +90,12 @@ pub struct Built {
 }
 
 impl Built {
-    /// Puts it into a folder, and says under which path. What has not changed is left as it is: a
-    /// server may be watching.
+    /// Installs it in a folder and returns the plugin's path. A file that would not change is not touched: a server
+    /// may be watching.
     pub fn install(&self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder)
-            .with_context(|| format!("{} cannot be made", folder.display()))?;
-        // The manifest first, so that the plugin is not served with the old one in between.
+            .with_context(|| format!("{} cannot be created", folder.display()))?;
+        // The manifest goes first, so that the new plugin is never served with the old manifest.
         if let Some(manifest) = &self.manifest {
             write(&folder.join(format!("{}.toml", self.name)), manifest)?;
         }
@@ -108,7 +110,7 @@ impl Built {
     }
 }
 
-/// Writes a file at once, unless that is what it holds already.
+/// Replaces a file in one step, unless it has these contents already.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());

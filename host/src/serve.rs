@@ -1,8 +1,6 @@
 //! What both servers share: the listener, and the order of starting and stopping.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use host_connections::{Listener, Paced};
 use host_http::error;
 use host_people::Origins;
 use host_plugins::Plugins;
-use host_sync::{Rooms, StorageError};
+use host_sync::Rooms;
 use host_workspace::RequestId;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -25,80 +23,21 @@ use tower_http::catch_panic::{CatchPanic, CatchPanicLayer};
 use tower_http::cors::Cors;
 
 use crate::data_folder::DataFolder;
+use crate::start_error::StartError;
 
 /// How long requests that are under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Names a request, in its answer and in the log.
+/// The header that names a request; the log names it, too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Letters of the name that a client gives its request; a UUID has 36.
+/// Longest name that a client may give its request; a UUID has 36 characters.
 const REQUEST_ID_BYTES: usize = 64;
 
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Something else listens there, or it may not be listened on.
-    #[error("cannot listen on {address}: {error}; choose another port with --port")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the system says. Not called `source`: the message has it already, and what prints all
-        /// causes would say it twice.
-        error: io::Error,
-    },
-    /// The data folder cannot be used.
-    #[error("the data folder {}: {error}", folder.display())]
-    Data {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// Another process uses the data folder: a server, or a command.
-    #[error("another process uses the data folder {}; stop it, or choose another with --data-dir", folder.display())]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The storage cannot be opened.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The plugins cannot be loaded at all.
-    #[error(transparent)]
-    Plugins(#[from] host_plugins::OpenError),
-    /// The accounts cannot be opened.
-    #[error(transparent)]
-    Accounts(#[from] host_people::AccountsError),
-    /// There is no AI as it is configured.
-    #[error(transparent)]
-    Ai(#[from] host_ai::OpenError),
-    /// What is kept of people's rooms cannot be opened.
-    #[error("the rooms of accounts: {0:#}")]
-    People(anyhow::Error),
-    /// Not the URL of a hub.
-    #[error(transparent)]
-    Hub(#[from] host_auth::HubError),
-    /// Nobody said that everybody may use it.
-    #[error(
-        "{address} can be reached from other machines: say whose sessions a local server wants with --hub-url, or that anybody may use it with --auth open"
-    )]
-    Unprotected {
-        /// Where it was to listen.
-        address: SocketAddr,
-    },
-    /// There are no sessions to want.
-    #[error("a local server knows sessions from its hub only: say which with --hub-url")]
-    NoHub,
-    /// Not an origin.
-    #[error(transparent)]
-    Origin(#[from] host_auth::NotAnOrigin),
-}
-
-/// Where to listen, and to how many.
+/// Where to listen, and the limits of connections.
 pub(crate) struct Listen<'a> {
     pub address: SocketAddr,
     pub limits: &'a host_connections::Limits,
-    /// Proxies that are believed when they say for whom they ask.
+    /// Proxies that are believed when they name the client of a request.
     pub proxies: &'a [IpAddr],
 }
 
@@ -114,7 +53,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts to listen. Everything that requests need is there already.
+    /// Starts listening. Everything that requests need must be ready.
     pub(crate) async fn start(
         listen: Listen<'_>,
         routes: Router,
@@ -179,8 +118,8 @@ impl Running {
 
 type Panicked = fn(Box<dyn std::any::Any + Send>) -> Response;
 
-/// The routes and what goes for all of them. Layers of a router are cloned for each request, which
-/// costs more than a read of a row does; this is cloned for each connection.
+/// The routes, and the layers that apply to all of them. A router clones its layers for each request, which costs more
+/// than reading a row; this is cloned for each connection.
 #[derive(Clone)]
 struct App {
     app: Cors<CatchPanic<Router, Panicked>>,
@@ -222,7 +161,7 @@ impl host_connections::App for App {
     }
 }
 
-/// The name that the client gave its request, where it can stand in a log as it is; else a new one.
+/// The client's name for its request if it can be written to a log as it is, otherwise a new one.
 fn name_of(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let is_plain = |id: &&str| {

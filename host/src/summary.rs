@@ -1,32 +1,21 @@
-//! What a server says when it has started.
+//! The summary that a server prints when it has started.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anstream::println;
-use anstyle::{AnsiColor, Reset, Style};
 use host_auth::SignUp;
 use host_plugins::PluginStatus;
 use host_workspace::Definition;
 use host_workspace::definition::ActionKind;
 
-use crate::{Auth, HubServer, LocalServer};
+use crate::access::Auth;
+use crate::hub::HubServer;
+use crate::local::LocalServer;
+use crate::style::{BAD, DIM, GOOD, LINK, PLAIN, STRONG};
 
-/// What stands out.
-pub const STRONG: Style = Style::new().bold();
-/// What stands back.
-pub const DIM: Style = Style::new().dimmed();
-/// Where to click.
-pub const LINK: Style = AnsiColor::Cyan.on_default();
-/// What works.
-pub const GOOD: Style = AnsiColor::Green.on_default();
-/// What does not.
-pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// The end of any of them.
-pub const PLAIN: Reset = Reset;
-
-/// The summary of a local server: every workspace with its tables, actions and room, what was
-/// loaded from where and how long it took, what failed and why.
+/// Prints the summary of a local server: every workspace with its tables, actions and room, what was loaded from where
+/// and how long it took, and what failed and why.
 pub fn local(server: &LocalServer, took: Duration) {
     let address = server.running.address();
     let base = format!("http://{address}");
@@ -51,14 +40,14 @@ pub fn local(server: &LocalServer, took: Duration) {
         );
     }
     println!(
-        "  {DIM}plugins{PLAIN}  {}  {DIM}watched: write over a file and it is live{PLAIN}",
+        "  {DIM}plugins{PLAIN}  {}  {DIM}watched: overwrite a file and it is live{PLAIN}",
         folder(&server.config.plugins)
     );
     println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     let access = &server.config.access;
     match &access.hub_url {
         Some(hub) => println!(
-            "  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are wanted{PLAIN}"
+            "  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are required{PLAIN}"
         ),
         None if !address.ip().is_loopback() => {
             everybody(&format!("anyone who reaches {address} can read and write everything"));
@@ -68,21 +57,21 @@ pub fn local(server: &LocalServer, took: Duration) {
     ready(took);
 }
 
-/// The summary of a hub.
+/// Prints the summary of a hub.
 pub fn hub(server: &HubServer, took: Duration) {
     let address = server.running.address();
     title("Epicenter Hub", &format!("http://{address}"));
     let (auth, shared) = (server.config.auth(), server.config.access.sync_token.is_some());
     let whose = match auth {
-        _ if shared => "for whoever has the shared token",
-        Auth::Open => "for everybody",
+        _ if shared => "open to everybody with the shared token",
+        Auth::Open => "open to everybody",
         Auth::Required => "each account has its own",
     };
     let room = format!("ws://{address}/rooms/{{room}}");
     println!("  {DIM}rooms{PLAIN}    {LINK}{room}{PLAIN}  {DIM}{whose}{PLAIN}");
     let sign_up = match server.config.accounts.sign_up {
         SignUp::Open => "anybody may sign up",
-        SignUp::Invite => "who is invited may sign up: host users invite",
+        SignUp::Invite => "only people with an invitation may sign up: host users invite",
         SignUp::Closed => "nobody may sign up: host users add",
     };
     println!("  {DIM}accounts{PLAIN} {LINK}http://{address}/auth{PLAIN}  {DIM}{sign_up}{PLAIN}");
@@ -103,7 +92,7 @@ pub fn hub(server: &HubServer, took: Duration) {
     ready(took);
 }
 
-/// Says that no session is wanted where others than the users of this machine may come.
+/// Warns that no session is required although others than the users of this machine may connect.
 fn everybody(what: &str) {
     println!("\n  {BAD}!{PLAIN} {STRONG}{what}: --auth open{PLAIN}");
 }

@@ -310,7 +310,7 @@ test('the operator makes, invites, resets and removes accounts while the hub run
   ok(await alice.auth.signIn.email({ ...credentials, password: 'another one' }));
   assert.equal(run('users', 'remove', 'a@example.com').status, 0);
   assert.equal(ok(await alice.auth.getSession()), null);
-  assert.match(run('users', 'remove', 'a@example.com').err, /has no account/);
+  assert.match(run('users', 'remove', 'a@example.com').err, /there is no account for/);
 });
 
 test('a hub that cannot be safe does not start, and says why', async () => {

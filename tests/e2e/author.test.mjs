@@ -152,13 +152,13 @@ test('test says which steps fail, and how', async () => {
   assert.match(stderr, /5 of 7 steps failed/);
   const lines = stdout.split('\n').filter((line) => /^(not )?ok/.test(line));
   assert.deepEqual(lines.map((line) => line.startsWith('ok')), [false, true, false, false, true, false, false]);
-  assert.match(stdout, /not ok {2}wrong\n +POST \/tables\/posts +data\.title is "a", and expected is "b"/);
+  assert.match(stdout, /not ok {2}wrong\n +POST \/tables\/posts +data\.title is "a", expected "b"/);
   assert.match(stdout, /the answer is 200 OK/);
 });
 
 test('a scenario that is none is refused', async () => {
   const cases = [
-    ['{', /is no scenario: EOF/],
+    ['{', /is not a scenario: EOF/],
     ['{"plugin":"blog.wasm","steps":[]}', /has no steps/],
     ['{"plugin":"none.wasm","steps":[{"request":"GET /kv"}]}', /there is no file none\.wasm/],
     ['{"plugin":"blog.wasm","steps":[{"request":"GET /kv","dta":{}}]}', /unknown field `dta`/],
@@ -194,10 +194,10 @@ test('new and build say what is wrong with what they are asked', async () => {
   mkdirSync(path.join(folder, 'full'));
   writeFileSync(path.join(folder, 'full/notes.txt'), 'mine');
   const cases = [
-    [['new', 'Tea', '--lang', 'rust'], 1, /"Tea" is no name for a project; use up to 64 of a-z 0-9 -/],
-    [['new', 'full', '--lang', 'js'], 1, /full is there already, and not empty/],
+    [['new', 'Tea', '--lang', 'rust'], 1, /"Tea" cannot be a project's name; use up to 64 of a-z 0-9 -/],
+    [['new', 'full', '--lang', 'js'], 1, /full already exists and is not empty/],
     [['new', 'x', '--lang', 'cobol'], 2, /possible values: rust, js, python, go, c/],
-    [['build', 'full'], 1, /full is no project: it has none of Cargo\.toml \(Rust\), package\.json/],
+    [['build', 'full'], 1, /full is not a project: it has none of Cargo\.toml \(Rust\), package\.json/],
     [['build', 'nowhere'], 1, /there is no folder nowhere/],
     [['dev', 'nowhere'], 1, /there is no folder nowhere/],
   ];

@@ -132,8 +132,8 @@ for (const name of ['a server by its address', 'a folder that no server uses']) 
       [['rows', 'set', 'posts', '--title', ''], 1, /title: must not be empty/],
       [['rows', 'set', 'posts', '{"id":"a"}', '--views', 'many'], 2, /--views must be a number, and is "many"/],
       [['rows', 'set', 'posts', '--url', 'http://x'], 2, /table posts has no field "url"/],
-      [['rows', 'set', 'posts', '--title'], 2, /--title wants a value/],
-      [['rows', 'set', 'posts', '{'], 2, /is not JSON/],
+      [['rows', 'set', 'posts', '--title'], 2, /--title needs a value/],
+      [['rows', 'set', 'posts', '{'], 2, /is neither JSON/],
       [['rows', 'set', 'posts', '@none.json'], 1, /cannot open none.json/],
       [['rows', 'set', 'posts', '-'], 1, /standard input is not JSON/],
       [['rows', 'set', 'posts', '1'], 1, /must be an object/],
@@ -226,7 +226,7 @@ test("a room's document goes out whole and is merged where it comes in", async (
   assert.equal(applied.status, 200);
 
   const lines = await shell(source)(['export', 'posts']);
-  assert.match(lines.stderr, /1 rows are not valid and left out/);
+  assert.match(lines.stderr, /left out 1 row that is not valid/);
   assert.equal(lines.stdout.trimEnd().split('\n').length, 1);
   const { bytes } = (await shell(source)(['export', 'blog', 'blog.yjs'])).json;
   const file = path.join(source.folder, 'blog.yjs');
@@ -254,11 +254,11 @@ test('an import ends at the first batch that is refused, and says what is in', a
   const good = Array.from({ length: 1000 }, (_, n) => line(`good${n}`));
   const refused = [...good, line('x'), line('y', ''), line('z')].join('\n');
   const answer = await host(['import', 'posts'], { input: refused });
-  assertFails(answer, 1, /rows are refused; the 1000 rows before are imported, and nothing from there on\n\s+line 1002: title: must not be empty/);
+  assertFails(answer, 1, /rows were refused; the 1000 rows before were imported, and nothing after\n\s+line 1002: title: must not be empty/);
   assert.equal((await host(['rows', 'count', 'posts'])).json, 1000);
   const cases = [
-    ['{"id":"n","title":"1"}\n{"id":', /line 2: is not JSON.*; the row before is imported/],
-    ['[]', /line 1: is no JSON object, as a row is; nothing was imported/],
+    ['{"id":"n","title":"1"}\n{"id":', /line 2: is not JSON.*; the row before was imported/],
+    ['[]', /line 1: is not a JSON object, as every row is; nothing was imported/],
     ['\u0000\u0001', /line 1: is not JSON/],
     [`{"id":"n","title":"${'x'.repeat(1024 * 1024)}"}`, /line 1: is longer than 1048576 bytes/],
     ['x'.repeat(3 * 1024 * 1024), /line 1: is longer than 1048576 bytes/],
@@ -309,7 +309,7 @@ test('with several workspaces one is chosen, where the name alone does not say w
   assertFails(await host(['call', 'nope']), 1, /no workspace has the action "nope"; there are: blog\/posts\/publish/);
   assertFails(await host(['rows', 'list', 'posts', '--workspace', 'nope']), 1, /no workspace "nope"; there are: blog, library/);
   assertFails(await host(['rows', 'set', 'posts', '--id', '1', '--workspace', 'nope']), 1, /no workspace "nope"/);
-  assertFails(await host(['rows', 'set', 'posts', '--id', '1', '--workspace']), 2, /--workspace wants a value/);
+  assertFails(await host(['rows', 'set', 'posts', '--id', '1', '--workspace']), 2, /--workspace needs a value/);
   assertFails(await host(['kv', 'get']), 2, /there are 2 workspaces/);
 
   // Wherever it stands.
@@ -374,7 +374,7 @@ test('fields of fields are flags with a dot, and leave the others as they are', 
   const cases = [
     [['--author.nome', 'Q'], /author of table books has no field "nome", it has --author\.id --author\.name --author\.born/],
     [['--author.born', 'then'], /--author\.born must be a number/],
-    [['--title.de', 'x'], /title of table books is no object/],
+    [['--title.de', 'x'], /title of table books is not an object/],
   ];
   for (const [fields, text] of cases) assertFails(await host(['rows', 'set', 'books', '--id', 'c', ...fields]), 2, text);
 });
@@ -414,7 +414,7 @@ test('where there is neither a folder nor a server, that is said, and nothing is
   const nothing = await command(['tables', '--data-dir', 'none', '--url', 'http://127.0.0.1:1'], away);
   assertFails(nothing, 1, /the server at http:\/\/127\.0\.0\.1:1/);
   assertFails(await command(['tables', '--url', 'nope'], away), 2, /invalid value 'nope'/);
-  assertFails(await command(['tables', '--url', 'ftp://x'], away), 2, /write it like http:\/\/localhost:3913/);
+  assertFails(await command(['tables', '--url', 'ftp://x'], away), 2, /expected a URL like http:\/\/localhost:3913/);
   assert.deepEqual(readdirSync(away.cwd), ['plugins']);
 });
 
@@ -430,7 +430,7 @@ test('the data of a hub is rooms alone', async () => {
     const copy = new Y.Doc();
     Y.applyUpdate(copy, (await host(['export', '--room', 'note'])).bytes);
     assert.equal(copy.getText('t').toString(), 'hello', state);
-    const why = state === 'running' ? /a hub has rooms alone/ : /no plugin is loaded/;
+    const why = state === 'running' ? /a hub has only rooms/ : /no plugin is loaded/;
     assertFails(await host(['rows', 'list', 'posts']), 1, why);
     if (state === 'running') await hub.stop();
   }

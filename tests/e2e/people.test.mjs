@@ -163,7 +163,7 @@ describe('rooms of accounts', () => {
   test('one who may write does, one who may read gets updates and presence', async () => {
     assert.equal((await alice.share('shared', bob, 'write')).status, 200);
     const { data } = await alice.share('shared', carol, 'read');
-    assert.deepEqual(data, { id: carol.id, name: 'carol', email: carol.email, access: 'read' });
+    assert.deepEqual(data, { member: carol.email, access: 'read', accepted: false });
     const [owner, writer, reader] = await Promise.all([
       alice.join('shared'), bob.join('shared', alice), carol.join('shared', alice),
     ]);
@@ -248,8 +248,9 @@ describe('rooms of accounts', () => {
 
   test('an invitation that makes no sense is refused', async () => {
     const cases = [
-      [{ member: 'nobody@example.com', access: 'read' }, 404],
+      [{ member: '', access: 'read' }, 400],
       [{ member: alice.id, access: 'read' }, 400],
+      [{ member: 'Alice@Example.com', access: 'read' }, 400],
       [{ member: bob.id, access: 'own' }, 422],
       [{ access: 'read' }, 422],
       ['{', 400],
@@ -263,6 +264,69 @@ describe('rooms of accounts', () => {
       ...alice.bearer, 'content-type': 'text/plain',
     });
     assert.equal(form.status, 415);
+  });
+
+  test('sharing tells nobody who has an account, before that person accepts', async () => {
+    const add = (member) => alice.request('POST', '/rooms/secret/members', { member, access: 'read' });
+    const members = async () => (await alice.request('GET', '/rooms/secret/members')).data;
+    const names = ['nobody@example.com', carol.email, 'an-id-of-nobody', carol.id];
+    for (const member of names) {
+      const { status, data } = await add(member);
+      assert.deepEqual([status, data], [200, { member, access: 'read', accepted: false }]);
+    }
+    assert.deepEqual((await members()).map(({ member }) => member), names);
+    assert.ok(!JSON.stringify(await members()).includes('"carol"'));
+    // To enter is to accept.
+    await alice.join('secret').then((client) => client.saved());
+    assert.equal(await bob.read('secret', alice), 403);
+    assert.equal(await carol.read('secret', alice), '');
+    const accepted = { access: 'read', accepted: true, id: carol.id, name: 'carol', email: carol.email };
+    assert.deepEqual((await members())[1], { member: carol.email, ...accepted });
+    assert.deepEqual((await members())[0], { member: names[0], access: 'read', accepted: false });
+    // Somebody who signs up later finds what was shared with the address.
+    const dave = await Person.signUp(hub, 'dave');
+    assert.equal((await alice.share('for-dave', { email: 'eve@example.com' }, 'write')).status, 200);
+    const eve = await Person.signUp(hub, 'eve');
+    const client = await eve.join('for-dave', alice);
+    client.doc.getText('text').insert(0, 'eve was here');
+    await client.saved();
+    assert.equal(await dave.read('for-dave', alice), 403);
+
+    let refusal;
+    for (let n = 0; n < 70 && !refusal; n++) {
+      const answer = await dave.request('POST', '/rooms/guess/members', { member: `u${n}@example.com`, access: 'read' });
+      if (answer.status !== 200) refusal = answer;
+    }
+    assert.equal(refusal?.status, 429);
+    assert.ok(Number(refusal.headers.get('retry-after')) > 60);
+  });
+
+  test('an address that has to be verified and is not accepts nothing', async () => {
+    const verifying = await start('hub', ['--auth', 'required', '--verify-email', 'send']);
+    const owner = await Person.signUp(verifying, 'owner');
+    const thief = await Person.signUp(verifying, 'victim');
+    await owner.share('plans', thief, 'write');
+    assert.equal(await thief.read('plans', owner), 403);
+    const [, link] = await until('the mail is logged', () =>
+      /mail to victim@example.com, [^:]*: http:\/\/[^/]*(\S+)/.exec(verifying.logs));
+    assert.equal((await verifying.get(link)).status, 200, 'it leads to the root of the hub');
+    assert.equal(await thief.read('plans', owner), 404, 'shared, and nobody has written');
+  });
+
+  test('the rooms of a deleted account end', async () => {
+    const deleting = await start('hub', ['--auth', 'required', '--delete-user']);
+    const owner = await Person.signUp(deleting, 'owner');
+    const guest = await Person.signUp(deleting, 'guest');
+    await owner.share('ours', guest, 'write');
+    const room = await guest.join('ours', owner);
+    room.doc.getText('text').insert(0, 'ours');
+    await room.saved();
+    const [own, shared] = [await owner.socket('ours'), await guest.socket('ours', owner)];
+    assert.equal((await owner.auth('delete-user', { password: 'correct horse' })).status, 200);
+    assert.equal((await own.end()).code, 4401);
+    assert.equal((await shared.end()).code, 4403);
+    assert.equal((await refused(deleting, 'ours', guest.query(owner))).code, 4403);
+    assert.equal(await guest.read('ours', owner), 403);
   });
 
   test('who is not a member any more loses the socket', async () => {

@@ -2,8 +2,13 @@
 
 mod bench;
 mod debian;
+mod deny;
+mod docs;
+mod fuzz;
 mod guests;
 mod languages;
+mod release;
+mod sdk_c;
 mod sources;
 mod test;
 
@@ -22,8 +27,18 @@ struct Cli {
 enum Command {
     /// Measures the server beside its peers.
     Bench(bench::Args),
+    /// Writes the C bindings of the plugin contract, sdk/c/bindings.
+    Bindings(sdk_c::Args),
+    /// Checks the licences, versions and sources of all dependencies, and advisories about them.
+    Deny,
+    /// Writes the page of all flags, docs/flags.md, from the command line itself.
+    Docs,
+    /// Builds the fuzz targets and runs each for a while.
+    Fuzz(fuzz::Args),
     /// Builds the guests in all languages, and installs the plugins among them.
     Guests(guests::Args),
+    /// Makes the archive that users download, and its SHA-256.
+    Release(release::Args),
     /// Runs all tests: of the code, of the SDK, and of the real binary with real clients.
     Test(test::Args),
 }
@@ -31,7 +46,12 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Bindings(args) => sdk_c::run(&args),
+        Command::Deny => deny::run(),
+        Command::Docs => docs::write(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Guests(args) => guests::run(&args),
+        Command::Release(args) => release::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }

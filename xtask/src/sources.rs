@@ -32,7 +32,8 @@ pub fn hash(root: &Path, guest: &str) -> Result<String> {
     hash_of(root, own.chain(SHARED.iter().map(|&path| path.to_owned())))
 }
 
-/// The hash of files, and of folders with all that is in them but for what builds leave there.
+/// The hash of files, and of folders with everything in them except what builds leave there, and except texts for
+/// people, of which nothing is built.
 pub fn hash_of(root: &Path, paths: impl IntoIterator<Item = impl Into<String>>) -> Result<String> {
     let mut files = Vec::new();
     for path in paths {
@@ -89,7 +90,7 @@ fn collect(root: &Path, path: String, files: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(&full).with_context(|| format!("cannot read {path}"))? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        if !BUILT.contains(&&*name) {
+        if !BUILT.contains(&&*name) && !name.ends_with(".md") {
             collect(root, format!("{path}/{name}"), files)?;
         }
     }

@@ -26,9 +26,6 @@ const CLIENT: &str = "sdk/client";
 /// The oldest node that can give a test up (`--test-timeout`).
 const OLDEST_NODE: (u32, u32) = (20, 11);
 
-/// The python that is on the path.
-const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
-
 /// Fails where python has been installed without its environments, as Debian does.
 const VENV_IS_HERE: &str = "import ensurepip, venv";
 
@@ -180,10 +177,10 @@ fn check_python(shell: &Shell) -> Result<()> {
         "the end-to-end tests need python {major}.{minor} or newer with its module venv: install it \
          from https://python.org, or on Debian `apt-get install python3-venv`"
     );
-    let version = cmd!(shell, "{PYTHON} --version").quiet().read();
+    let version = cmd!(shell, "python3 --version").quiet().read();
     let version = version.with_context(|| remedy.clone())?;
     ensure!(release(&version, "Python ") >= Some(OLDEST_PYTHON), "this is {version}, and {remedy}");
-    cmd!(shell, "{PYTHON} -c {VENV_IS_HERE}").quiet().run().context(remedy)
+    cmd!(shell, "python3 -c {VENV_IS_HERE}").quiet().run().context(remedy)
 }
 
 /// The tests of accounts start PostgreSQL themselves, and need its programs.
@@ -242,7 +239,7 @@ fn install_python(shell: &Shell, list: &Path, tools: &Path) -> Result<()> {
         eprintln!("as {} says already", list.display());
         return Ok(());
     }
-    cmd!(shell, "{PYTHON} -m venv --clear {tools}").run()?;
+    cmd!(shell, "python3 -m venv --clear {tools}").run()?;
     let python = programs(tools).join("python");
     cmd!(shell, "{python} -m pip install --quiet --disable-pip-version-check -r {list}").run()?;
     fs::write(installed, wanted)?;
@@ -251,7 +248,7 @@ fn install_python(shell: &Shell, list: &Path, tools: &Path) -> Result<()> {
 
 /// Where an environment of python has its programs.
 fn programs(tools: &Path) -> PathBuf {
-    tools.join(if cfg!(windows) { "Scripts" } else { "bin" })
+    tools.join("bin")
 }
 
 /// The arguments by which node finds the tests. Files, not the folder, which old and new versions

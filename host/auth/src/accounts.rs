@@ -72,6 +72,9 @@ pub struct AccountsConfig {
     pub delete_user: bool,
     /// Whether people may get a link by mail to set a new password.
     pub password_reset: bool,
+    /// Whether setting a new password by such a link ends all sessions of the account: whoever knew
+    /// the old password may hold one.
+    pub reset_ends_sessions: bool,
     /// What sends mails.
     pub mailer: Arc<dyn Mailer>,
 }
@@ -95,7 +98,7 @@ pub(crate) struct Inner {
     pub users: Users,
     pub config: AccountsConfig,
     pub origins: TrustedOrigins,
-    pub rate: RateLimit,
+    pub rate: RateLimit<(IpAddr, &'static str)>,
     pub mails: Outgoing,
     /// The hub's own origin, if it is configured.
     pub origin: Option<String>,
@@ -152,16 +155,17 @@ impl Inner {
         host_http::cookies(headers, &name).find_map(|value| self.open(&value).map(str::to_owned))
     }
 
+    fn account(&self, user: database::User) -> Account {
+        let owns_address = user.email_verified || self.config.verify_email == VerifyEmail::Off;
+        Account { id: user.id, email: user.email, name: user.name, owns_address }
+    }
+
     fn open<'a>(&self, signed: &'a str) -> Option<&'a str> {
         if signed.len() > limits::TOKEN {
             return None;
         }
         self.config.secret.open(signed)
     }
-}
-
-fn account(user: database::User) -> Account {
-    Account { id: user.id, email: user.email, name: user.name }
 }
 
 fn failed(error: impl std::fmt::Display) -> Unavailable {
@@ -195,7 +199,7 @@ impl Verifier for Accounts {
         let found = self.0.users.database.session(&token).await.map_err(failed)?;
         let live = found.filter(|(session, _)| session.expires_at >= Time::now());
         Ok(live.map(|(session, user)| Caller {
-            account: account(user),
+            account: self.0.account(user),
             session: session.id.into(),
             token: credential.token.clone(),
         }))
@@ -221,6 +225,11 @@ impl Directory for Accounts {
             }
             found => found,
         };
-        Ok(found.map(account))
+        Ok(found.map(|user| self.0.account(user)))
+    }
+
+    async fn existing(&self, accounts: &[String]) -> Result<HashSet<String>, Unavailable> {
+        let existing = self.0.users.database.existing_users(accounts).await;
+        Ok(existing.map_err(failed)?.into_iter().collect())
     }
 }

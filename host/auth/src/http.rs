@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use crate::accounts::Accounts;
+use crate::rate;
 use exchange::Exchange;
 use reply::{Answer, Refusal, Reply};
 
@@ -119,7 +120,11 @@ async fn handle(State(accounts): State<Accounts>, request: Request) -> Response 
     let found = find(&path);
     let name = found.map_or("", |(name, ..)| name);
     if accounts.inner().config.rate_limit
-        && let Err(wait) = accounts.inner().rate.count(address, name, Instant::now())
+        && let Err(wait) = accounts.inner().rate.count(
+            (host_http::network(address), name),
+            rate::rule(name),
+            Instant::now(),
+        )
     {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let mut response = Refusal::TOO_MANY.into_response();

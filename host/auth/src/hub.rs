@@ -190,7 +190,8 @@ impl HubSessions {
         let Some(Answer { session, user }) = answer else { return Ok(None) };
         let expires_at = Time::parse(&session.expires_at)
             .ok_or_else(|| failed("says a session ends at no time at all".into()))?;
-        let account = Account { id: user.id, email: user.email, name: user.name };
+        let account =
+            Account { id: user.id, email: user.email, name: user.name, owns_address: false };
         let caller = Caller { account, session: session.id.into(), token: token.clone() };
         Ok(Some(Session { caller, expires_at: expires_at.into() }))
     }

@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// A number of requests, and how long a pause makes them count no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The number.
+    pub requests: u32,
+    /// The pause.
+    pub window: Duration,
+}
+
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -33,8 +42,14 @@ pub const USER_AGENT: usize = 512;
 /// Bytes of a token: ours have 77, and 83 in a cookie.
 pub const TOKEN: usize = 512;
 
-/// Addresses whose requests are counted at once; an attacker with more of them makes us forget some.
-pub const COUNTED_ADDRESSES: usize = 100_000;
+/// Requests where a password or an address can be guessed (Better Auth).
+pub const GUESSABLE: Rule = Rule { requests: 3, window: Duration::from_secs(10) };
+/// Requests that send a mail to somebody (Better Auth).
+pub const MAILED: Rule = Rule { requests: 3, window: Duration::from_secs(60) };
+/// All other requests (Better Auth).
+pub const OTHER: Rule = Rule { requests: 100, window: Duration::from_secs(10) };
+/// Keys that are counted at once; an attacker with more addresses makes us forget some.
+pub const COUNTED: usize = 100_000;
 /// Mails that may be under way; more are not sent, and the log says so.
 pub const MAILS: usize = 32;
 /// Ended sessions that whoever listens may be behind with.

@@ -1,37 +1,26 @@
-//! How often an address may ask for what costs or can be guessed.
+//! How often somebody may ask for what is costly or can be guessed.
 //!
-//! Requests of one address to one endpoint are counted; after a pause as long as the window the
-//! count begins anew. These are the numbers and the way of Better Auth. Counts are in memory: a
-//! server that starts again has forgotten them.
+//! Requests with one key, such as an address and an endpoint, are counted; after a pause as long as
+//! the window the count begins anew. That is how Better Auth counts, and clients see it: which request
+//! is refused, and what `Retry-After` says. Crates such as `governor` let requests in by a leaky bucket
+//! instead, which admits a fourth guess sooner, so the counting is our own. Counts are in memory: a
+//! server that restarts has forgotten them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use host_http::network;
 use parking_lot::Mutex;
 
-use crate::limits;
+use crate::limits::{self, GUESSABLE, MAILED, OTHER, Rule};
 
-/// So many requests, and how long a pause makes them count no more.
-struct Rule {
-    requests: u32,
-    window: Duration,
-}
-
-/// Passwords and addresses can be guessed.
-const GUESSABLE: Rule = Rule { requests: 3, window: Duration::from_secs(10) };
-/// Mails reach others.
-const MAILS: Rule = Rule { requests: 3, window: Duration::from_secs(60) };
-/// All else.
-const OTHER: Rule = Rule { requests: 100, window: Duration::from_secs(10) };
-
-fn rule(path: &str) -> &'static Rule {
+/// The rule for an endpoint of Better Auth.
+pub(crate) fn rule(path: &str) -> &'static Rule {
     let guessable = ["/sign-in", "/sign-up", "/change-password", "/change-email"];
     if guessable.iter().any(|start| path.starts_with(start)) {
         &GUESSABLE
     } else if matches!(path, "/request-password-reset" | "/send-verification-email") {
-        &MAILS
+        &MAILED
     } else {
         &OTHER
     }
@@ -40,28 +29,31 @@ fn rule(path: &str) -> &'static Rule {
 struct Count {
     requests: u32,
     last: Instant,
+    window: Duration,
 }
 
-/// Counts requests.
-#[derive(Default)]
-pub(crate) struct RateLimit(Mutex<HashMap<(IpAddr, &'static str), Count>>);
+/// Counts requests by a key.
+pub struct RateLimit<K>(Mutex<HashMap<K, Count>>);
 
-impl RateLimit {
-    /// Counts a request to a known path. When there are too many, it says how long to wait.
-    pub fn count(&self, address: IpAddr, path: &'static str, now: Instant) -> Result<(), Duration> {
-        let rule = rule(path);
+impl<K> Default for RateLimit<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> RateLimit<K> {
+    /// Counts a request. When there were too many, the error is how long to wait.
+    pub fn count(&self, key: K, rule: &Rule, now: Instant) -> Result<(), Duration> {
         let mut counts = self.0.lock();
-        if counts.len() >= limits::COUNTED_ADDRESSES {
-            counts.retain(|(_, path), count| {
-                now.saturating_duration_since(count.last) < self::rule(path).window
-            });
-            // All of them recent: forgetting lets somebody try again, growing would let them all in.
-            if counts.len() >= limits::COUNTED_ADDRESSES {
+        if counts.len() >= limits::COUNTED {
+            counts.retain(|_, count| now.saturating_duration_since(count.last) < count.window);
+            // All are recent. Forgetting gives some another try; growing would let memory run out.
+            if counts.len() >= limits::COUNTED {
                 counts.clear();
             }
         }
-        let count =
-            counts.entry((network(address), path)).or_insert(Count { requests: 0, last: now });
+        let new = Count { requests: 0, last: now, window: rule.window };
+        let count = counts.entry(key).or_insert(new);
         let passed = now.saturating_duration_since(count.last);
         if passed >= rule.window {
             count.requests = 0;
@@ -76,7 +68,18 @@ impl RateLimit {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+
+    /// Counts as the routes do.
+    struct Limit(RateLimit<(IpAddr, &'static str)>);
+
+    impl Limit {
+        fn count(&self, address: IpAddr, path: &'static str, now: Instant) -> Result<(), Duration> {
+            self.0.count((host_http::network(address), path), rule(path), now)
+        }
+    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_fourth_guess_waits() {
-        let limit = RateLimit::default();
+        let limit = Limit(RateLimit::default());
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let [here, there] = ["192.0.2.1", "192.0.2.2"].map(address);
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn one_subscriber_has_one_count() {
-        let limit = RateLimit::default();
+        let limit = Limit(RateLimit::default());
         let now = Instant::now();
         for last in 0..3 {
             let address = address(&format!("2001:db8:1:2::{last}"));
@@ -122,11 +125,11 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let limit = RateLimit::default();
+        let limit = Limit(RateLimit::default());
         let now = Instant::now();
-        for number in 0..=limits::COUNTED_ADDRESSES as u32 {
+        for number in 0..=limits::COUNTED as u32 {
             let _ = limit.count(std::net::Ipv4Addr::from_bits(number).into(), "/ok", now);
         }
-        assert!(limit.0.lock().len() <= limits::COUNTED_ADDRESSES);
+        assert!(limit.0.0.lock().len() <= limits::COUNTED);
     }
 }

@@ -62,7 +62,6 @@ impl Secret {
                 let secret = STANDARD.encode(rand::rng().random::<[u8; 32]>());
                 let mut options = OpenOptions::new();
                 options.write(true).create_new(true);
-                #[cfg(unix)]
                 std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
                 let mut file = options.open(path).map_err(failed)?;
                 file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -213,12 +212,9 @@ mod tests {
         let path = folder.path().join("auth.secret");
         let signed = Secret::in_file(&path).expect("a new secret").sign("a");
         assert_eq!(Secret::in_file(&path).expect("the same").open(&signed), Some("a"));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&path, "short").expect("written");
         assert!(matches!(Secret::in_file(&path), Err(SecretError::Short(_))));
     }

@@ -1,5 +1,6 @@
 //! What happens to accounts, whoever asks for it: HTTP or the command line.
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::database::{Database, DatabaseError, DatabasePlace, Session, Statement, User};
@@ -96,6 +97,22 @@ fn reset(token: &str) -> String {
     format!("reset-password:{token}")
 }
 
+/// A sign-up for an address whose account nobody has verified.
+#[derive(Serialize, Deserialize)]
+struct Claim {
+    /// The id of the account.
+    user: String,
+    name: String,
+    image: Option<String>,
+    /// The hash.
+    password: String,
+}
+
+/// Where a claim is kept.
+fn claimed(token: &str) -> String {
+    format!("claim:{token}")
+}
+
 /// Where a link to delete an account is kept.
 fn deletion(token: &str) -> String {
     format!("delete-account-{token}")
@@ -177,11 +194,6 @@ impl Users {
         let accounts = self.database.accounts(user).await?;
         let account = accounts.into_iter().find(|account| account.is_credential());
         Ok(account.and_then(|account| account.password).filter(|hash| !hash.is_empty()))
-    }
-
-    /// Hashes a password to no end, so that an answer takes as long as another.
-    pub async fn pretend(&self, password: &str) -> Result<(), UsersError> {
-        Ok(self.hasher.hash(password).await.map(drop)?)
     }
 
     /// Signs a user in.
@@ -311,15 +323,61 @@ impl Users {
         Ok(self.database.verification(&reset(token), Time::now()).await?)
     }
 
-    /// Sets a new password with a token, which is used up. Sessions go on (as Better Auth's do).
+    /// Sets a new password with a token, which is used up, and ends all sessions if asked to.
     pub async fn finish_reset(
         &self,
         token: &str,
         user: &str,
         password: &str,
+        end_sessions: bool,
     ) -> Result<(), UsersError> {
-        let used = Database::consume_verification(&reset(token), Time::now());
-        self.put_password(user, password, vec![used]).await
+        let mut statements = vec![Database::consume_verification(&reset(token), Time::now())];
+        statements.extend(end_sessions.then(|| User::delete_sessions(user)));
+        self.put_password(user, password, statements).await?;
+        if end_sessions {
+            self.announce(Revoked::User(user.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Keeps a sign-up for an address that has an account already, and gives the token of the link by
+    /// which it takes effect. Nobody may have verified the account's address, so whoever reads its mail
+    /// decides which of several sign-ups counts: the one whose link is followed. For a `user` who
+    /// cannot be claimed it does the same work, to no end.
+    pub async fn keep_claim(&self, user: &User, new: &NewUser) -> Result<String, UsersError> {
+        let password = self.hasher.hash(&new.password).await?;
+        let (name, image) = (new.name.clone(), new.image.clone());
+        let claim = (!user.email_verified).then_some(Claim {
+            user: user.id.clone(),
+            name,
+            image,
+            password,
+        });
+        let claim = serde_json::to_string(&claim).expect("a claim is strings");
+        let token = secret::random(32);
+        let now = Time::now();
+        let identifier = claimed(&token);
+        self.database.create_verification(&identifier, &claim, now, now + limits::LINK).await?;
+        Ok(token)
+    }
+
+    /// Gives an account that nobody has verified to whoever made a claim to it.
+    pub async fn take_claim(&self, token: &str, user: &mut User) -> Result<(), UsersError> {
+        let now = Time::now();
+        let kept = self.database.verification(&claimed(token), now).await?;
+        let claim = kept.and_then(|claim| serde_json::from_str::<Option<Claim>>(&claim).ok()?);
+        let claim = claim.filter(|claim| claim.user == user.id).ok_or(UsersError::Gone)?;
+        (user.name, user.image) = (claim.name, claim.image);
+        (user.email_verified, user.updated_at) = (true, now);
+        let statements = vec![
+            Database::consume_verification(&claimed(token), now),
+            User::delete_sessions(&user.id),
+            User::update_password(&user.id, &claim.password, now).must_change(),
+            user.update(),
+        ];
+        self.database.execute(statements).await?;
+        self.announce(Revoked::User(user.id.clone()));
+        Ok(())
     }
 
     /// Uses up a token by which a user may delete the account. Says whether it was one of theirs.

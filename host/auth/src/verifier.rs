@@ -41,6 +41,9 @@ pub trait Verifier: Send + Sync + 'static {
 pub trait Directory: Send + Sync + 'static {
     /// The account with this id, or with this e-mail address in any case.
     async fn find(&self, id_or_email: &str) -> Result<Option<Account>, Unavailable>;
+
+    /// Which of these accounts, by id, exist. It takes one query for all of them.
+    async fn existing(&self, accounts: &[String]) -> Result<HashSet<String>, Unavailable>;
 }
 
 /// What ended.

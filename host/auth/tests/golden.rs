@@ -164,6 +164,8 @@ impl Replay {
             own.and_then(|origin| origin.strip_prefix("http://")).expect("its origin").into();
         let folder = tempfile::tempdir().expect("a folder");
         let accounts = harness::accounts(folder.path(), |config| {
+            // As in the recorded server; ours would end sessions unless told otherwise.
+            config.reset_ends_sessions = false;
             config.trusted_origins =
                 vec!["http://localhost:5173".into(), "tauri://localhost".into()];
         })

@@ -612,7 +612,7 @@ async fn an_address_is_verified_before_the_first_sign_in_where_that_is_required(
     assert_eq!((reply.status, &reply.json()["token"]), (StatusCode::OK, &Value::Null));
     assert!(!reply.headers.contains_key("set-cookie"));
     let link = server.link().await;
-    // A second time it looks the same, and nothing happens.
+    // A second time looks the same, and does not change the account.
     let again = sign_up("A").await;
     assert_eq!(again.status, StatusCode::OK);
     assert_eq!(again.json()["user"]["email"], "a@example.com");
@@ -879,4 +879,58 @@ async fn a_file_that_holds_something_else_is_refused_and_left_alone() {
         .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
         .expect("it is still there");
     assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn an_address_belongs_to_who_reads_its_mail_and_not_to_who_signed_up_first() {
+    let server = Server::with(|config| config.verify_email = VerifyEmail::Require).await;
+    let sign_up = |name: &'static str, password: &'static str| {
+        let body = json!({ "name": name, "email": "a@example.com", "password": password });
+        server.post("/auth/sign-up/email", body)
+    };
+    let server = &server;
+    let sign_in = |password: &'static str| async move {
+        let body = json!({ "email": "a@example.com", "password": password });
+        server.post("/auth/sign-in/email", body).await.status.as_u16()
+    };
+    sign_up("Thief", "the thief's password").await;
+    let of_thief = server.link().await;
+    sign_up("Owner", "the owner's password").await;
+    let of_owner = server.link().await;
+    // Once more, in the hope that the latest counts.
+    sign_up("Thief", "the thief's password").await;
+    let of_thief_again = server.link().await;
+    assert_eq!(server.follow(&of_owner).await.header("location"), "/");
+    assert_eq!(sign_in("the owner's password").await, 200);
+    assert_eq!(sign_in("the thief's password").await, 401);
+    for link in [of_thief, of_thief_again, of_owner] {
+        server.follow(&link).await;
+        assert_eq!(sign_in("the owner's password").await, 200);
+        assert_eq!(sign_in("the thief's password").await, 401);
+    }
+    // For an address that is verified nothing is sent, and nothing changes.
+    sign_up("Thief", "the thief's password").await;
+    assert!(server.mails.0.lock().is_empty());
+    let user = server.accounts.users().database.user_by_email("a@example.com").await;
+    assert_eq!(user.expect("the database answers").expect("an account").name, "Owner");
+}
+
+#[tokio::test]
+async fn a_password_reset_ends_all_sessions_unless_it_is_told_not_to() {
+    for ends in [true, false] {
+        let server = Server::with(|config| {
+            config.password_reset = true;
+            config.reset_ends_sessions = ends;
+        })
+        .await;
+        let session = server.sign_up("a@example.com").await;
+        let mut revocations = server.accounts.revocations();
+        server.post("/auth/request-password-reset", json!({ "email": "a@example.com" })).await;
+        let link = server.link().await;
+        let token = link.split("/reset-password/").nth(1).and_then(|rest| rest.split('?').next());
+        let body = json!({ "newPassword": "password5678", "token": token.expect("a token") });
+        assert_eq!(server.post("/auth/reset-password", body).await.status, 200);
+        assert_eq!(server.is_signed_in(&session).await, !ends);
+        assert_eq!(revocations.try_recv().is_ok(), ends);
+    }
 }

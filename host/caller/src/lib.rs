@@ -23,6 +23,19 @@ pub struct Account {
     pub email: String,
     /// The display name.
     pub name: String,
+    /// Whether the address is theirs as far as the server wants to know: they have verified it, or
+    /// nobody has to.
+    #[serde(skip)]
+    pub owns_address: bool,
+}
+
+impl Account {
+    /// The names by which others may share something with this account. An address that has to be
+    /// verified and is not may be anybody's.
+    pub fn names(&self) -> Vec<String> {
+        let email = self.owns_address.then(|| self.email.clone());
+        std::iter::once(self.id.clone()).chain(email).collect()
+    }
 }
 
 /// Somebody who is signed in: an account, and the session that says so.

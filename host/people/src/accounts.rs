@@ -34,6 +34,8 @@ pub struct AccountsOptions {
     pub verify_email: VerifyEmail,
     /// Whether people may set a new password by a link in a mail.
     pub password_reset: bool,
+    /// Whether sessions survive that.
+    pub keep_sessions_on_reset: bool,
     /// Whether people may change their e-mail address.
     pub change_email: bool,
     /// Whether people may delete their account.
@@ -133,6 +135,7 @@ impl AccountsOptions {
             change_email: self.change_email,
             delete_user: self.delete_user,
             password_reset: self.password_reset,
+            reset_ends_sessions: !self.keep_sessions_on_reset,
             mailer,
         };
         let users = Users::open(&place).await.map_err(AccountsError::Database)?;

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use host_auth::{Credential, Verifier};
+use host_auth::{Credential, Directory, Verifier};
 use host_caller::{Caller, Callers, Ended, Unavailable};
 use host_http::error;
 use host_sync::{Denied, Rooms};
@@ -41,11 +41,11 @@ impl Gate {
         Self::with_members(rooms, verifier, None)
     }
 
-    /// Watches memberships as well.
+    /// Watches memberships as well, and whether the owners of shared rooms exist.
     pub(crate) fn with_members(
         rooms: &Rooms,
         verifier: Arc<dyn Verifier>,
-        members: Option<Members>,
+        members: Option<(Members, Arc<dyn Directory>)>,
     ) -> Self {
         let watch = Watch::new(rooms, verifier.clone(), members);
         Self { verifier, watch }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use host_auth::Rule;
+
 /// Time between two looks at what is open. Sessions end "within two seconds", so a look and what it
 /// takes have to fit into that.
 pub const LOOK: Duration = Duration::from_millis(1500);
@@ -23,5 +25,8 @@ pub const TOKEN_BYTES: usize = 8 * 1024;
 pub const BODY_BYTES: usize = 4 * 1024;
 /// Members of one room. Their list is answered whole, and each of them is looked up.
 pub const MEMBERS_PER_ROOM: usize = 256;
+/// How often one account may share a room or change a member: a team in one go, but no search for who
+/// has an account here.
+pub const INVITATIONS: Rule = Rule { requests: 60, window: Duration::from_secs(10 * 60) };
 /// Members of all rooms of one account together.
 pub const MEMBERS_PER_OWNER: usize = 10_000;

@@ -1,4 +1,10 @@
 //! Rooms of accounts, and who else than its owner may enter one: a table in SQLite.
+//!
+//! A room is shared with a *member*: an e-mail address or the id of an account, as the owner wrote it.
+//! Whether there is such an account the owner learns only once that person accepts, which is by entering
+//! the room. Until then nothing but the owner's own words is kept and shown: sharing must not tell who
+//! has an account on this server, or under which name. On acceptance the row gets the account's id, and
+//! from then on it is found by that, even if the address changes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,13 +44,40 @@ impl Owned {
     }
 }
 
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS members (
-        owner TEXT NOT NULL, room TEXT NOT NULL, account TEXT NOT NULL,
-        write INTEGER NOT NULL, since INTEGER NOT NULL,
-        PRIMARY KEY (owner, room, account)
-    ) STRICT, WITHOUT ROWID;
-";
+/// Each version of the schema by its difference to the one before.
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS members (
+            owner TEXT NOT NULL, room TEXT NOT NULL, account TEXT NOT NULL,
+            write INTEGER NOT NULL, since INTEGER NOT NULL,
+            PRIMARY KEY (owner, room, account)
+        ) STRICT, WITHOUT ROWID;",
+    // The accounts that were members before had been looked up, and told to the owner.
+    "ALTER TABLE members RENAME TO members_1;
+        CREATE TABLE members (
+            owner TEXT NOT NULL, room TEXT NOT NULL, member TEXT NOT NULL, account TEXT,
+            write INTEGER NOT NULL, since INTEGER NOT NULL,
+            PRIMARY KEY (owner, room, member)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO members SELECT owner, room, account, account, write, since FROM members_1;
+        DROP TABLE members_1;
+        CREATE INDEX members_by_account ON members (account, owner, room);",
+];
+
+/// Brings the tables up to date. SQLite keeps the version that they have (`user_version`).
+fn migrate(connection: &mut Connection) -> Result<(), MembersError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Err(MembersError::Newer);
+    }
+    for (step, next) in MIGRATIONS.iter().zip(1..).skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", next)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
 
 /// What somebody may do in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +103,9 @@ pub enum MembersError {
     /// The database failed.
     #[error("members cannot be read or written now: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The file has tables of a version that this program does not know.
+    #[error("it was written by a newer version of this program")]
+    Newer,
 }
 
 /// The table of members. Clones share it.
@@ -79,18 +115,30 @@ pub struct Members {
     connection: Arc<Mutex<Connection>>,
 }
 
+/// A member, as the owner of a room sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// An address or an id, as the owner wrote it.
+    pub member: String,
+    /// The account, once its holder has accepted.
+    pub account: Option<String>,
+    /// What it may do.
+    pub level: Level,
+}
+
 impl Members {
     /// Opens the file, and creates it when it is missing.
     pub fn open(path: &Path) -> Result<Self, MembersError> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.execute_batch(SCHEMA)?;
+        migrate(&mut connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// What an account may do in a room of another; `None` when the room is not shared with it.
+    /// What an account may do in a room of another that it has entered before; `None` when the room
+    /// is not shared with it.
     pub async fn level(&self, room: &Owned, account: &str) -> Result<Option<Level>, MembersError> {
         let asked = vec![(room.clone(), account.to_owned())];
         Ok(self.levels(asked).await?.pop().flatten())
@@ -103,12 +151,12 @@ impl Members {
     ) -> Result<Vec<Option<Level>>, MembersError> {
         self.with(move |connection| {
             let mut select = connection.prepare_cached(
-                "SELECT write FROM members WHERE owner = ?1 AND room = ?2 AND account = ?3",
+                "SELECT max(write) FROM members WHERE owner = ?1 AND room = ?2 AND account = ?3",
             )?;
             let mut level = |(room, account): &(Owned, String)| {
-                let write = select
-                    .query_row(params![room.owner, room.room, account], |row| row.get::<_, bool>(0))
-                    .optional()?;
+                let write = select.query_row(params![room.owner, room.room, account], |row| {
+                    row.get::<_, Option<bool>>(0)
+                })?;
                 Ok(write.map(Level::of))
             };
             asked.iter().map(&mut level).collect()
@@ -116,28 +164,57 @@ impl Members {
         .await
     }
 
-    /// The accounts that a room is shared with, and what they may do.
-    pub async fn of_room(&self, room: &Owned) -> Result<Vec<(String, Level)>, MembersError> {
+    /// The same, and what was shared with somebody under one of `names` is accepted for the account.
+    pub async fn accept(
+        &self,
+        room: &Owned,
+        account: &str,
+        names: Vec<String>,
+    ) -> Result<Option<Level>, MembersError> {
+        // Nearly always it was accepted long ago, and nothing need be written.
+        if let Some(level) = self.level(room, account).await? {
+            return Ok(Some(level));
+        }
+        let (of, by) = (room.clone(), account.to_owned());
+        let accepted = self.with(move |connection| {
+            let transaction = connection.transaction()?;
+            let mut accepted = 0;
+            for name in names {
+                accepted += transaction.execute(
+                    "UPDATE members SET account = ?4
+                     WHERE owner = ?1 AND room = ?2 AND member = ?3 AND account IS NULL",
+                    params![of.owner, of.room, name, by],
+                )?;
+            }
+            transaction.commit()?;
+            Ok(accepted > 0)
+        });
+        if accepted.await? { self.level(room, account).await } else { Ok(None) }
+    }
+
+    /// The members of a room.
+    pub async fn of_room(&self, room: &Owned) -> Result<Vec<Member>, MembersError> {
         let room = room.clone();
         self.with(move |connection| {
             let mut select = connection.prepare_cached(
-                "SELECT account, write FROM members WHERE owner = ?1 AND room = ?2
-                 ORDER BY since, account",
+                "SELECT member, account, write FROM members WHERE owner = ?1 AND room = ?2
+                 ORDER BY since, member",
             )?;
             let rows = select.query_map(params![room.owner, room.room], |row| {
-                Ok((row.get(0)?, Level::of(row.get(1)?)))
+                let (member, account) = (row.get(0)?, row.get(1)?);
+                Ok(Member { member, account, level: Level::of(row.get(2)?) })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The rooms that are shared with an account.
+    /// The rooms that an account has entered as a member.
     pub async fn of_account(&self, account: &str) -> Result<Vec<Owned>, MembersError> {
         let account = account.to_owned();
         self.with(move |connection| {
-            let mut select =
-                connection.prepare_cached("SELECT owner, room FROM members WHERE account = ?1")?;
+            let mut select = connection
+                .prepare_cached("SELECT DISTINCT owner, room FROM members WHERE account = ?1")?;
             let rows = select.query_map(params![account], |row| {
                 Ok(Owned { owner: row.get(0)?, room: row.get(1)? })
             })?;
@@ -146,15 +223,24 @@ impl Members {
         .await
     }
 
-    /// Shares a room with an account, or changes what it may do there.
-    pub async fn put(&self, room: &Owned, account: &str, level: Level) -> Result<(), MembersError> {
-        let (room, account) = (room.clone(), account.to_owned());
+    /// Shares a room, or changes what a member may do there. `account` is who the member is, if that
+    /// is known; it matters only where that account has accepted before. Says which account that is.
+    pub async fn put(
+        &self,
+        room: &Owned,
+        member: &str,
+        account: Option<&str>,
+        level: Level,
+    ) -> Result<Option<String>, MembersError> {
+        let (room, member) = (room.clone(), member.to_owned());
+        let account = account.map(str::to_owned);
         self.with(move |connection| {
             let transaction = connection.transaction()?;
             let write = level == Level::Write;
             let changed = transaction.execute(
-                "UPDATE members SET write = ?4 WHERE owner = ?1 AND room = ?2 AND account = ?3",
-                params![room.owner, room.room, account, write],
+                "UPDATE members SET write = ?5
+                 WHERE owner = ?1 AND room = ?2 AND (member = ?3 OR account = ?4)",
+                params![room.owner, room.room, member, account, write],
             )?;
             if changed == 0 {
                 let count = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
@@ -177,25 +263,56 @@ impl Members {
                 }
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 transaction.execute(
-                    "INSERT INTO members (owner, room, account, write, since)
+                    "INSERT INTO members (owner, room, member, write, since)
                      VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![room.owner, room.room, account, write, now.as_millis() as i64],
+                    params![room.owner, room.room, member, write, now.as_millis() as i64],
                 )?;
             }
-            Ok(transaction.commit()?)
+            let accepted = transaction
+                .query_row(
+                    "SELECT account FROM members WHERE owner = ?1 AND room = ?2
+                     AND (member = ?3 OR account = ?4) AND account IS NOT NULL LIMIT 1",
+                    params![room.owner, room.room, member, account],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            transaction.commit()?;
+            Ok(accepted)
         })
         .await
     }
 
-    /// Stops sharing a room with an account. Says whether it was shared.
-    pub async fn remove(&self, room: &Owned, account: &str) -> Result<bool, MembersError> {
-        let (room, account) = (room.clone(), account.to_owned());
+    /// Stops sharing a room with a member, who may go by several names. Says whether it was shared.
+    pub async fn remove(
+        &self,
+        room: &Owned,
+        names: Vec<String>,
+        account: Option<&str>,
+    ) -> Result<bool, MembersError> {
+        let room = room.clone();
+        let account = account.map(str::to_owned);
         self.with(move |connection| {
-            let removed = connection.execute(
-                "DELETE FROM members WHERE owner = ?1 AND room = ?2 AND account = ?3",
-                params![room.owner, room.room, account],
-            )?;
+            let transaction = connection.transaction()?;
+            let mut removed = 0;
+            for name in names {
+                removed += transaction.execute(
+                    "DELETE FROM members
+                     WHERE owner = ?1 AND room = ?2 AND (member = ?3 OR account = ?4)",
+                    params![room.owner, room.room, name, account],
+                )?;
+            }
+            transaction.commit()?;
             Ok(removed > 0)
+        })
+        .await
+    }
+
+    /// Forgets whom the rooms of an account were shared with, because the account was deleted.
+    pub async fn forget_owner(&self, owner: &str) -> Result<(), MembersError> {
+        let owner = owner.to_owned();
+        self.with(move |connection| {
+            connection.execute("DELETE FROM members WHERE owner = ?1", [owner])?;
+            Ok(())
         })
         .await
     }
@@ -238,42 +355,89 @@ mod tests {
         Owned { owner: "alice".into(), room: name.into() }
     }
 
+    fn member(member: &str, account: Option<&str>, level: Level) -> Member {
+        Member { member: member.into(), account: account.map(str::to_owned), level }
+    }
+
     #[tokio::test]
     async fn what_was_shared_is_remembered_and_can_be_taken_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.db");
         let members = Members::open(&path).unwrap();
-        let blog = room("blog");
-        assert_eq!(members.level(&blog, "bob").await.unwrap(), None);
-        members.put(&blog, "bob", Level::Read).await.unwrap();
-        members.put(&blog, "carol", Level::Write).await.unwrap();
-        members.put(&room("notes"), "bob", Level::Write).await.unwrap();
+        let (blog, notes) = (room("blog"), room("notes"));
+        let names = || vec!["bob".to_owned(), "bob@example.com".to_owned()];
+        assert_eq!(members.accept(&blog, "bob", names()).await.unwrap(), None);
+        members.put(&blog, "bob@example.com", None, Level::Read).await.unwrap();
+        members.put(&blog, "carol", None, Level::Write).await.unwrap();
+        members.put(&notes, "bob", None, Level::Write).await.unwrap();
+        assert_eq!(members.level(&blog, "bob").await.unwrap(), None, "not accepted");
+        assert_eq!(members.of_account("bob").await.unwrap(), []);
+        for room in [&blog, &notes] {
+            assert!(members.accept(room, "bob", names()).await.unwrap().is_some());
+        }
         drop(members);
 
         let members = Members::open(&path).unwrap();
         let listed = members.of_room(&blog).await.unwrap();
-        assert_eq!(listed, [("bob".into(), Level::Read), ("carol".into(), Level::Write)]);
-        assert_eq!(members.of_account("bob").await.unwrap(), [blog.clone(), room("notes")]);
-        members.put(&blog, "bob", Level::Write).await.unwrap();
+        let bob = member("bob@example.com", Some("bob"), Level::Read);
+        assert_eq!(listed, [bob, member("carol", None, Level::Write)]);
+        assert_eq!(members.of_account("bob").await.unwrap(), [blog.clone(), notes.clone()]);
+        // Under another name it is still the same member.
+        let accepted = members.put(&blog, "bob", Some("bob"), Level::Write).await.unwrap();
+        assert_eq!(accepted.as_deref(), Some("bob"));
+        assert_eq!(members.of_room(&blog).await.unwrap().len(), 2);
         assert_eq!(members.level(&blog, "bob").await.unwrap(), Some(Level::Write));
-        assert!(members.remove(&blog, "bob").await.unwrap());
-        assert!(!members.remove(&blog, "bob").await.unwrap());
-        assert_eq!(members.level(&blog, "bob").await.unwrap(), None);
-        assert_eq!(members.level(&room("notes"), "bob").await.unwrap(), Some(Level::Write));
+        assert!(members.remove(&blog, names(), Some("bob")).await.unwrap());
+        assert!(!members.remove(&blog, names(), Some("bob")).await.unwrap());
+        assert_eq!(members.accept(&blog, "bob", names()).await.unwrap(), None);
+        assert_eq!(members.level(&notes, "bob").await.unwrap(), Some(Level::Write));
+        members.forget_owner("alice").await.unwrap();
+        assert_eq!(members.level(&notes, "bob").await.unwrap(), None);
     }
 
     #[tokio::test]
-    async fn a_room_is_shared_with_a_bounded_number_of_accounts() {
+    async fn members_of_the_first_version_have_accepted_and_look_ups_use_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE members (
+                owner TEXT NOT NULL, room TEXT NOT NULL, account TEXT NOT NULL,
+                write INTEGER NOT NULL, since INTEGER NOT NULL,
+                PRIMARY KEY (owner, room, account)
+            ) STRICT, WITHOUT ROWID;
+            INSERT INTO members VALUES ('alice', 'blog', 'bob', 1, 1);",
+        )
+        .unwrap();
+        drop(old);
+        let members = Members::open(&path).unwrap();
+        assert_eq!(members.level(&room("blog"), "bob").await.unwrap(), Some(Level::Write));
+        assert_eq!(members.of_account("bob").await.unwrap(), [room("blog")]);
+        for query in [
+            "SELECT DISTINCT owner, room FROM members WHERE account = 'bob'",
+            "SELECT max(write) FROM members WHERE owner = 'a' AND room = 'b' AND account = 'c'",
+        ] {
+            let plan: String = members
+                .connection
+                .lock()
+                .query_row(&format!("EXPLAIN QUERY PLAN {query}"), [], |row| row.get(3))
+                .unwrap();
+            assert!(plan.contains("SEARCH"), "{query}: {plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_room_is_shared_with_a_bounded_number_of_members() {
         let folder = tempfile::tempdir().unwrap();
         let members = Members::open(&folder.path().join("members.db")).unwrap();
         members.connection.lock().pragma_update(None, "synchronous", "OFF").unwrap();
         for n in 0..MEMBERS_PER_ROOM {
-            members.put(&room("blog"), &format!("guest {n}"), Level::Read).await.unwrap();
+            members.put(&room("blog"), &format!("guest {n}"), None, Level::Read).await.unwrap();
         }
-        let full = members.put(&room("blog"), "one more", Level::Read).await;
+        let full = members.put(&room("blog"), "one more", None, Level::Read).await;
         assert!(matches!(full, Err(MembersError::Full { .. })));
-        // Who is in can still be changed, and other rooms are not full.
-        members.put(&room("blog"), "guest 0", Level::Write).await.unwrap();
-        members.put(&room("notes"), "one more", Level::Read).await.unwrap();
+        // Members can still be changed, and other rooms are not full.
+        members.put(&room("blog"), "guest 0", None, Level::Write).await.unwrap();
+        members.put(&room("notes"), "one more", None, Level::Read).await.unwrap();
     }
 }

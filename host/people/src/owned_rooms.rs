@@ -29,7 +29,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::http::header;
 use axum::http::request::Parts;
-use host_auth::{Credential, Directory, Verifier};
+use host_auth::{Credential, Directory, RateLimit, Verifier};
+use host_caller::Account;
 use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName, Rooms};
 
 use crate::gate::{Gate, unavailable};
@@ -44,6 +45,8 @@ pub struct OwnedRooms {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) members: Members,
     pub(crate) tokens: RoomTokens,
+    /// How often each account has shared a room.
+    pub(crate) invitations: Arc<RateLimit<String>>,
     /// Bytes of a name under which a room is kept.
     pub(crate) name_bytes: usize,
 }
@@ -69,9 +72,10 @@ impl OwnedRooms {
             .with_context(|| file("members.db").display().to_string())?;
         let tokens = RoomTokens::open(&file("room-tokens.key"))
             .with_context(|| file("room-tokens.key").display().to_string())?;
-        let gate = Gate::with_members(rooms, verifier, Some(members.clone()));
+        let shared = (members.clone(), directory.clone());
+        let gate = Gate::with_members(rooms, verifier, Some(shared));
         let name_bytes = rooms.limits().room_id_bytes;
-        Ok(Self { gate, directory, members, tokens, name_bytes })
+        Ok(Self { gate, directory, members, tokens, invitations: Arc::default(), name_bytes })
     }
 
     /// What a credential allows in a room. `owner` is the one that the request names.
@@ -85,10 +89,11 @@ impl OwnedRooms {
         if RoomTokens::is_one(token) {
             return self.grant_by_room_token(token, owner, room).await;
         }
-        let mut grounds = Grounds::of(&self.gate.verify(credential).await?);
+        let caller = self.gate.verify(credential).await?;
+        let mut grounds = Grounds::of(&caller);
         let account = &grounds.account;
         let room = Owned { owner: owner.unwrap_or_else(|| account.clone()), room: room.to_owned() };
-        let level = self.level(&room, account).await?;
+        let level = self.enter(&room, &caller.account).await?;
         grounds.shared = (room.owner != *account).then(|| (room.clone(), level));
         Ok(Granted { room, level, grounds })
     }
@@ -115,13 +120,35 @@ impl OwnedRooms {
         Ok(Granted { room, level, grounds })
     }
 
-    /// What an account may do in a room.
-    pub(crate) async fn level(&self, room: &Owned, account: &str) -> Result<Level, Denied> {
+    /// What an account may do in a room that it enters. If the room was shared with it, it accepts.
+    pub(crate) async fn enter(&self, room: &Owned, account: &Account) -> Result<Level, Denied> {
+        if room.owner == account.id {
+            return Ok(Level::Write);
+        }
+        let level =
+            self.members.accept(room, &account.id, account.names()).await.map_err(unavailable)?;
+        self.unless_deleted(room, level).await
+    }
+
+    /// What an account may do in a room that it has entered before.
+    async fn level(&self, room: &Owned, account: &str) -> Result<Level, Denied> {
         if room.owner == account {
             return Ok(Level::Write);
         }
         let level = self.members.level(room, account).await.map_err(unavailable)?;
-        level.ok_or_else(|| Denied::Forbidden("this room is not shared with you".into()))
+        self.unless_deleted(room, level).await
+    }
+
+    /// Rooms end with the account of their owner.
+    async fn unless_deleted(&self, room: &Owned, level: Option<Level>) -> Result<Level, Denied> {
+        let forbidden = || Denied::Forbidden("this room is not shared with you".into());
+        let level = level.ok_or_else(forbidden)?;
+        let owner = [room.owner.clone()];
+        if self.directory.existing(&owner).await.map_err(unavailable)?.is_empty() {
+            self.members.forget_owner(&room.owner).await.map_err(unavailable)?;
+            return Err(forbidden());
+        }
+        Ok(level)
     }
 }
 

@@ -56,7 +56,6 @@ impl RoomTokens {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
-        #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(path) {
             Ok(mut file) => {
@@ -150,7 +149,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn nobody_else_can_read_the_key() {
         use std::os::unix::fs::PermissionsExt;

@@ -1,22 +1,22 @@
 //! The routes about a room: who it is shared with, and tokens for it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Json, Path, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use host_caller::{Caller, Unavailable};
+use host_caller::{Account, Caller, Unavailable};
 use host_http::error;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::gate::NoSession;
-use crate::limits::{BODY_BYTES, MAX_TOKEN_MINUTES, TOKEN_MINUTES};
-use crate::members::{Level, MembersError, Owned};
+use crate::limits::{BODY_BYTES, INVITATIONS, MAX_TOKEN_MINUTES, TOKEN_MINUTES};
+use crate::members::{Level, Member, MembersError, Owned};
 use crate::owned_rooms::{OwnedRooms, owner};
 use crate::room_tokens::Claim;
 
@@ -71,7 +71,7 @@ impl Asking {
     }
 }
 
-/// A new member.
+/// A member to be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invitation {
@@ -80,16 +80,28 @@ struct Invitation {
     access: Level,
 }
 
+impl OwnedRooms {
+    /// A member, as its owner may see it: by name once that person has accepted.
+    async fn shown(&self, member: Member) -> Result<Value, Unavailable> {
+        let mut shown = json!({ "member": member.member, "access": member.level });
+        shown["accepted"] = member.account.is_some().into();
+        if let Some(id) = member.account {
+            let account = self.directory.find(&id).await?;
+            let (name, email) = account.map(|account| (account.name, account.email)).unzip();
+            (shown["id"], shown["name"], shown["email"]) = (json!(id), json!(name), json!(email));
+        }
+        Ok(shown)
+    }
+}
+
 /// A JSON body; a fault in it is answered like all errors.
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 async fn list(State(rooms): State<OwnedRooms>, asking: Asking) -> Result<Response, Failure> {
     asking.must_be_owner()?;
     let mut list = Vec::new();
-    for (account, access) in rooms.members.of_room(&asking.room).await? {
-        let user = rooms.directory.find(&account).await?;
-        let (name, email) = user.map(|user| (user.name, user.email)).unzip();
-        list.push(json!({ "id": account, "name": name, "email": email, "access": access }));
+    for member in rooms.members.of_room(&asking.room).await? {
+        list.push(rooms.shown(member).await?);
     }
     Ok(data(json!(list)))
 }
@@ -101,16 +113,24 @@ async fn invite(
 ) -> Result<Response, Failure> {
     asking.must_be_owner()?;
     let Json(Invitation { member, access }) = body.map_err(Failure::Body)?;
-    let user = rooms.directory.find(&member).await?;
-    let user = user.ok_or_else(|| Failure::NotFound(format!("there is no account {member}")))?;
-    if user.id == asking.room.owner {
+    let member = if member.contains('@') { member.to_lowercase() } else { member };
+    let Account { id, email, .. } = &asking.caller.account;
+    if member == *id || member == *email {
         return Err(Failure::BadRequest("this room is yours already".into()));
     }
-    rooms.members.put(&asking.room, &user.id, access).await?;
+    if member.is_empty() {
+        return Err(Failure::BadRequest(
+            "a member is an e-mail address or the id of an account".into(),
+        ));
+    }
+    let wait = rooms.invitations.count(id.clone(), &INVITATIONS, Instant::now());
+    wait.map_err(Failure::TooOften)?;
+    // Only a member who has accepted is known by another name. What is found of anybody else goes
+    // nowhere.
+    let account = rooms.directory.find(&member).await?.map(|account| account.id);
+    let account = rooms.members.put(&asking.room, &member, account.as_deref(), access).await?;
     rooms.gate.watch().look();
-    Ok(data(json!({
-        "id": user.id, "name": user.name, "email": user.email, "access": access,
-    })))
+    Ok(data(rooms.shown(Member { member, account, level: access }).await?))
 }
 
 async fn remove(
@@ -118,17 +138,21 @@ async fn remove(
     Path((_, member)): Path<(String, String)>,
     asking: Asking,
 ) -> Result<Response, Failure> {
-    // The account may have been deleted while its membership remains: then the id is all there is.
-    let id = rooms.directory.find(&member).await?.map_or(member, |user| user.id);
-    // A member may leave.
-    if id != asking.caller.account.id {
+    let member = if member.contains('@') { member.to_lowercase() } else { member };
+    let names = asking.caller.account.names();
+    // A member may leave, or decline.
+    let (names, account) = if names.contains(&member) {
+        (names, Some(asking.caller.account.id.clone()))
+    } else {
         asking.must_be_owner()?;
-    }
-    if !rooms.members.remove(&asking.room, &id).await? {
-        return Err(Failure::NotFound("the room is not shared with this account".into()));
+        let account = rooms.directory.find(&member).await?;
+        (vec![member.clone()], account.map(|account| account.id))
+    };
+    if !rooms.members.remove(&asking.room, names, account.as_deref()).await? {
+        return Err(Failure::NotFound("the room is not shared with this member".into()));
     }
     rooms.gate.watch().look();
-    Ok(data(json!({ "id": id })))
+    Ok(data(json!({ "member": member })))
 }
 
 /// A request for a token.
@@ -151,7 +175,7 @@ async fn issue(
         return Err(Failure::BadRequest(message));
     }
     let Asking { caller, room } = asking;
-    match rooms.level(&room, &caller.account.id).await {
+    match rooms.enter(&room, &caller.account).await {
         Ok(level) if level >= access => {}
         Ok(_) => return Err(Failure::Forbidden("this room is read-only for you".into())),
         Err(denied) => return Ok(denied.into_response()),
@@ -186,6 +210,7 @@ enum Failure {
     Body(JsonRejection),
     Forbidden(String),
     NotFound(String),
+    TooOften(Duration),
     Members(MembersError),
     Unavailable(Unavailable),
 }
@@ -209,6 +234,13 @@ impl IntoResponse for Failure {
             Self::Body(rejection) => error(rejection.status(), rejection.body_text()),
             Self::Forbidden(message) => error(StatusCode::FORBIDDEN, message),
             Self::NotFound(message) => error(StatusCode::NOT_FOUND, message),
+            Self::TooOften(wait) => {
+                let message = "you have shared rooms too often; try again later";
+                let mut response = error(StatusCode::TOO_MANY_REQUESTS, message);
+                let wait = HeaderValue::from(wait.as_secs() + 1);
+                response.headers_mut().insert(header::RETRY_AFTER, wait);
+                response
+            }
             Self::Members(full @ MembersError::Full { .. }) => {
                 error(StatusCode::CONFLICT, full.to_string())
             }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use host_auth::Verifier;
+use host_auth::{Directory, Verifier};
 use host_caller::Caller;
 use host_sync::{Close, Rooms};
 use parking_lot::Mutex;
@@ -56,7 +56,7 @@ struct Inner {
     next: AtomicU64,
     look: Notify,
     verifier: Arc<dyn Verifier>,
-    members: Option<Members>,
+    members: Option<(Members, Arc<dyn Directory>)>,
 }
 
 /// Resolves when a socket is to be closed.
@@ -64,7 +64,11 @@ pub(crate) type Closed = Pin<Box<dyn Future<Output = Close> + Send>>;
 
 impl Watch {
     /// Starts to watch, until the rooms are shut down.
-    pub fn new(rooms: &Rooms, verifier: Arc<dyn Verifier>, members: Option<Members>) -> Self {
+    pub fn new(
+        rooms: &Rooms,
+        verifier: Arc<dyn Verifier>,
+        members: Option<(Members, Arc<dyn Directory>)>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             open: Mutex::default(),
             next: AtomicU64::new(0),
@@ -151,9 +155,12 @@ impl Inner {
             ended.extend(batch.iter().filter(|session| !live.contains(*session)).cloned());
         }
         let mut levels = HashMap::new();
-        if let Some(members) = &self.members {
+        if let Some((members, directory)) = &self.members {
             let shared = Vec::from_iter(shared);
+            let owners: BTreeSet<_> = shared.iter().map(|(room, _)| room.owner.clone()).collect();
+            let owners = directory.existing(&Vec::from_iter(owners)).await?;
             for (who, level) in shared.iter().zip(members.levels(shared.clone()).await?) {
+                let level = level.filter(|_| owners.contains(&who.0.owner));
                 levels.insert(who.clone(), level);
             }
         }

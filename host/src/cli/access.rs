@@ -1,4 +1,4 @@
-//! The part of the command line that says who may use a server.
+//! The flags that decide who may use a server.
 
 use clap::Args;
 use host_people::SyncToken;
@@ -9,13 +9,13 @@ use crate::access::{AccessConfig, Auth};
 /// Who may use a server.
 #[derive(Debug, Args)]
 pub struct AccessArgs {
-    /// Whether rooms, AI and the proxy of a hub want a session. Without this: `open` where only
-    /// this machine reaches the server, `required` on every other address. A local server on
-    /// another address needs --hub-url or `open`.
+    /// Whether a hub requires a session for rooms, AI and the proxy. By default `open` on an address that
+    /// only this machine reaches, and `required` on every other. A local server on another address needs
+    /// --hub-url or `open`.
     #[arg(long, value_enum)]
     auth: Option<Auth>,
-    /// One token that opens all rooms, and the only one that does; other routes do not know it.
-    /// In the environment or in a file it is not seen in the list of processes.
+    /// Shared token that opens all rooms, in place of sessions; other routes do not accept it. Put it in
+    /// the environment or in a file, where the list of processes does not show it.
     #[arg(
         long,
         value_name = "TOKEN|@FILE",
@@ -24,18 +24,18 @@ pub struct AccessArgs {
         conflicts_with = "hub_url"
     )]
     sync_token: Option<SyncToken>,
-    /// The hub whose sessions are wanted by every route but the root. Local mode only.
+    /// Hub whose sessions every route but the root requires. Local mode only.
     #[arg(long, value_name = "URL")]
     hub_url: Option<Url>,
-    /// Name by which the server is called, besides localhost and addresses; give it again for more
-    /// of them. Only where no session is wanted: there, a web page could otherwise reach the server
-    /// by a name of its own (DNS rebinding).
+    /// Host name under which the server is reached, besides localhost and IP addresses; repeat it for more
+    /// than one. It counts only where no session is required: there, a web page could otherwise reach the
+    /// server by a name of its own (DNS rebinding).
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
 }
 
 impl AccessArgs {
-    /// What was said.
+    /// The configuration that these flags describe.
     pub fn config(&self) -> AccessConfig {
         AccessConfig {
             auth: self.auth,

@@ -1,4 +1,4 @@
-//! The options of AI.
+//! The flags of AI.
 
 use std::time::Duration;
 
@@ -6,43 +6,42 @@ use clap::Args;
 use host_ai::providers::Endpoint;
 use host_ai::{AiConfig, Limits};
 
-/// AI providers, and bounds on their use; `Limits` of `host-ai` says why the defaults are what
-/// they are.
+/// AI providers, and limits on their use. `host_ai::Limits` gives the reason for each default.
 #[derive(Debug, Args)]
 pub struct AiArgs {
-    /// AI provider beside openai, anthropic, gemini and grok: any endpoint that speaks OpenAI's chat
-    /// completions, like ollama=http://localhost:11434. Its key, if it wants one, is in the
-    /// environment (`OLLAMA_API_KEY`). Give it again for more of them.
+    /// AI provider besides openai, anthropic, gemini and grok: any endpoint that speaks OpenAI's chat
+    /// completions, like ollama=http://localhost:11434. Its key, if it needs one, is read from the
+    /// environment (`OLLAMA_API_KEY`). Repeat it for more than one.
     #[arg(long = "ai-endpoint", value_name = "NAME=URL")]
     endpoints: Vec<Endpoint>,
-    /// Chats that one user starts in a minute.
+    /// Most chats that one user may start in a minute.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().chats_per_minute)]
     max_chats_per_minute: u32,
-    /// Chats of one user that stream at the same time.
+    /// Most chats of one user that stream at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().chats_per_user)]
     max_chats_per_user: usize,
-    /// Chats of everyone that stream at the same time.
+    /// Most chats of all users that stream at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().chats)]
     max_chats: usize,
-    /// Requests that one user sends through the proxy in a minute.
+    /// Most requests that one user may send through the proxy in a minute.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied_per_minute)]
     max_proxied_per_minute: u32,
-    /// Requests of one user that the proxy has under way at the same time, WebSockets among them.
+    /// Most requests of one user that the proxy handles at the same time, WebSockets included.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied_per_user)]
     max_proxied_per_user: usize,
-    /// Requests of everyone that the proxy has under way at the same time.
+    /// Most requests of all users that the proxy handles at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().proxied)]
     max_proxied: usize,
-    /// Bytes of a chat's request.
+    /// Largest request of a chat, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().chat_body_bytes)]
     max_chat_bytes: usize,
-    /// Bytes of a provider's whole answer to a chat.
+    /// Largest answer of a provider to a chat, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().stream_bytes)]
     max_answer_bytes: usize,
-    /// Seconds that a provider may take to begin its answer to a chat.
+    /// Seconds that a provider may take to start its answer to a chat.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "300")]
     ai_first_byte_timeout: Duration,
-    /// Seconds that a provider may be silent in the midst of an answer to a chat.
+    /// Seconds that a provider may stay silent in the middle of an answer to a chat.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "300")]
     ai_idle_timeout: Duration,
 }
@@ -53,7 +52,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl AiArgs {
-    /// What the command line asks of a hub's AI.
+    /// The configuration that these flags describe.
     pub fn config(&self) -> AiConfig {
         let limits = Limits {
             chats_per_minute: self.max_chats_per_minute,

@@ -1,58 +1,13 @@
-//! The part of the command line about accounts.
+//! The flags of accounts.
 
 use std::env::VarError;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use host_auth::{DatabasePlace, SignUp, VerifyEmail};
+use host_auth::{SignUp, VerifyEmail};
 use host_people::{AccountsOptions, Private, Smtp};
 
-/// Where accounts are kept; for the server and for the commands about accounts.
-#[derive(Debug, Args)]
-pub struct DatabaseArgs {
-    /// Database of accounts, as Better Auth makes them: the path of an SQLite file, or a `postgres://`
-    /// URL [default: auth.db in the data folder]. Put a URL with a password into the environment,
-    /// because everybody on the machine can read command lines.
-    #[arg(long, value_name = "PATH|URL", env = "AUTH_DATABASE", hide_env_values = true)]
-    pub auth_database: Option<Private>,
-}
-
-impl DatabaseArgs {
-    /// The configured database, or else the file in the data folder.
-    pub fn place(&self, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
-        place(self.auth_database.as_ref(), data_dir)
-    }
-}
-
-/// Where commands find accounts. These flags may stand before and after the subcommand.
-#[derive(Debug, Args)]
-pub struct PlaceArgs {
-    /// Folder of the server whose accounts these are.
-    #[arg(long, value_name = "DIR", default_value = "data", global = true)]
-    pub data_dir: PathBuf,
-    /// Database of accounts, if it is not in the data folder; written as for the server.
-    #[arg(
-        long,
-        value_name = "PATH|URL",
-        env = "AUTH_DATABASE",
-        hide_env_values = true,
-        global = true
-    )]
-    pub auth_database: Option<Private>,
-}
-
-impl PlaceArgs {
-    /// The configured database, or else the file in the data folder.
-    pub fn place(&self) -> anyhow::Result<DatabasePlace> {
-        place(self.auth_database.as_ref(), &self.data_dir)
-    }
-}
-
-fn place(given: Option<&Private>, data_dir: &Path) -> anyhow::Result<DatabasePlace> {
-    let Some(place) = given else { return Ok(DatabasePlace::File(data_dir.join("auth.db"))) };
-    check_hidden(place, "--auth-database")?;
-    Ok(DatabasePlace::from(place.0.as_str()))
-}
+use crate::account_database::{DatabaseArgs, check_hidden};
 
 /// Who has an account on a hub, and how they sign in. Sessions are signed with BETTER_AUTH_SECRET, or
 /// else with a secret that the first start writes to `auth.secret` in the data folder.
@@ -61,7 +16,7 @@ pub struct AuthArgs {
     /// Where accounts are kept.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// URL of the hub, as browsers and links in mails use it. With https, cookies are for https alone.
+    /// Public URL of the hub, for browsers and links in mails. With https, cookies are sent over HTTPS only.
     #[arg(long, value_name = "URL", env = "BETTER_AUTH_URL")]
     pub base_url: Option<String>,
     /// Origins of web pages that may use this server and sign people in, separated by commas; like
@@ -77,20 +32,23 @@ pub struct AuthArgs {
     /// on, but off when only this machine reaches the hub].
     #[arg(long, value_enum)]
     pub rate_limit: Option<Switch>,
-    /// Who may create an account: anybody, those with an invitation (`host users invite`), or nobody
-    /// (`host users add`).
+    /// Who may sign up for an account.
     #[arg(long, value_enum, default_value_t = SignUpArg::Open)]
     pub sign_up: SignUpArg,
-    /// Whether people verify their e-mail address, by a link in a mail.
+    /// Whether people who sign up verify their e-mail address, by a link in a mail.
     #[arg(long, value_enum, default_value_t = VerifyEmailArg::Off)]
     pub verify_email: VerifyEmailArg,
-    /// Lets people set a new password by a link in a mail.
+    /// Let people set a new password by a link that is mailed to them.
     #[arg(long)]
     pub password_reset: bool,
-    /// Lets people change their e-mail address.
+    /// Keep people signed in who set a new password by a link, as Better Auth does by default. Without this, all
+    /// their sessions end, because somebody else may hold one.
+    #[arg(long)]
+    pub keep_sessions_on_reset: bool,
+    /// Let people change their e-mail address.
     #[arg(long)]
     pub change_email: bool,
-    /// Lets people delete their account.
+    /// Let people delete their account.
     #[arg(long)]
     pub delete_user: bool,
     /// Mail server, like `smtps://user:password@mail.example.com`. Without one, links are written to
@@ -115,46 +73,32 @@ fn secret() -> anyhow::Result<Option<Private>> {
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// Always.
+    /// Limited.
     On,
-    /// Never.
+    /// Not limited.
     Off,
 }
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SignUpArg {
-    /// Anybody.
+    /// Anybody may sign up.
     Open,
-    /// Whoever has an invitation.
+    /// Only people with an invitation, which `host users invite` prints.
     Invite,
-    /// Nobody.
+    /// Nobody; `host users add` creates accounts.
     Closed,
 }
 
 /// Whether e-mail addresses are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum VerifyEmailArg {
-    /// Not at all.
+    /// No mail is sent.
     Off,
-    /// Whoever signs up gets a mail with a link.
+    /// A mail with a link is sent; people can sign in without following it.
     Send,
-    /// Signing in takes a verified address.
+    /// A mail with a link is sent, and nobody can sign in before following it.
     Require,
-}
-
-/// Refuses a URL with a password on the command line.
-fn check_hidden(Private(url): &Private, flag: &str) -> anyhow::Result<()> {
-    let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next());
-    let login = authority.flatten().and_then(|authority| authority.rsplit_once('@'));
-    let password = login.is_some_and(|(login, _)| login.contains(':'));
-    let shown = |argument: std::ffi::OsString| argument.to_string_lossy().contains(url.as_str());
-    anyhow::ensure!(
-        !password || !std::env::args_os().any(shown),
-        "the password in {flag} can be read by everybody on this machine; put it into the \
-         environment, as `host --help` says"
-    );
-    Ok(())
 }
 
 impl AuthArgs {
@@ -190,6 +134,7 @@ impl AuthArgs {
                 VerifyEmailArg::Require => VerifyEmail::Require,
             },
             password_reset: self.password_reset,
+            keep_sessions_on_reset: self.keep_sessions_on_reset,
             change_email: self.change_email,
             delete_user: self.delete_user,
             smtp: smtp.transpose()?,

@@ -1,17 +1,16 @@
 //! What the commands for data speak to: a server, or a data folder that no server uses.
 //!
-//! Both are asked in the same words, those of REST. A folder is opened in this process, with the
-//! plugins, and its routes are called without a socket; so a command behaves alike in either case,
-//! and only one process ever has the folder open. Which it is:
+//! Commands speak REST to both. A folder is opened in this process, with the plugins, and its routes are
+//! called without a socket. So a command behaves the same in either case, and only one process ever has the
+//! folder open. Which of the two it is:
 //!
 //! 1. `--url` names a server.
-//! 2. The data folder is there and nobody has it locked: it is opened here, for as long as the
-//!    command takes.
-//! 3. It is locked: its server has announced where it listens. A process that has not, a server
-//!    that is still starting or another command, is waited for.
-//! 4. There is no data folder: the server at the usual address.
+//! 2. The data folder exists and nobody has locked it: it is opened here, for as long as the command takes.
+//! 3. It is locked: the server that holds it has announced where it listens. If the process that holds it has
+//!    announced nothing (a server that is still starting, or another command), it is waited for.
+//! 4. There is no data folder: the server at the default address.
 //!
-//! In a folder everybody may do everything: who can read its files needs no token.
+//! In a folder, everything is allowed: whoever can read its files needs no token.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,46 +34,45 @@ use super::Usage;
 use super::input::Given;
 use super::output::Format;
 use crate::data_folder::DataFolder;
-use crate::serve::StartError;
+use crate::start_error::StartError;
 
-/// Where a server listens when nobody said otherwise.
+/// Where a server listens by default.
 const USUAL_SERVER: &str = "http://localhost:3913";
-/// Holds the session token for servers that want one.
+/// The environment variable with the session token for servers that require one.
 const TOKEN: &str = "HOST_TOKEN";
-/// How long a locked folder is waited for: a server compiles its plugins before it listens.
+/// How long to wait for a locked folder: a server compiles its plugins before it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is tried meanwhile.
+/// How often to try it meanwhile.
 const RETRY: Duration = Duration::from_millis(50);
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a server may be silent in the midst of an answer. An action may take seconds; a minute
-/// is a server that is lost.
+/// How long a server may stay silent in the middle of an answer. An action may take seconds; a server that is
+/// silent for a minute is lost.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Which data a command is about.
+/// Which data a command works on.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
-    /// Address of a running server. Without it: the server that uses the data folder or, when none
-    /// does, the folder itself. The environment's HOST_TOKEN is sent as the session's token.
+    /// URL of a running server. By default, the server that uses the data folder or, if none does, the folder
+    /// itself. The environment variable HOST_TOKEN is sent as the session's token.
     #[arg(long, global = true, value_name = "URL")]
     url: Option<Url>,
-    /// The data folder of the server, running or not.
+    /// Data folder of the server, which need not be running.
     #[arg(long, global = true, value_name = "DIR", default_value = "data")]
     data_dir: PathBuf,
-    /// The plugins folder, for when no server runs.
+    /// Plugins folder, for when no server is running.
     #[arg(long, global = true, value_name = "DIR", default_value = "plugins")]
     plugins: PathBuf,
-    /// The workspace; not needed where there is only one, or only one that has what is named.
+    /// Id of the workspace. Not needed if there is only one, or only one that has what is named.
     #[arg(long, global = true, value_name = "ID")]
     workspace: Option<String>,
-    /// How to print: `json` is indented on a terminal and compact elsewhere, `jsonl` is one line for
-    /// each row.
+    /// Format of the output.
     #[arg(long, global = true, value_enum, default_value_t = Format::Json)]
     pub format: Format,
 }
 
 impl Target {
-    /// Does something with the data, and leaves it closed behind, however it went.
+    /// Opens the data, does something with it, and closes it again, whatever the result.
     pub async fn with<T>(&self, work: impl AsyncFnOnce(&Api) -> Result<T>) -> Result<T> {
         let api = self.open().await?;
         let result = work(&api).await;
@@ -115,14 +113,14 @@ impl Target {
             }
             let announced = DataFolder::announced(&self.data_dir);
             if let Some(url) = announced.and_then(|url| Url::parse(&url).ok())
-                // A server that was just killed may still be announced.
+                // The announcement of a server that was killed may still be there.
                 && answers(&url).await
             {
                 return Api::server(url, self.workspace.clone());
             }
             if Instant::now() > deadline {
                 bail!(
-                    "the data folder {} is in use by a process that is no server; try again when \
+                    "the data folder {} is in use by a process that is not a server; try again when \
                      it has ended",
                     self.data_dir.display()
                 );
@@ -132,14 +130,14 @@ impl Target {
     }
 }
 
-/// Whether somebody listens there.
+/// Whether somebody listens at this URL.
 async fn answers(url: &Url) -> bool {
     let Ok(addresses) = url.socket_addrs(|| None) else { return false };
     let connect = tokio::net::TcpStream::connect(addresses.as_slice());
     matches!(tokio::time::timeout(CONNECT, connect).await, Ok(Ok(_)))
 }
 
-/// The routes of a server, or of an opened folder.
+/// The routes of a server, or of a folder that is open in this process.
 pub struct Api {
     base: Url,
     workspace: Option<String>,
@@ -151,19 +149,19 @@ enum Backend {
     Folder(Folder),
 }
 
-/// What is sent with a request.
+/// The body of a request.
 pub enum Sent {
     /// Nothing.
     Nothing,
     /// JSON text.
     Json(String),
-    /// JSON text for what is still of the version that its tag names.
+    /// JSON text, to be applied only if the row is still the version with this tag.
     JsonFor(String, HeaderValue),
     /// A Yjs update.
     Update(Vec<u8>),
 }
 
-/// A request that was refused, as the server says it.
+/// A request that the server refused, in its words.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
@@ -178,7 +176,7 @@ pub struct Refused {
 /// One thing that is wrong with a value, and where in it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Issue {
-    /// From the outermost member inwards.
+    /// From the outermost member to the faulty one.
     pub path: Vec<String>,
     /// What is wrong.
     pub message: String,
@@ -215,7 +213,7 @@ impl Refused {
         Self { status, message, issues }
     }
 
-    /// The issues, one a line, where the message has no room for all of them.
+    /// The issues, one on each line, if there are more than the message names.
     pub fn details(&self) -> impl Iterator<Item = String> {
         let issues = if self.issues.len() > 1 { self.issues.as_slice() } else { &[] };
         issues.iter().map(|issue| format!("  {issue}"))
@@ -225,12 +223,12 @@ impl Refused {
 impl Api {
     fn server(base: Url, workspace: Option<String>) -> Result<Self> {
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(Usage::error(format!("--url {base}: write it like {USUAL_SERVER}")));
+            return Err(Usage::error(format!("--url {base}: expected a URL like {USUAL_SERVER}")));
         }
         let mut client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            // A token goes where it was meant to go, and nowhere else.
+            // A redirect must not take the token to another server.
             .redirect(reqwest::redirect::Policy::none());
         let local = base.host_str().is_some_and(|host| {
             let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -257,19 +255,19 @@ impl Api {
         Ok(Self { base, workspace: None, backend: Backend::Folder(folder) })
     }
 
-    /// Ends what was opened for it.
+    /// Closes the folder, if one was opened.
     pub async fn close(self) {
         if let Backend::Folder(folder) = self.backend {
             folder.close().await;
         }
     }
 
-    /// A route as it is written in a URL, with its query string.
+    /// The URL of a route that is written as in a URL, with its query string.
     pub fn below(&self, route: &str) -> Result<Url> {
-        self.base.join(route).with_context(|| format!("{route:?} is no route"))
+        self.base.join(route).with_context(|| format!("{route:?} is not a route"))
     }
 
-    /// A route by its segments, which may hold any text.
+    /// The URL of a route by its segments, which may be any text.
     pub fn route(&self, segments: &[&str]) -> Result<Url> {
         if let Some(dots) = segments.iter().find(|segment| matches!(**segment, "." | ".." | "")) {
             bail!("{dots:?} cannot be named in a URL");
@@ -282,13 +280,13 @@ impl Api {
         Ok(url)
     }
 
-    /// One request. What the server refuses is a [`Refused`].
+    /// Sends a request and returns the body of the answer. An answer that is not a success is a [`Refused`].
     pub async fn send(&self, method: Method, url: Url, sent: Sent) -> Result<Bytes> {
         let (status, body) = self.exchange(method, url, sent).await?;
         if status.is_success() { Ok(body) } else { Err(Refused::of(status, &body).into()) }
     }
 
-    /// One request, whatever the answer.
+    /// Sends a request and returns the answer, success or not.
     pub async fn exchange(
         &self,
         method: Method,
@@ -329,7 +327,7 @@ impl Api {
                 if headers.contains_key(CONTENT_TYPE) {
                     request = request.headers(headers).body(body);
                 }
-                let failed = || format!("the server at {}", self.base);
+                let failed = || format!("no answer from the server at {}", self.base);
                 let mut answer = request.send().await.with_context(failed)?;
                 let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
                 Ok((status, headers, answer.bytes().await.with_context(failed)?))
@@ -347,14 +345,16 @@ impl Api {
         }
     }
 
-    /// The `data` at a route, and the tag of the version that it is.
+    /// The `data` at a route, and the tag of its version.
     pub async fn version<T: DeserializeOwned>(&self, url: Url) -> Result<(T, HeaderValue)> {
         let (status, mut headers, body) = self.ask(Method::GET, url, Sent::Nothing).await?;
         if !status.is_success() {
             return Err(Refused::of(status, &body).into());
         }
         let tag = headers.remove(ETAG);
-        let tag = tag.with_context(|| format!("{} names no versions", self.base))?;
+        let tag = tag.with_context(|| {
+            format!("{} sends no ETag, so a part of a field cannot be changed safely", self.base)
+        })?;
         Ok((self.data_of(&body)?, tag))
     }
 
@@ -378,7 +378,7 @@ impl Api {
         Ok(answer.data)
     }
 
-    /// The descriptors of the workspaces: of the chosen one, or of all.
+    /// The descriptors of the chosen workspace, or of all.
     pub async fn workspaces(&self) -> Result<Vec<Workspace>> {
         let all = self.all_workspaces().await?;
         match &self.workspace {
@@ -387,7 +387,7 @@ impl Api {
         }
     }
 
-    /// Whether a name says by itself what is meant, without a workspace that was chosen.
+    /// Whether a name is unambiguous without choosing a workspace.
     pub async fn is_plain(&self, kind: Kind, name: &str) -> bool {
         let all = self.all_workspaces().await;
         all.is_ok_and(|all| found_in(all, kind, name).is_ok())
@@ -398,19 +398,19 @@ impl Api {
         let all: Result<Vec<Workspace>> = self.data(Method::GET, url, Sent::Nothing).await;
         all.map_err(|error| match error.downcast_ref::<Refused>() {
             Some(refused) if refused.status == StatusCode::NOT_FOUND => {
-                anyhow!("the server at {} has no workspaces; a hub has rooms alone", self.base)
+                anyhow!("the server at {} has no workspaces; a hub has only rooms", self.base)
             }
             _ => error,
         })
     }
 
-    /// What has a name, in the workspace that was chosen or the only one that has it.
+    /// Finds something by its name, in the chosen workspace or the only one that has it.
     pub async fn find(&self, kind: Kind, name: &str) -> Result<Found> {
         found_in(self.workspaces().await?, kind, name)
     }
 
-    /// The same where fields stand behind the name, and `--workspace` may stand among them. It is the
-    /// option, unless something of that name has a field that is called so.
+    /// The same for commands whose name is followed by fields, among which `--workspace` may be. It is the
+    /// option, unless something of that name has a field called `workspace`.
     pub async fn find_given(&self, kind: Kind, name: &str, given: &mut Given) -> Result<Found> {
         let all = self.workspaces().await?;
         let is_field = |workspace: &Workspace| {
@@ -426,7 +426,7 @@ impl Api {
         }
     }
 
-    /// The descriptor of the workspace that was chosen, or of the only one.
+    /// The descriptor of the chosen workspace, or of the only one.
     pub async fn workspace(&self) -> Result<Workspace> {
         let mut all = self.workspaces().await?;
         match all.len() {
@@ -443,7 +443,7 @@ impl Api {
     }
 }
 
-/// The option that chooses a workspace.
+/// The option that chooses a workspace, without its dashes.
 const OPTION: &str = "workspace";
 
 /// What can be named on the command line.
@@ -454,12 +454,12 @@ pub enum Kind {
     Action,
 }
 
-/// What was named.
+/// What a name refers to.
 #[derive(Debug)]
 pub struct Found {
-    /// Where it is.
+    /// The workspace that has it.
     pub workspace: Workspace,
-    /// What it is called there.
+    /// Its name in the workspace.
     pub name: String,
 }
 
@@ -480,8 +480,8 @@ impl Kind {
         }
     }
 
-    /// What a name stands for in a workspace: something that is called so, or so behind the
-    /// workspace's id, as `GET /` names actions.
+    /// What a name refers to in a workspace. The name may begin with the workspace's id, as `GET /` names
+    /// actions.
     fn local(self, workspace: &Workspace, name: &str) -> Option<String> {
         let names = self.names(workspace);
         let inner = name.strip_prefix(&workspace.id).and_then(|rest| rest.strip_prefix('/'));
@@ -489,7 +489,7 @@ impl Kind {
         readings.find(|name| names.iter().any(|known| known == name)).map(str::to_owned)
     }
 
-    /// The JSON Schema of what is given to it; none where there is none.
+    /// The JSON Schema of a row, a value or an input, if there is one.
     fn schema<'w>(self, workspace: &'w Workspace, name: &str) -> Option<&'w Value> {
         match self {
             Self::Table => Some(&workspace.tables.get(name)?["schema"]),
@@ -500,13 +500,13 @@ impl Kind {
 }
 
 impl Found {
-    /// The JSON Schema of a row, of a value, or of an action's input.
+    /// The JSON Schema of a row, a value or an action's input; null if there is none.
     pub fn schema(&self, kind: Kind) -> Value {
         kind.schema(&self.workspace, &self.name).cloned().unwrap_or_default()
     }
 }
 
-/// The workspace of an id among all.
+/// Only the workspace with this id.
 fn only(all: Vec<Workspace>, id: &str) -> Result<Vec<Workspace>> {
     let names: Vec<_> = all.iter().map(|workspace| workspace.id.as_str()).collect();
     ensure!(names.contains(&id), "there is no workspace {id:?}; there are: {}", listed(&names));
@@ -561,7 +561,7 @@ pub struct Workspace {
     pub tables: serde_json::Map<String, Value>,
     /// Key-values by key.
     pub kv: serde_json::Map<String, Value>,
-    /// What it can be asked to do.
+    /// Its actions.
     pub actions: Vec<Action>,
 }
 
@@ -573,7 +573,7 @@ pub struct Action {
     /// `query` or `mutation`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// JSON Schema of what it takes; none when it takes nothing.
+    /// JSON Schema of its input; null if it takes none.
     #[serde(default)]
     pub input: Value,
 }
@@ -585,7 +585,7 @@ impl Workspace {
     }
 }
 
-/// Names for a message.
+/// Joins names for a message.
 fn listed(names: &[impl AsRef<str>]) -> String {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
@@ -603,7 +603,7 @@ impl Folder {
     /// Opens the data, and mounts the plugins where there are any.
     pub(crate) async fn open(data: DataFolder, plugins: &Path) -> Result<Self> {
         let limits = Limits::default();
-        // No client needs to be kept from sending large updates here.
+        // The caller is the owner of the folder, so its updates need no limit but the document's.
         let limits = Limits { frame_bytes: limits.document_bytes, ..limits };
         let rooms = data.rooms(limits)?;
         let workspaces = Workspaces::new(rooms.clone());
@@ -611,10 +611,10 @@ impl Folder {
             .nest_service("/workspaces", workspaces.router())
             .merge(host_sync::router("/rooms", rooms.clone(), Arc::new(host_sync::Open)));
         let plugins = match plugins.is_dir() {
-            // The folder of a hub has rooms without plugins.
+            // A hub's folder has rooms and no plugins.
             false => None,
             true => {
-                // A command is over before better code would be made, and the next one wants it.
+                // A command ends before optimised code would be ready, and the next command wants it cached.
                 let config = PluginsConfig {
                     compile: Compile::Once,
                     ..PluginsConfig::new(plugins, data.path().join("cache"))
@@ -631,7 +631,7 @@ impl Folder {
         plugins.filter_map(|plugin| Some((plugin.file, plugin.error?))).collect()
     }
 
-    /// Saves everything, and lets go of the folder.
+    /// Saves everything and releases the folder.
     pub async fn close(self) {
         if let Some(plugins) = self.plugins {
             plugins.shutdown().await;

@@ -1,4 +1,4 @@
-//! `host build`: makes a plugin of a project.
+//! `host build`: builds a project into a plugin.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,15 @@ use anstream::println;
 use anyhow::Result;
 
 use crate::projects::Project;
-use crate::summary::{DIM, GOOD, PLAIN};
+use crate::style::{DIM, GOOD, PLAIN};
 
 /// `host build`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The project's folder.
+    /// Folder of the project.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Folder that the plugin is put into, beside `dist` in the project.
+    /// Folder to install the plugin into, besides the project's own `dist`.
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     plugins: PathBuf,
 }

@@ -14,14 +14,14 @@ use super::output::Output;
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "host call [OPTIONS] <ACTION> [JSON|@FILE|-] [--FIELD VALUE]...",
-    after_help = "An action is named by its path, or by workspace and path: blog/posts/publish. Behind \
-        the name every flag but --workspace is a field of its input (--author.name is one of a field); \
-        other options stand before it."
+    after_help = "An action is named by its path, or by workspace and path: blog/posts/publish. After \
+        the name, every flag but --workspace is a field of its input (--author.name is a field of a \
+        field); other options go before it."
 )]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// The action's path; then its input, as JSON, from a file or standard input, or as flags.
+    /// Path of the action; then its input: as JSON, from a file or standard input, or as flags.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_names = ["ACTION", "INPUT"])]
     arguments: Vec<String>,
 }
@@ -50,15 +50,15 @@ async fn call(api: &Api, name: &str, mut given: Given) -> Result<Box<RawValue>> 
         }
         return api.data(Method::GET, url, Sent::Nothing).await;
     }
-    // An action that takes an input is sent one.
+    // An action that takes an input is always sent one, if only an empty object.
     let input =
         input.or_else(|| (!action.input.is_null()).then(|| Value::Object(Default::default())));
     let sent = input.map_or(Sent::Nothing, |input| Sent::Json(input.to_string()));
     api.data(Method::POST, url, sent).await
 }
 
-/// The input of a query as the pairs of a query string, each a text that the schema makes a value
-/// of again.
+/// The input of a query as the pairs of a query string. The server turns each text back into a value by the
+/// schema.
 fn members(path: &str, input: Option<Value>) -> Result<Vec<(String, String)>> {
     let text = |value: Value| match value {
         Value::String(text) => text,

@@ -1,6 +1,6 @@
-//! `host check`: what plugins are, and everything that is wrong with them, without serving them.
+//! `host check`: what plugins define, and everything that is wrong with them, without serving them.
 //!
-//! They are looked at in a folder of their own that is gone afterwards, by the code that serves them.
+//! They are inspected in a temporary folder, by the code that serves them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,23 @@ use host_workspace::definition::ActionKind;
 
 use super::output::{Format, Output};
 use super::plugin::Copy;
-use crate::summary::{BAD, DIM, GOOD, PLAIN, STRONG};
+use crate::style::{BAD, DIM, GOOD, PLAIN, STRONG};
 
 /// `host check`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A plugin's file, the folder of one in scripts, or a folder of plugins.
+    /// File of a plugin, folder of a plugin in scripts, or folder of plugins.
     plugin: PathBuf,
-    /// How to print; for people on a terminal, as JSON elsewhere.
+    /// Format of the output; by default `text` on a terminal, and `json` elsewhere.
     #[arg(long, value_enum)]
     format: Option<CheckFormat>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum CheckFormat {
-    /// For people.
+    /// Lines for people to read.
     Text,
-    /// One JSON value; an array for a folder of plugins.
+    /// One JSON value; an array of them for a folder of plugins.
     Json,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if !for_people {
         for plugin in &broken {
             for fault in &plugin.faults {
-                // Faults of files beside the main one name theirs.
+                // A fault in another file of the plugin names that file itself.
                 anstream::eprintln!("{}: {fault}", plugin.file);
             }
         }
@@ -100,7 +100,7 @@ fn describe(plugin: &Inspection) {
     if let Some(grants) = &plugin.grants {
         let mut granted = Vec::new();
         granted.extend(grants.env.iter().map(|name| {
-            // As a server that is started from here would find it; what it holds is nobody's business.
+            // Whether a server that is started from here would find it. Its value is not shown.
             match std::env::var(name) {
                 Ok(_) => format!("env {name}  {DIM}set{PLAIN}"),
                 Err(_) => format!("env {name}  {BAD}not set{PLAIN}"),
@@ -174,7 +174,7 @@ fn line(label: &str, text: &str) {
     println!("    {DIM}{label:<9}{PLAIN} {text}");
 }
 
-/// Whether an import is there and of no use without a grant.
+/// Whether the plugin imports something that its manifest does not grant.
 fn is_denied(plugin: &Inspection, import: &str) -> bool {
     let Some(grants) = &plugin.grants else { return false };
     let sends = import.starts_with("wasi:http/outgoing-handler");

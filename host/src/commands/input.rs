@@ -1,6 +1,5 @@
-//! What commands take: JSON inline, from a file (`@file`) or from standard input (`-`), and fields as
-//! flags (`--title Hello --views 3 --author.name Ada`), which are text until the schema says what they
-//! are meant to be.
+//! The input of commands: JSON inline, from a file (`@file`) or from standard input (`-`), and fields as flags
+//! (`--title Hello --views 3 --author.name Ada`), which are texts until the schema gives them types.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,21 +11,21 @@ use serde_json::{Map, Value};
 
 use super::Usage;
 
-/// The most bytes that are read for one value; a server takes no more in a request.
+/// Most bytes that are read for one value; a server accepts no more in one request.
 const MAX_INPUT: u64 = 8 * 1024 * 1024;
 
 /// What follows the name of a table or an action on the command line.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
-    /// What is no flag, in order.
+    /// The arguments that are not flags, in order.
     pub words: Vec<String>,
-    /// Flags with their texts, where they have any.
+    /// Flags, with their texts if they have any.
     pub fields: Vec<(String, Option<String>)>,
 }
 
 impl Given {
-    /// Tells flags from words: `--name value` and `--name=value` are fields, and so is `--name`
-    /// alone, which says that something is so. Behind `--` are only words.
+    /// Tells flags from words: `--name value` and `--name=value` are fields, and so is `--name` alone, which
+    /// means true. After `--`, everything is a word.
     pub fn read(arguments: Vec<String>) -> Result<Self> {
         let mut given = Self::default();
         let mut rest = arguments.into_iter().peekable();
@@ -44,28 +43,28 @@ impl Given {
                 None => (flag, rest.next_if(|next| !next.starts_with("--"))),
             };
             if name.is_empty() {
-                return Err(Usage::error(format!("{argument}: a field has a name")));
+                return Err(Usage::error(format!("{argument}: the name of the field is missing")));
             }
             given.fields.push((name.to_owned(), value));
         }
         Ok(given)
     }
 
-    /// Takes the next word.
+    /// Removes and returns the first word.
     pub fn word(&mut self) -> Option<String> {
         if self.words.is_empty() { None } else { Some(self.words.remove(0)) }
     }
 
-    /// Takes an option from among the fields.
+    /// Removes an option from among the fields and returns its value.
     pub fn take(&mut self, name: &str) -> Result<Option<String>> {
         let Some(at) = self.fields.iter().position(|(field, _)| field == name) else {
             return Ok(None);
         };
         let (_, value) = self.fields.remove(at);
-        value.map(Some).ok_or_else(|| Usage::error(format!("--{name} wants a value")))
+        value.map(Some).ok_or_else(|| Usage::error(format!("--{name} needs a value")))
     }
 
-    /// The same with its JSON read, so that it can be used again.
+    /// Reads the JSON that is to be read, once, so that the value can be made more than once.
     pub fn inline(mut self) -> Result<Self> {
         if let Some(word) = self.words.first_mut() {
             *word = read_json(word)?.to_string();
@@ -73,13 +72,14 @@ impl Given {
         Ok(self)
     }
 
-    /// Whether a field is given in parts: `--author.name`.
+    /// Whether a part of a field is given: `--author.name`.
     pub fn has_parts(&self, schema: &Value) -> bool {
         self.fields.iter().any(|(name, _)| part(schema, name, true).is_some())
     }
 
-    /// The value that is given: JSON, with the fields laid over it. `what` has the schema. A field that is
-    /// given in parts alone is what it was `before`, with these laid over it. None when nothing is given.
+    /// The value that is given: JSON, with the fields laid over it; `None` if nothing is given. `what` names the
+    /// owner of the schema in errors. A field of which only parts are given keeps the rest of its value
+    /// `before`.
     pub fn value(
         self,
         what: &str,
@@ -89,7 +89,9 @@ impl Given {
         let mut words = self.words.into_iter();
         let json = words.next();
         if let Some(extra) = words.next() {
-            return Err(Usage::error(format!("{extra:?} is too much: one JSON value is taken")));
+            return Err(Usage::error(format!(
+                "unexpected {extra:?}: only one JSON value can be given"
+            )));
         }
         let fields = Fields::read(self.fields, what, schema, "")?;
         let mut value = match json {
@@ -109,13 +111,13 @@ impl Given {
                 fields.lay_over(object);
             }
             None if fields.is_empty() => {}
-            None => return Err(Usage::error("fields as flags go with a JSON object only")),
+            None => return Err(Usage::error("fields as flags can only be added to a JSON object")),
         }
         Ok(Some(value))
     }
 }
 
-/// Fields of an object: some as a whole, of others only parts.
+/// Fields of an object, some of them whole, of others only parts.
 #[derive(Debug, Default)]
 struct Fields {
     whole: Map<String, Value>,
@@ -123,7 +125,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads them by the schema; `prefix` is what stands before their names on the command line.
+    /// Reads them by the schema; `prefix` is what comes before their names on the command line.
     fn read(
         fields: Vec<(String, Option<String>)>,
         what: &str,
@@ -145,7 +147,7 @@ impl Fields {
             let prefix = format!("{prefix}{name}.");
             let inner = object_in(schema, property(schema, &name)).ok_or_else(|| {
                 let field = prefix.trim_end_matches('.');
-                Usage::error(format!("{field} of {what} is no object, and has no fields"))
+                Usage::error(format!("{field} of {what} is not an object, so it has no fields"))
             })?;
             let fields = Self::read(fields, &format!("{name} of {what}"), &inner, &prefix)?;
             Ok((name, fields))
@@ -198,7 +200,7 @@ fn object_in(root: &Value, schema: &Value) -> Option<Value> {
     {
         return Some(inner);
     }
-    // Where nothing is said of a value, it may be an object.
+    // A schema that says nothing about a value allows an object.
     let bounds = ["type", "enum", "const", "anyOf", "oneOf", "allOf"];
     let anything = bounds.iter().all(|key| schema[*key].is_null());
     if !anything && !accepts(schema, "object") && schema["properties"].is_null() {
@@ -213,7 +215,7 @@ fn object_in(root: &Value, schema: &Value) -> Option<Value> {
     Some(Value::Object(schema))
 }
 
-/// The fields as the schema's types. A field that is given again is an array.
+/// The fields with the types of the schema. A field that is repeated is an array.
 fn typed(
     fields: Vec<(String, Option<String>)>,
     what: &str,
@@ -229,8 +231,8 @@ fn typed(
         {
             let names: Vec<_> = known.keys().map(|name| format!("--{prefix}{name}")).collect();
             return Err(Usage::error(format!(
-                "{what} has no field {name:?}, it has {}; options but --workspace stand before the \
-                 name of what the command is about",
+                "{what} has no field {name:?}, it has {}; options other than --workspace go before \
+                 the name",
                 names.join(" ")
             )));
         }
@@ -238,9 +240,9 @@ fn typed(
         let text = match text {
             Some(text) => text,
             None if accepts(kind, "boolean") => "true".to_owned(),
-            None => return Err(Usage::error(format!("--{prefix}{name} wants a value"))),
+            None => return Err(Usage::error(format!("--{prefix}{name} needs a value"))),
         };
-        // A whole array may be given, too, as only it can be empty.
+        // An array may also be given whole, which is the only way to give an empty one.
         if accepts(kind, "array") && text.starts_with('[') {
             arrays.insert(name.clone(), inline(&text)?);
         } else {
@@ -262,7 +264,7 @@ fn typed(
     Ok(typed)
 }
 
-/// One value by its schema: JSON if it is that and of a type that the schema has, else a text.
+/// Reads a value by its schema: as JSON if it is JSON of a type that the schema allows, otherwise as a text.
 pub fn read_value(given: &str, schema: &Value) -> Result<Value> {
     if given == "-" || given.starts_with('@') {
         return read_json(given);
@@ -297,17 +299,18 @@ pub fn read_json(given: &str) -> Result<Value> {
         .with_context(|| format!("cannot read {name}"))?;
     anyhow::ensure!(
         bytes.len() as u64 <= MAX_INPUT,
-        "{name} is larger than {MAX_INPUT} bytes; `import` takes rows line by line"
+        "{name} is larger than {MAX_INPUT} bytes; `host import` reads rows line by line"
     );
     serde_json::from_slice(&bytes).with_context(|| format!("{name} is not JSON"))
 }
 
 fn inline(text: &str) -> Result<Value> {
-    serde_json::from_str(text)
-        .map_err(|error| Usage::error(format!("{text:?} is not JSON ({error}), @file or -")))
+    serde_json::from_str(text).map_err(|error| {
+        Usage::error(format!("{text:?} is neither JSON ({error}) nor @file nor -"))
+    })
 }
 
-/// Whether something is piped in.
+/// Whether standard input is something other than a terminal.
 pub fn is_piped() -> bool {
     !io::stdin().is_terminal()
 }
@@ -406,21 +409,21 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_field_is_said() {
         let cases: [(&[&str], &str); 12] = [
-            (&["--title"], "--title wants a value"),
+            (&["--title"], "--title needs a value"),
             (&["--views", "many"], "--views must be a number, and is \"many\""),
             (&["--title", "a", "--title", "b"], "--title is given 2 times"),
             (&["--url", "x"], "table posts has no field \"url\", it has --title"),
-            (&["--=x"], "a field has a name"),
-            (&["{}", "[]"], "\"[]\" is too much"),
-            (&["{title}"], "\"{title}\" is not JSON"),
-            (&["[]", "--title", "a"], "with a JSON object only"),
-            (&["--title.x", "a"], "title of table posts is no object"),
+            (&["--=x"], "the name of the field is missing"),
+            (&["{}", "[]"], "unexpected \"[]\""),
+            (&["{title}"], "\"{title}\" is neither JSON"),
+            (&["[]", "--title", "a"], "only be added to a JSON object"),
+            (&["--title.x", "a"], "title of table posts is not an object"),
             (&["--place.floor", "up"], "--place.floor must be a number"),
             (
                 &["--place.roof", "1"],
                 "place of table posts has no field \"roof\", it has --place.floor",
             ),
-            (&["--place.floor"], "--place.floor wants a value"),
+            (&["--place.floor"], "--place.floor needs a value"),
         ];
         for (arguments, expected) in cases {
             let error = value(arguments).expect_err("it is wrong");

@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reads a value, or all that are set.
+    /// Reads a value, or all values that are set.
     Get {
         /// The key.
         key: Option<String>,
@@ -35,7 +35,7 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
-    /// Forgets a value.
+    /// Deletes a value.
     Delete {
         /// The key.
         key: String,

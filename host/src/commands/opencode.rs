@@ -1,4 +1,4 @@
-//! `host opencode-config`: the configuration by which opencode uses the providers of a hub.
+//! `host opencode-config`: the configuration with which opencode uses the providers of a hub.
 
 use std::str::FromStr;
 
@@ -6,8 +6,8 @@ use clap::Args;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-/// The providers by the names that opencode has for them and that the proxy has, and the version
-/// that opencode's libraries take for a part of the base URL.
+/// Each provider's name in opencode and in the proxy, and the version that opencode's libraries expect as a part
+/// of the base URL.
 const PROVIDERS: [(&str, &str, &str); 4] = [
     ("openai", "openai", "v1"),
     ("anthropic", "anthropic", "v1"),
@@ -15,23 +15,23 @@ const PROVIDERS: [(&str, &str, &str); 4] = [
     ("xai", "grok", "v1"),
 ];
 
-/// What opencode takes for endpoints that speak OpenAI's chat completions.
+/// The package with which opencode speaks to endpoints for OpenAI's chat completions.
 const COMPATIBLE: &str = "@ai-sdk/openai-compatible";
 
-/// Prints the configuration by which opencode uses the providers of a hub.
+/// Prints the configuration with which opencode uses the providers of a hub.
 ///
-/// Put it into opencode.json, and the token of a session into the environment variable that it
-/// names; a hub without accounts needs none.
+/// Put it in opencode.json, and the token of a session in the environment variable that it names. A hub that
+/// requires no session needs no token.
 #[derive(Debug, Args)]
 pub struct OpencodeArgs {
-    /// Where the hub is.
+    /// URL of the hub.
     #[arg(long, value_name = "URL", default_value = "http://localhost:3913")]
     hub_url: Url,
-    /// Environment variable of opencode that has the session's token.
+    /// Environment variable in which opencode finds the session's token.
     #[arg(long, value_name = "NAME", default_value = "EPICENTER_TOKEN")]
     token_variable: String,
-    /// Endpoint that the hub was started with (`--ai-endpoint`), and the models of it to offer,
-    /// like ollama=llama3.2,qwen3; give it again for more of them.
+    /// Endpoint that the hub was started with (`--ai-endpoint`), and the models to offer from it, like
+    /// ollama=llama3.2,qwen3; repeat it for more than one.
     #[arg(long = "endpoint", value_name = "NAME=MODELS")]
     endpoints: Vec<Models>,
 }
@@ -44,7 +44,7 @@ struct Models {
 }
 
 impl OpencodeArgs {
-    /// Prints it.
+    /// Prints the configuration.
     pub fn run(&self) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&self.config())?);
         Ok(())
@@ -80,7 +80,7 @@ impl FromStr for Models {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "it is not NAME=MODEL,MODEL, like ollama=llama3.2,qwen3";
+        let wrong = "expected NAME=MODEL,MODEL, like ollama=llama3.2,qwen3";
         let (endpoint, models) = text.split_once('=').ok_or(wrong)?;
         let models: Vec<_> = models.split(',').map(|model| model.trim().to_owned()).collect();
         if endpoint.is_empty() || models.iter().any(String::is_empty) {

@@ -1,4 +1,4 @@
-//! How results are printed: JSON, indented for people and compact for programs.
+//! Printing results: JSON, indented for people and compact for programs.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How to print.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One JSON value.
+    /// One JSON value, indented on a terminal and compact elsewhere.
     Json,
-    /// One line for each row.
+    /// One line of JSON for each row.
     Jsonl,
 }
 
@@ -36,7 +36,7 @@ impl Output<BufWriter<StdoutLock<'static>>> {
 }
 
 impl<W: Write> Output<W> {
-    /// Prints one value. As lines, an array is one for each member.
+    /// Prints one value. As `jsonl`, an array is one line for each member.
     pub fn value(mut self, value: &RawValue) -> io::Result<()> {
         if self.format == Format::Jsonl
             && let Ok(members) = serde_json::from_str::<Vec<Box<RawValue>>>(value.get())
@@ -51,7 +51,7 @@ impl<W: Write> Output<W> {
         self.to.flush()
     }
 
-    /// Prints a value that was made here.
+    /// Prints any value that can be serialised.
     pub fn print(self, value: impl Serialize) -> io::Result<()> {
         self.value(&serde_json::value::to_raw_value(&value)?)
     }
@@ -64,7 +64,7 @@ impl<W: Write> Output<W> {
         self.end()
     }
 
-    /// Prints one member of a list that comes piece by piece; [`Self::end`] is due after the last.
+    /// Prints one member of a list that arrives piece by piece. Call [`Self::end`] after the last one.
     pub fn member(&mut self, value: &RawValue) -> io::Result<()> {
         let first = self.members == 0;
         self.members += 1;
@@ -91,13 +91,13 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// The value over several lines, all but the first of which begin with the margin.
+/// The value on several lines, all of which but the first begin with the margin.
 fn indent(value: &RawValue, margin: &str) -> String {
     let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
     format!("{value:#}").replace('\n', &format!("\n{margin}"))
 }
 
-/// How far a long command is, for who watches it on a terminal.
+/// The progress of a long command, for people who watch it on a terminal.
 pub struct Progress {
     what: &'static str,
     shown: Option<Instant>,
@@ -112,7 +112,7 @@ impl Progress {
         Self { what, shown: None, terminal: io::stderr().is_terminal() }
     }
 
-    /// So many rows are done.
+    /// Shows how many rows are done.
     pub fn rows(&mut self, count: usize) {
         let due = self.shown.is_none_or(|shown| shown.elapsed() >= Self::BEAT);
         if self.terminal && due {
@@ -125,7 +125,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown.is_some() {
-            // Back to the first column, and away with the line.
+            // Return to the first column and clear the line.
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

@@ -1,10 +1,10 @@
-//! A plugin by itself: `host test` tries it.
+//! `host test`: tries a plugin by itself.
 //!
-//! It is served as by any server, from a folder of its own that is gone afterwards: what holds here
-//! holds there, and nobody's data is touched.
+//! The plugin is served as by any server, from a temporary folder: what holds here holds there, and nobody's data
+//! is touched.
 //!
-//! **Scenarios.** A scenario is a JSON file: the plugin's file, and requests with what is expected of
-//! their answers. Routes are those below `/workspaces/{workspace}`.
+//! **Scenarios.** A scenario is a JSON file with the plugin's file, and requests with what is expected of their
+//! answers. Routes are those below `/workspaces/{workspace}`.
 //!
 //! ```json
 //! {
@@ -22,9 +22,9 @@
 //! }
 //! ```
 //!
-//! Of `data` and `error` only what is expected is compared: an object may have more members, an
-//! array has as many as are given, a number is equal by its value, and the `message` of an error
-//! has to contain the text. Without a `status` any success will do.
+//! Only what is expected of `data` and `error` is compared: an object may have more members, an array must have as
+//! many as are given, numbers are equal by value, and the `message` of an error has to contain the text. Without a
+//! `status`, any success will do.
 
 use std::path::{Path, PathBuf};
 
@@ -33,15 +33,16 @@ use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::api::{Api, Folder, Sent};
 use crate::data_folder::DataFolder;
-use crate::summary::{BAD, DIM, GOOD, PLAIN};
+use crate::style::{BAD, DIM, GOOD, PLAIN};
 
 /// `host test`
 #[derive(Debug, clap::Args)]
 pub struct Test {
-    /// The scenario: requests and what is expected of their answers, as JSON.
+    /// File with the scenario: requests and what is expected of their answers, as JSON.
     file: PathBuf,
 }
 
@@ -49,7 +50,7 @@ pub struct Test {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
-    /// The plugin's file, seen from the scenario's.
+    /// The plugin's file, relative to the scenario's folder.
     plugin: PathBuf,
     steps: Vec<Step>,
 }
@@ -58,7 +59,7 @@ struct Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// What it shows; the request when it says nothing.
+    /// What the step shows; the request by default.
     name: Option<String>,
     /// `METHOD /route`
     request: String,
@@ -72,7 +73,7 @@ pub(super) async fn test(args: Test) -> Result<()> {
     let name = args.file.display();
     let text = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
     let scenario: Scenario =
-        serde_json::from_slice(&text).with_context(|| format!("{name} is no scenario"))?;
+        serde_json::from_slice(&text).with_context(|| format!("{name} is not a scenario"))?;
     ensure!(!scenario.steps.is_empty(), "{name} has no steps");
     let beside = args.file.parent().unwrap_or(Path::new(""));
     let (folder, _copy) = serve(&beside.join(&scenario.plugin)).await?;
@@ -97,41 +98,23 @@ pub(super) async fn test(args: Test) -> Result<()> {
     Ok(())
 }
 
-/// A folder that is gone with this.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> std::io::Result<Self> {
-        // A name that nobody guesses, and an error if it is there all the same.
-        let path = std::env::temp_dir().join(format!("host-{}", host_workspace::new_id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A plugin with all that belongs to it, in a folder of its own.
+/// A copy of a plugin, with everything that belongs to it, in a temporary folder.
 pub(super) struct Copy {
     /// The plugins folder, with nothing else in it.
     pub(super) plugins: PathBuf,
-    temporary: Temporary,
+    temporary: TempDir,
 }
 
 impl Copy {
-    /// Copies the file of a plugin and what lies beside it under its name, or the folder of one in
-    /// scripts.
+    /// Copies the file of a plugin and the files beside it with its name, or the folder of a plugin in scripts.
     pub(super) fn of(plugin: &Path) -> Result<Self> {
         let shown = plugin.display();
         let full = plugin.canonicalize().with_context(|| format!("there is no file {shown}"))?;
-        // By the name that it was asked for, which a link may have given it.
+        // A link may give the file another name, and that is the one that was asked for.
         let name = plugin.file_name().or(full.file_name()).context("a file has a name")?;
-        let temporary = Temporary::new().context("no folder to serve it from")?;
-        let plugins = temporary.0.join("plugins");
+        let temporary =
+            TempDir::with_prefix("host-").context("a temporary folder cannot be created")?;
+        let plugins = temporary.path().join("plugins");
         std::fs::create_dir(&plugins)?;
         let copy = Self { plugins, temporary };
         if full.is_dir() {
@@ -140,7 +123,8 @@ impl Copy {
         }
         let name = name.to_string_lossy().into_owned();
         let stem = name.strip_suffix(".wasm");
-        let stem = stem.with_context(|| format!("{shown} is no plugin: its name ends in .wasm"))?;
+        let stem = stem
+            .with_context(|| format!("{shown} is not a plugin: a plugin's name ends in .wasm"))?;
         copy.file(&full, &name)?;
         for beside in [format!("{stem}.toml"), format!("{stem}.actions.rhai")] {
             let file = plugin.with_file_name(&beside);
@@ -149,7 +133,7 @@ impl Copy {
             }
         }
         let folder = plugin.with_file_name(stem);
-        // With a script of its own it is another workspace.
+        // A folder with a `workspace.rhai` is another workspace.
         if !folder.join("workspace.rhai").exists() && folder.join("actions").is_dir() {
             copy.folder(&folder, &copy.plugins.join(stem))?;
         }
@@ -162,7 +146,7 @@ impl Copy {
             .with_context(|| format!("cannot read {}", from.display()))
     }
 
-    /// Copies what counts of a folder: `workspace.rhai` and `.toml`, `actions` and `tables`.
+    /// Copies the parts of a folder that a plugin is made of: `workspace.rhai` and `.toml`, `actions` and `tables`.
     fn folder(&self, from: &Path, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to)?;
         for name in ["workspace.rhai", "workspace.toml"] {
@@ -179,7 +163,7 @@ impl Copy {
     }
 }
 
-/// Copies a folder of scripts or schemas, as deep as they may lie.
+/// Copies a folder of scripts or schemas, down to `depth` folders below it.
 fn copy_all(from: &Path, to: &Path, depth: usize) -> Result<()> {
     std::fs::create_dir_all(to)?;
     let entries = std::fs::read_dir(from);
@@ -195,10 +179,10 @@ fn copy_all(from: &Path, to: &Path, depth: usize) -> Result<()> {
     Ok(())
 }
 
-/// Serves a plugin from a folder of its own.
+/// Serves a copy of a plugin.
 async fn serve(plugin: &Path) -> Result<(Folder, Copy)> {
     let copy = Copy::of(plugin)?;
-    let data = DataFolder::open(&copy.temporary.0.join("data"))?;
+    let data = DataFolder::open(&copy.temporary.path().join("data"))?;
     let folder = Folder::open(data, &copy.plugins).await?;
     let failures = folder.failures();
     if !failures.is_empty() {
@@ -212,9 +196,11 @@ async fn serve(plugin: &Path) -> Result<(Folder, Copy)> {
 
 impl Step {
     async fn take(&self, api: &Api, workspace: &str) -> Result<()> {
-        let (method, route) = self.request.split_once(' ').context("write METHOD /route")?;
-        ensure!(route.starts_with('/'), "the route begins with /");
-        let method: Method = method.parse().with_context(|| format!("{method:?} is no method"))?;
+        let (method, route) =
+            self.request.split_once(' ').context("a request is written METHOD /route")?;
+        ensure!(route.starts_with('/'), "a route begins with /");
+        let method: Method =
+            method.parse().with_context(|| format!("{method:?} is not a method"))?;
         let url = api.below(&format!("workspaces/{workspace}{route}"))?;
         let body = self.body.as_ref();
         let sent = body.map_or(Sent::Nothing, |body| Sent::Json(body.to_string()));
@@ -239,7 +225,7 @@ impl Step {
     }
 }
 
-/// Where the actual value is not as expected, if anywhere.
+/// The first place where the actual value is not as expected, if there is one.
 fn difference(at: &str, expected: &Value, actual: &Value) -> Option<String> {
     match (expected, actual) {
         (Value::Object(expected), Value::Object(_)) => expected
@@ -256,7 +242,7 @@ fn difference(at: &str, expected: &Value, actual: &Value) -> Option<String> {
         }
         (Value::Number(e), Value::Number(a)) if e.as_f64() == a.as_f64() => None,
         _ if expected == actual => None,
-        _ => Some(format!("{at} is {actual}, and expected is {expected}")),
+        _ => Some(format!("{at} is {actual}, expected {expected}")),
     }
 }
 
@@ -277,7 +263,7 @@ mod tests {
             assert_eq!(difference("data", &same, &actual), None, "{same}");
         }
         for (other, at) in [
-            (json!({ "id": "2" }), "data.id is \"1\", and expected is \"2\""),
+            (json!({ "id": "2" }), "data.id is \"1\", expected \"2\""),
             (json!({ "tags": ["a"] }), "data.tags is"),
             (json!({ "tags": ["a", "c"] }), "data.tags[1] is \"b\""),
             (json!({ "more": 1 }), "data.more is null"),

@@ -12,11 +12,11 @@ use super::api::{Api, Found, Kind, Refused, Sent, Target};
 use super::input::{self, Given};
 use super::output::Output;
 
-/// Rows that are asked for at once. They are in memory, here and as text at the server; a thousand
-/// are a request for each 20 ms or so.
+/// Rows of one request. They are held in memory, here and as text in the server; with a thousand, a request is
+/// sent every 20 ms or so.
 const PAGE: u64 = 1000;
 
-/// How often a part of a field is laid over the rest when others change it at the same time.
+/// How often a change to a part of a field is tried while others change the same row.
 const TRIES: usize = 5;
 
 /// `host rows`
@@ -32,72 +32,72 @@ pub struct Args {
 enum Command {
     /// Lists the rows, or those that the options select.
     List {
-        /// The table.
+        /// Name of the table.
         table: String,
         #[command(flatten)]
         filters: Filters,
-        /// Fields to sort by, most significant first; `-` before one is highest first.
+        /// Fields to sort by, most significant first; `-` before a field sorts it in descending order.
         #[arg(long, value_name = "FIELDS", allow_hyphen_values = true)]
         sort: Option<String>,
-        /// At most so many rows.
+        /// Most rows to list.
         #[arg(long, value_name = "COUNT")]
         limit: Option<u64>,
-        /// Where the list before said that it goes on.
+        /// Where to continue: the cursor that the page before ended with.
         #[arg(long)]
         cursor: Option<String>,
-        /// The fields of each row that are wanted.
+        /// Fields to show of each row.
         #[arg(long, value_name = "FIELDS")]
         fields: Option<String>,
-        /// The rows that are not valid, with their issues, in place of the others.
+        /// List the rows that are not valid, with their issues, instead of the valid ones.
         #[arg(long)]
         invalid: bool,
     },
-    /// Says how many rows there are.
+    /// Counts the rows.
     Count {
-        /// The table.
+        /// Name of the table.
         table: String,
         #[command(flatten)]
         filters: Filters,
-        /// The rows that are not valid, in place of the others.
+        /// Count the rows that are not valid instead of the valid ones.
         #[arg(long)]
         invalid: bool,
     },
     /// Reads one row.
     Get {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// The row's id.
+        /// Id of the row.
         id: String,
     },
     /// Creates a row, or replaces the one with its id.
     #[command(
         override_usage = "host rows set [OPTIONS] <TABLE> [JSON|@FILE|-] [--FIELD VALUE]...",
-        after_help = "An array of rows is written all or none. A row without an id gets one. \
-            Behind the table's name every flag but --workspace is a field (--author.name is one of a \
-            field); other options stand before it."
+        after_help = "Of an array of rows, either all are written or none. A row without an id is \
+            given one. After the table's name, every flag but --workspace is a field (--author.name is a \
+            field of a field); other options go before it."
     )]
     Set {
-        /// The table; then the row, as JSON, from a file or standard input, or as flags.
+        /// Name of the table; then the row: as JSON, from a file or standard input, or as flags.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_names = ["TABLE", "ROW"])]
         arguments: Vec<String>,
     },
-    /// Sets fields of a row; the others stay.
+    /// Sets fields of a row; the other fields stay as they are.
     #[command(
         override_usage = "host rows update [OPTIONS] <TABLE> <ID> [JSON|@FILE|-] [--FIELD VALUE]...",
-        after_help = "Behind the table's name every flag but --workspace is a field (--author.name is \
-            one of a field, of which the others stay); other options stand before it."
+        after_help = "After the table's name, every flag but --workspace is a field (--author.name is a \
+            field of a field, whose other fields stay as they are); other options go before it."
     )]
     Update {
-        /// The table and the row's id; then the fields, as JSON, from a file or standard input, or
+        /// Name of the table and id of the row; then the fields: as JSON, from a file or standard input, or
         /// as flags.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_names = ["TABLE", "ID", "FIELDS"])]
         arguments: Vec<String>,
     },
     /// Deletes a row, or those that a filter selects.
     Delete {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// The row's id.
+        /// Id of the row.
         #[arg(required_unless_present = "filters", conflicts_with = "filters")]
         id: Option<String>,
         #[command(flatten)]
@@ -108,8 +108,8 @@ enum Command {
 /// Conditions on rows.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filters {
-    /// A condition: `views=3`, or with an operator `views[gte]=3`; there are eq, ne, gt, gte, lt,
-    /// lte, in, contains, prefix and exists. Of several, all must hold.
+    /// Condition that rows must meet: `views=3`, or with an operator `views[gte]=3`. The operators are eq, ne,
+    /// gt, gte, lt, lte, in, contains, prefix and exists. Of several conditions, all must hold.
     #[arg(long = "filter", value_name = "FIELD[OP]=VALUE", value_parser = condition)]
     filters: Vec<(String, String)>,
 }
@@ -183,8 +183,8 @@ pub(super) async fn run(args: Args) -> Result<()> {
                 let given = given.inline()?;
                 let mut more = 1..TRIES;
                 loop {
-                    // A field is written whole, so what is given of a part of it is laid over the rest,
-                    // as long as that is as it was read.
+                    // A field is written whole, so parts of it are laid over what was read, and the write is
+                    // made only if the row is still the version that was read.
                     let row = match parts {
                         true => Some(api.version::<Value>(url.clone()).await?),
                         false => None,
@@ -221,7 +221,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Whether somebody else was faster.
+/// Whether somebody else changed the row first.
 fn is_overtaken(error: &anyhow::Error) -> bool {
     let refused = error.downcast_ref::<Refused>();
     refused.is_some_and(|refused| refused.status == StatusCode::PRECONDITION_FAILED)
@@ -244,7 +244,7 @@ impl Found {
     }
 }
 
-/// What is written comes from standard input when nothing else says what it is.
+/// Reads the row from standard input when the command line has neither JSON nor fields.
 fn pipe(given: &mut Given) {
     if given.words.is_empty() && given.fields.is_empty() && input::is_piped() {
         given.words.push("-".to_owned());
@@ -266,12 +266,12 @@ struct Page {
 }
 
 impl Selection {
-    /// All that are valid, or all that are not.
+    /// All valid rows, or all that are not valid.
     pub fn of(invalid: bool) -> Self {
         Self { parameters: Vec::new(), invalid }
     }
 
-    /// How many they are.
+    /// Counts them.
     pub async fn count(&self, api: &Api, mut url: Url) -> Result<u64> {
         #[derive(Deserialize)]
         struct Counted {
@@ -286,8 +286,8 @@ impl Selection {
         Ok(serde_json::from_slice::<Counted>(&answer)?.count)
     }
 
-    /// Hands over the rows one by one, at most `limit` of them; gives the cursor of those that are
-    /// left.
+    /// Passes the rows to `row` one by one, at most `limit` of them. Returns the cursor of the rest, if there
+    /// are more.
     pub async fn each(
         &self,
         api: &Api,
@@ -329,8 +329,8 @@ async fn list(
     let next = selection.each(api, &url, limit, cursor, |row| Ok(output.member(&row)?)).await?;
     output.end()?;
     if let Some(next) = next {
-        // Behind the rows and beside them: what reads the rows gets nothing else.
-        anstream::eprintln!("there are more: --cursor {next}");
+        // On standard error: a program that reads the rows gets nothing but rows.
+        anstream::eprintln!("there are more rows: --cursor {next}");
     }
     Ok(())
 }

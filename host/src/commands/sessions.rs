@@ -1,4 +1,4 @@
-//! `host sessions`: who is signed in to a hub, also while it runs.
+//! `host sessions`: who is signed in to a hub, whether or not it is running.
 
 use anstream::println;
 use anyhow::ensure;
@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use host_auth::Time;
 
 use super::users::{find, open};
-use crate::cli::auth::PlaceArgs;
+use crate::account_database::PlaceArgs;
 
-/// What to do to sessions.
+/// `host sessions`
 #[derive(Debug, Args)]
 pub struct SessionsArgs {
     #[command(flatten)]
@@ -19,14 +19,14 @@ pub struct SessionsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Lists the sessions, of all accounts or of one.
+    /// Lists the sessions of all accounts, or of one.
     List {
         /// E-mail address of the account.
         email: Option<String>,
     },
-    /// Ends a session, or all sessions of an account. What it has open is closed within seconds.
+    /// Ends a session, or all sessions of an account. Its open sockets are closed within seconds.
     Revoke {
-        /// The session, as `host sessions list` names it, or the e-mail address of an account.
+        /// Id of a session, as `host sessions list` prints it, or the e-mail address of an account.
         session: String,
     },
 }
@@ -73,7 +73,7 @@ impl SessionsArgs {
     }
 }
 
-/// What a client called itself, without what a terminal would obey.
+/// The client's name for itself, without control characters, which a terminal would obey.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

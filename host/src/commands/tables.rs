@@ -1,4 +1,4 @@
-//! `host tables`: which tables there are.
+//! `host tables`: lists the tables.
 
 use anyhow::Result;
 use serde_json::json;

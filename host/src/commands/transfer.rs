@@ -1,9 +1,9 @@
 //! `host export` and `host import`: a table as JSON lines, one row each, or a room's whole document as
 //! one Yjs update.
 //!
-//! A table goes through in pieces, so its size does not matter. An import writes batches, each all
-//! or none, in the order of the lines; it ends at the first batch that is refused, and says which
-//! lines are at fault and which are in. Doing it again is no harm: rows are replaced by their ids.
+//! A table is moved in pieces, so its size does not matter. An import writes batches in the order of the lines, each
+//! of them whole or not at all. It stops at the first batch that is refused, and says which lines are at
+//! fault and how many rows were imported. Repeating an import does no harm: rows replace those with the same id.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -21,13 +21,13 @@ use super::api::{Api, Issue, Kind, Refused, Sent, Target};
 use super::output::{Output, Progress};
 use super::rows::{Selection, table_of};
 
-/// Rows of one batch. The plugin parses them within its time limit.
+/// Most rows in one batch. The plugin has to parse them within its time limit.
 const BATCH_ROWS: usize = 1000;
-/// Bytes of one batch: a request has at most 8 MiB, and one more line still fits.
+/// Bytes after which a batch is sent: a request has at most 8 MiB, and one more line still fits.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of one line; a row has at most 1 MiB.
+/// Longest line, in bytes; a row has at most 1 MiB.
 const LINE_BYTES: u64 = 1024 * 1024;
-/// Bytes of a document that is read; no server keeps larger ones.
+/// Largest document to import, in bytes; no server accepts a larger one by default.
 const DOCUMENT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// `host export`
@@ -35,11 +35,11 @@ const DOCUMENT_BYTES: u64 = 256 * 1024 * 1024;
 pub struct Export {
     #[command(flatten)]
     target: Target,
-    /// The table, or the room.
+    /// Name of the table, or of the room.
     name: String,
-    /// Where to write; standard output when it is missing or `-`.
+    /// File to write; standard output if it is missing or `-`.
     file: Option<PathBuf>,
-    /// It is a room. A file that ends in .yjs says so, too.
+    /// The name is a room's, and the file is its document. A file name that ends in .yjs implies this.
     #[arg(long)]
     room: bool,
 }
@@ -49,11 +49,11 @@ pub struct Export {
 pub struct Import {
     #[command(flatten)]
     target: Target,
-    /// The table, or the room.
+    /// Name of the table, or of the room.
     name: String,
-    /// What to read; standard input when it is missing or `-`.
+    /// File to read; standard input if it is missing or `-`.
     file: Option<PathBuf>,
-    /// It is a room. A file that ends in .yjs says so, too.
+    /// The name is a room's, and the file is its document. A file name that ends in .yjs implies this.
     #[arg(long)]
     room: bool,
 }
@@ -62,10 +62,10 @@ fn is_room(room: bool, file: Option<&Path>) -> bool {
     room || file.is_some_and(|file| file.extension().is_some_and(|extension| extension == "yjs"))
 }
 
-/// A room may have any name, and one that nobody has is made. So where only the file says that it is a room,
-/// and the name is a table's, the table's workspace is meant more likely.
+/// A room may have any name, and naming one creates it. So where only the file's ending asks for a room, and the
+/// name is a table's, it was more likely the table's workspace that was meant.
 async fn refuse_table(api: &Api, verb: &str, name: &str, file: Option<&Path>) -> Result<()> {
-    // A hub has no workspaces, and so no tables.
+    // A hub has no workspaces, and therefore no tables.
     let Ok(workspaces) = api.workspaces().await else { return Ok(()) };
     let has_table = workspaces.iter().find(|workspace| workspace.tables.contains_key(name));
     match has_table {
@@ -85,7 +85,9 @@ pub(super) async fn export(args: Export) -> Result<()> {
     let file = args.file.filter(|file| *file != Path::new("-"));
     let room = is_room(args.room, file.as_deref());
     if room && file.is_none() && io::stdout().is_terminal() {
-        return Err(Usage::error("a document is not for a terminal; name a file to write it to"));
+        return Err(Usage::error(
+            "a document is binary and is not written to a terminal; name a file to write it to",
+        ));
     }
     let export = async |api: &Api| {
         if room && !args.room {
@@ -122,14 +124,15 @@ async fn export_table(api: &Api, table: &str, sink: &mut Sink) -> Result<u64> {
     drop(progress);
     let invalid = Selection::of(true).count(api, url).await?;
     if invalid > 0 {
-        // With the workspace only where the name alone does not say it.
+        let rows = if invalid == 1 { "row that is" } else { "rows that are" };
+        // The workspace is named only where the table's name alone is ambiguous.
         let id = &found.workspace.id;
         let choice = match api.is_plain(Kind::Table, &found.name).await {
             true => String::new(),
             false => format!(" --workspace {id}"),
         };
         anstream::eprintln!(
-            "{invalid} rows are not valid and left out: `host rows list {} --invalid{choice}` shows \
+            "left out {invalid} {rows} not valid: `host rows list {} --invalid{choice}` shows \
              them, and an export of the room has everything: `host export {id} {id}.yjs`",
             found.name
         );
@@ -143,7 +146,7 @@ async fn export_room(api: &Api, room: &str, sink: &mut Sink) -> Result<u64> {
     Ok(document.len() as u64)
 }
 
-/// Where an export goes. A file appears under its name when it is complete.
+/// Where an export goes. A file gets its name only once it is complete.
 enum Sink {
     Stdout(BufWriter<io::StdoutLock<'static>>),
     File { to: BufWriter<File>, partial: PathBuf, path: PathBuf },
@@ -154,7 +157,9 @@ impl Sink {
         let Some(path) = file else {
             return Ok(Self::Stdout(BufWriter::new(io::stdout().lock())));
         };
-        let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
+        let name = path
+            .file_name()
+            .with_context(|| format!("{} is not the name of a file", path.display()))?;
         ensure!(!path.is_dir(), "{} is a folder", path.display());
         let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
         let to = File::create(&partial)
@@ -186,7 +191,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         if let Self::File { partial, .. } = self {
-            // It is there only when the export was broken off.
+            // It still exists only if the export failed.
             let _ = std::fs::remove_file(partial);
         }
     }
@@ -224,7 +229,7 @@ async fn import_room(api: &Api, room: &str, source: impl Read, name: &str) -> Re
     api.send(Method::POST, url, Sent::Update(update)).await.map_err(|error| {
         match error.downcast_ref::<Refused>() {
             Some(refused) if refused.status == 413 => error.context(
-                "the server takes no update of this size; give it a larger --max-frame-bytes, or \
+                "the server accepts no update of this size; start it with a larger --max-frame-bytes, or \
                  stop it and import into its data folder",
             ),
             _ => error,
@@ -250,7 +255,7 @@ async fn import_table(api: &Api, table: &str, mut source: impl BufRead, name: &s
             match Row::read(&line, number) {
                 Ok(read) => row = read,
                 Err(error) => {
-                    // What is fine up to here goes in, so that the message is true.
+                    // The good rows up to here are written first, so that the message is true.
                     done += batch.write(api, &url, name, done).await?;
                     bail!("{name}, line {number}: {error}; {}", so_far(done));
                 }
@@ -272,8 +277,8 @@ async fn import_table(api: &Api, table: &str, mut source: impl BufRead, name: &s
 fn so_far(rows: usize) -> String {
     match rows {
         0 => "nothing was imported".to_owned(),
-        1 => "the row before is imported, and nothing from there on".to_owned(),
-        rows => format!("the {rows} rows before are imported, and nothing from there on"),
+        1 => "the row before was imported, and nothing after".to_owned(),
+        rows => format!("the {rows} rows before were imported, and nothing after"),
     }
 }
 
@@ -296,12 +301,12 @@ impl Row {
             return Ok(None);
         }
         if text.len() as u64 > LINE_BYTES {
-            return Err(format!("is longer than {LINE_BYTES} bytes, which no row is"));
+            return Err(format!("is longer than {LINE_BYTES} bytes, the limit of a row"));
         }
         let not_json = |error: serde_json::Error| format!("is not JSON: {error}");
         let text: Box<RawValue> = serde_json::from_slice(text).map_err(not_json)?;
         if !text.get().starts_with('{') {
-            return Err("is no JSON object, as a row is".to_owned());
+            return Err("is not a JSON object, as every row is".to_owned());
         }
         let fields: Fields = serde_json::from_str(text.get()).map_err(not_json)?;
         let id = fields.id.and_then(|id| Some(id.as_str()?.to_owned()));
@@ -319,8 +324,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether a row may be written with these: a row that comes again goes into the next batch,
-    /// where it replaces the first.
+    /// Whether a row fits in this batch. A second row with the same id goes into the next batch, where it replaces
+    /// the first.
     fn has_room(&self, row: &Row) -> bool {
         self.lines.len() < BATCH_ROWS
             && self.body.len() + row.text.get().len() < BATCH_BYTES
@@ -334,7 +339,7 @@ impl Batch {
         self.ids.extend(row.id);
     }
 
-    /// Writes the rows and is empty then; gives their number. `done` rows were written before.
+    /// Writes the rows, empties the batch, and returns their number. `done` rows were written before.
     async fn write(&mut self, api: &Api, url: &Url, name: &str, done: usize) -> Result<usize> {
         let batch = std::mem::take(self);
         if batch.lines.is_empty() {
@@ -347,7 +352,7 @@ impl Batch {
             Ok(refused) if !refused.issues.is_empty() => {
                 let issues = refused.issues.iter().map(|issue| at_line(issue, &batch.lines));
                 bail!(
-                    "{name}: rows are refused; {so_far}\n  {}",
+                    "{name}: rows were refused; {so_far}\n  {}",
                     issues.collect::<Vec<_>>().join("\n  ")
                 )
             }
@@ -357,7 +362,7 @@ impl Batch {
     }
 }
 
-/// An issue whose path begins with a row's place in the batch, for those who see the lines.
+/// Translates an issue, whose path begins with a row's place in the batch, to the line of the file.
 fn at_line(issue: &Issue, lines: &[usize]) -> String {
     let place = issue.path.first().and_then(|place| lines.get(place.parse::<usize>().ok()?));
     let Some(line) = place else { return issue.to_string() };

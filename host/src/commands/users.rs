@@ -1,4 +1,4 @@
-//! `host users`: the accounts of a hub, also while it runs.
+//! `host users`: the accounts of a hub, whether or not it is running.
 
 use std::io::{BufRead, IsTerminal, Read};
 
@@ -7,12 +7,12 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use host_auth::{NewUser, Users, UsersError, check_length, database, is_email};
 
-use crate::cli::auth::PlaceArgs;
+use crate::account_database::PlaceArgs;
 
-/// Bytes of the longest line that is taken for a password.
+/// Longest line that is read as a password, in bytes.
 const LINE: u64 = 4096;
 
-/// What to do to accounts.
+/// `host users`
 #[derive(Debug, Args)]
 pub struct UsersArgs {
     #[command(flatten)]
@@ -23,11 +23,11 @@ pub struct UsersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Makes an account. The password is asked for, or is the first line of the input.
+    /// Creates an account. The password is prompted for, or read from the first line of standard input.
     Add {
         /// E-mail address of the account.
         email: String,
-        /// What its holder is called; the address until they say.
+        /// Name of its holder; by default the e-mail address.
         #[arg(long)]
         name: Option<String>,
     },
@@ -38,15 +38,15 @@ enum Action {
         /// E-mail address of the account.
         email: String,
     },
-    /// Sets a new password and ends all sessions. The password is asked for, or is the first line
-    /// of the input.
+    /// Sets a new password and ends all sessions. The password is prompted for, or read from the first line
+    /// of standard input.
     ResetPassword {
         /// E-mail address of the account.
         email: String,
     },
     /// Prints an invitation: a token that lets the holder of an address sign up within a week.
     Invite {
-        /// The address.
+        /// E-mail address of the future account.
         email: String,
     },
 }
@@ -61,7 +61,7 @@ impl UsersArgs {
                 let name = name.unwrap_or_else(|| email.clone());
                 let new = NewUser { name, email, password, image: None };
                 let (user, _) = users.create(new, None, None).await?;
-                println!("{} may sign in", user.email);
+                println!("{} can sign in now", user.email);
             }
             Action::List => {
                 for user in users.database.users().await? {
@@ -71,7 +71,7 @@ impl UsersArgs {
             Action::Remove { email } => {
                 let user = find(&users, &email).await?;
                 users.delete(&user.id).await?;
-                println!("{} has no account any more", user.email);
+                println!("{} no longer has an account", user.email);
             }
             Action::ResetPassword { email } => {
                 let user = find(&users, &email).await?;
@@ -100,12 +100,13 @@ pub(super) async fn open(place: &PlaceArgs) -> anyhow::Result<Users> {
 /// The account with an address.
 pub(super) async fn find(users: &Users, email: &str) -> anyhow::Result<database::User> {
     let found = users.database.user_by_email(email).await?;
-    found
-        .with_context(|| format!("{email:?} has no account; `host users list` lists those that do"))
+    found.with_context(|| {
+        format!("there is no account for {email:?}; `host users list` lists all accounts")
+    })
 }
 
-/// Asks for a password, twice at a terminal. It is never an argument, because everybody on the
-/// machine can read those.
+/// Asks for a password, twice on a terminal. It is never an argument, because everybody on the machine can
+/// read those.
 fn password() -> anyhow::Result<String> {
     let password = if std::io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ")?;

@@ -1,4 +1,4 @@
-//! The languages: how each is recognised, built, and begun.
+//! The languages: how a project in each is recognised, built and started.
 
 mod c;
 mod go;
@@ -17,37 +17,38 @@ use super::template::Template;
 
 /// A language that plugins are written in.
 pub struct Language {
-    /// As `--lang` names it.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// As people name it.
+    /// Its name for people.
     pub title: &'static str,
     /// The file by which a project is recognised.
     pub(super) marker: &'static str,
-    /// How a project begins, where that is offered.
+    /// The files of a new project, if `host new` offers the language.
     pub(super) template: Option<Template>,
-    /// What a project calls itself.
+    /// Reads the project's name from its own files.
     pub(super) name_of: fn(&Path) -> Result<String>,
-    /// Builds a project, and says where the plugin is.
+    /// Builds a project and returns the plugin's path.
     pub(super) build: fn(Project) -> BoxFuture<'static, Result<PathBuf, BuildError>>,
 }
 
-/// All of them. Where a folder could be of several, the first: a Makefile may stand in any.
+/// All languages. If a folder could be a project in several of them, the first counts: any project may have a
+/// Makefile.
 pub static LANGUAGES: &[Language] =
     &[rust::LANGUAGE, js::LANGUAGE, python::LANGUAGE, go::LANGUAGE, c::LANGUAGE];
 
 impl Language {
-    /// The one of that name.
+    /// The language with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         LANGUAGES.iter().find(|language| language.name == name)
     }
 
-    /// The names of those that `host new` offers.
-    pub fn offered() -> impl Iterator<Item = &'static str> {
-        LANGUAGES.iter().filter(|language| language.template.is_some()).map(|one| one.name)
+    /// The languages that `host new` offers.
+    pub fn offered() -> impl Iterator<Item = &'static Self> {
+        LANGUAGES.iter().filter(|language| language.template.is_some())
     }
 }
 
-/// The project is called as its folder.
+/// The folder's name, for projects that have no name of their own.
 fn name_of_folder(folder: &Path) -> Result<String> {
     let name = folder.file_name().context("it has no name")?;
     Ok(name.to_string_lossy().into_owned())

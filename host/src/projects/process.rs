@@ -1,4 +1,4 @@
-//! The programs that build: what they say is shown as they say it, and kept for whoever asks later.
+//! Runs the programs that build. Their output is shown as it comes, and its end is kept for the error.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -9,27 +9,27 @@ use anyhow::anyhow;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-/// How much is kept of what a program says, from the end. 64 KiB: what went wrong is said last, and
-/// nobody reads more.
+/// How much of a program's output is kept, from the end. 64 KiB: what went wrong is printed last, and nobody reads
+/// more.
 const KEPT: usize = 64 << 10;
 
-/// Bytes of a line; a longer one is shown as several. 16 KiB: nobody prints longer ones on purpose.
+/// Longest line in bytes; a longer one is shown as several. 16 KiB: nobody prints longer ones on purpose.
 const LINE: u64 = 16 << 10;
 
-/// What a program may write for us to read, in bytes. 64 MiB: Cargo's messages for a thousand crates
-/// are below one.
+/// Most bytes that are read from a program's standard output. 64 MiB: Cargo's messages for a thousand crates take
+/// less than one.
 const RESULT: u64 = 64 << 20;
 
 /// Why a project was not built.
 #[derive(Debug)]
 pub struct BuildError {
     reason: anyhow::Error,
-    /// What the toolchain said, from the end, without colours; empty when it was not asked.
+    /// The end of the toolchain's output, without colours; empty if it was not run.
     pub output: String,
 }
 
 impl BuildError {
-    /// The same with a reason before its own.
+    /// Adds a reason before the error's own.
     pub(super) fn context(self, reason: String) -> Self {
         Self { reason: self.reason.context(reason), ..self }
     }
@@ -49,8 +49,8 @@ impl From<anyhow::Error> for BuildError {
     }
 }
 
-/// Runs a program to its end and gives what it wrote to standard output; `remedy` says what to do
-/// when it is not on this machine. It ends when nobody waits for it.
+/// Runs a program to its end and returns its standard output. `remedy` says what to do if the program is not on this
+/// machine. Dropping the future kills the program.
 pub async fn run_tool(
     command: Command,
     name: &str,
@@ -59,7 +59,7 @@ pub async fn run_tool(
     start(command, name, Some(remedy)).await
 }
 
-/// The same for a program that must be there.
+/// The same for a program that must be installed.
 pub async fn run(command: Command, name: &str) -> Result<String, BuildError> {
     start(command, name, None).await
 }
@@ -72,7 +72,7 @@ async fn start(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| match (error.kind(), remedy) {
         (ErrorKind::NotFound, Some(remedy)) => anyhow!(remedy),
-        _ => anyhow!("{name} does not start: {error}"),
+        _ => anyhow!("{name} cannot be started: {error}"),
     })?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let read = async {
@@ -86,11 +86,11 @@ async fn start(
     let ended = async { Ok((child.wait().await?, result?)) };
     let (status, result): (_, String) = ended
         .await
-        .map_err(|error: std::io::Error| anyhow!("{name} cannot be followed: {error}"))?;
+        .map_err(|error: std::io::Error| anyhow!("the output of {name} cannot be read: {error}"))?;
     if status.success() {
         return Ok(result);
     }
-    // Compilers of other languages than Rust write what is wrong to standard output.
+    // Some compilers write errors to standard output. Cargo's messages there are JSON.
     let is_text = !result.starts_with('{');
     if is_text {
         anstream::eprint!("{result}");
@@ -99,7 +99,7 @@ async fn start(
     Err(BuildError { reason: anyhow!("{name} failed"), output: tail(&output).to_owned() })
 }
 
-/// Shows what comes, and gives its end.
+/// Shows the output as it comes, and returns its end.
 async fn show(from: Option<impl AsyncRead + Unpin>) -> String {
     let Some(from) = from else { return String::new() };
     let mut from = BufReader::new(from);
@@ -117,7 +117,7 @@ async fn show(from: Option<impl AsyncRead + Unpin>) -> String {
     said
 }
 
-/// The last [`KEPT`] bytes of a text, or a few less.
+/// The last [`KEPT`] bytes of a text, or a few less so that no character is cut.
 fn tail(text: &str) -> &str {
     let from = text.len().saturating_sub(KEPT);
     (from..text.len()).find_map(|at| text.get(at..)).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! Learns that sources have changed.
+//! Notices that sources have changed.
 //!
-//! As with the plugins folder, the file system's notifications only say "look now", and a slow timer
-//! says it too; what is true is what a listing says. Folders are watched one by one and not with all
-//! that is in them, because what packages and builds leave there can be a hundred thousand files.
+//! As with the plugins folder, the file system's notifications only mean "look now", and so does a slow timer; the
+//! truth is what a listing says. Folders are watched one by one and not recursively, because packages and builds may
+//! leave a hundred thousand files in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,40 +12,41 @@ use std::time::{Duration, SystemTime};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// How long sources must stand still. 100 ms: editors save several files one after the other.
+/// How long sources must stay unchanged before they count as saved. 100 ms: editors save several files one after the
+/// other.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// How often they are looked at without a hint, as the plugins folder is.
+/// How often sources are listed without a notification, as the plugins folder is.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// What builds and packages leave among the sources; and whatever begins with a dot.
+/// Folders that builds and packages leave among the sources. Names that begin with a dot are ignored, too.
 const BUILT: &[&str] = &["target", "node_modules", "dist", "build", "__pycache__"];
 
-/// Folders within folders. 32: deeper ones are no sources, but perhaps a link to themselves.
+/// How deep folders may be nested. 32: anything deeper is not sources, but perhaps a link to itself.
 const DEPTH: usize = 32;
 
-/// Tells versions of the sources apart.
+/// The sources' files with size and time, by which versions are told apart.
 type Listing = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// The sources of one project.
 pub struct Sources {
     folder: PathBuf,
-    /// Folders that are none of it.
+    /// Folders that do not belong to the sources.
     except: Vec<PathBuf>,
     changed: Arc<Notify>,
-    /// None where nothing can be watched; then the timer remains.
+    /// `None` if the system cannot watch; the timer works all the same.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     known: Listing,
 }
 
 impl Sources {
-    /// Begins to watch. What is in the folders `except`, full paths, does not count.
+    /// Starts watching. The folders `except`, given as full paths, are ignored.
     pub fn watch(folder: &Path, except: Vec<PathBuf>) -> Self {
         let changed = Arc::new(Notify::new());
         let hint = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // That somebody reads them, as every build does, is no news.
+            // Every build reads the sources, which changes nothing.
             if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
                 hint.notify_one();
             }
@@ -62,7 +63,7 @@ impl Sources {
         sources
     }
 
-    /// Waits until they differ from what they were when this returned last, and stand still.
+    /// Waits until the sources differ from what they were when this last returned, and have settled.
     pub async fn changed(&mut self) {
         let mut seen = self.list();
         loop {
@@ -81,7 +82,7 @@ impl Sources {
         }
     }
 
-    /// Whether they differ from what they were when [`Self::changed`] returned last.
+    /// Whether the sources differ from what they were when [`Self::changed`] last returned.
     pub fn have_changed(&mut self) -> bool {
         self.list() != self.known
     }
@@ -94,7 +95,7 @@ impl Sources {
             for gone in self.watched.difference(&folders) {
                 let _ = watcher.unwatch(gone);
             }
-            // One that cannot be watched is looked at by the timer.
+            // A folder that cannot be watched is still listed by the timer.
             for new in folders.difference(&self.watched) {
                 let _ = watcher.watch(new, RecursiveMode::NonRecursive);
             }

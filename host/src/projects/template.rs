@@ -1,5 +1,5 @@
-//! New projects: a template, and a copy of the SDK, both from the binary itself, so that nothing
-//! else is needed to begin.
+//! New projects: a template and a copy of the SDK, both from the binary itself, so that nothing else is needed to
+//! start.
 
 use std::fs;
 use std::path::Path;
@@ -9,48 +9,50 @@ use include_dir::{Dir, include_dir};
 
 use super::Language;
 
-/// What stands for the project's name in the templates.
+/// The placeholder for the project's name in the templates.
 const NAME: &str = "my-workspace";
 
-/// What is the same in all languages.
+/// The files that are the same in all languages.
 static COMMON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk/template");
 
-/// The contract, which each copy of an SDK has as its folder `wit`.
+/// The contract, which each copy of an SDK contains in its folder `wit`.
 const CONTRACT: &str = include_str!("../../../wit/0.1.0/workspace.wit");
 
-/// How a project of a language begins.
+/// The files of a new project in one language.
 pub struct Template {
     /// The project's own files.
     pub project: Dir<'static>,
-    /// The folder of the SDK's copy.
+    /// The folder for the copy of the SDK.
     pub sdk: &'static str,
     /// Single files of the SDK, by their path in it.
     pub files: &'static [(&'static str, &'static str)],
     /// Folders of the SDK, by their path in it.
     pub folders: &'static [(&'static str, Dir<'static>)],
-    /// A file of the SDK, a path in it that is another in the copy, and that one.
+    /// A file of the SDK in which a path differs in the copy, the path in the repository, and the path in the copy.
     pub moved: Option<(&'static str, &'static str, &'static str)>,
 }
 
-/// Makes a project of that name in a folder that is not there yet, or empty.
+/// Creates a project of this name in a folder that does not exist yet or is empty.
 pub fn create(folder: &Path, name: &str, language: &Language) -> Result<()> {
     let shown = folder.display();
-    // What all of the host, Cargo, npm and Python's packages take for a name.
+    // A name that the host, Cargo, npm and Python's packages all accept.
     let good = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     ensure!(
         good,
-        "{name:?} is no name for a project; use up to 64 of a-z 0-9 - and begin with a letter"
+        "{name:?} cannot be a project's name; use up to 64 of a-z 0-9 - and begin with a letter"
     );
     let Some(template) = &language.template else {
         bail!("there is no template for {} yet", language.title);
     };
     match fs::read_dir(folder) {
         Ok(mut entries) => {
-            ensure!(entries.next().is_none(), "{shown} is there already, and not empty");
+            ensure!(entries.next().is_none(), "{shown} already exists and is not empty");
         }
-        Err(_) => fs::create_dir_all(folder).with_context(|| format!("{shown} cannot be made"))?,
+        Err(_) => {
+            fs::create_dir_all(folder).with_context(|| format!("{shown} cannot be created"))?
+        }
     }
     let sdk = Path::new(template.sdk);
     let mut files = Vec::new();
@@ -86,7 +88,7 @@ pub fn create(folder: &Path, name: &str, language: &Language) -> Result<()> {
     Ok(())
 }
 
-/// All files of a folder, but for what tools leave there, and for the link to the contract.
+/// All files of a folder except what tools leave there, and except the link to the contract.
 fn collect(dir: &Dir<'_>, at: &Path, files: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
     for file in dir.files() {
         let is_link = file.path() == Path::new("wit");
@@ -126,7 +128,7 @@ mod tests {
                 assert!(!text.contains(from) && text.contains(&format!("path: \"{to}\"")));
             }
             let error = create(&at, &name, language).unwrap_err().to_string();
-            assert!(error.contains("there already"), "{error}");
+            assert!(error.contains("already exists"), "{error}");
         }
     }
 
@@ -134,7 +136,7 @@ mod tests {
     fn a_name_is_one_for_every_tool() {
         for name in ["", "9a", "A", "a b", "../a", "a_b", &"a".repeat(65)] {
             let error = create(Path::new("/nowhere"), name, &LANGUAGES[0]).unwrap_err();
-            assert!(error.to_string().contains("is no name for a project"), "{name}: {error}");
+            assert!(error.to_string().contains("cannot be a project's name"), "{name}: {error}");
         }
     }
 }

@@ -40,5 +40,6 @@ pub use storage::{Storage, StorageError, Stored};
 pub use text::{NotText, Text};
 pub use update::{Id, Update};
 pub use websocket::Close;
-#[cfg(fuzzing)]
+// For the fuzz targets.
+#[doc(hidden)]
 pub use websocket::{Decoder, Incoming, Violation};

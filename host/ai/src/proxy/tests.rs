@@ -63,7 +63,12 @@ struct OneCaller(CancellationToken);
 impl Callers for OneCaller {
     async fn identify(&self, token: &str) -> Result<Option<Caller>, Unavailable> {
         let caller = |id: &str, session: &str| {
-            let account = Account { id: id.into(), email: String::new(), name: String::new() };
+            let account = Account {
+                id: id.into(),
+                email: String::new(),
+                name: String::new(),
+                owns_address: true,
+            };
             Ok(Some(Caller { account, session: session.into(), token: token.into() }))
         };
         match token {

@@ -20,7 +20,7 @@ const SESSION: &str =
 const ACCOUNT: &str =
     r#""id", "accountId", "providerId", "userId", "scope", "password", "createdAt", "updatedAt""#;
 
-/// Sessions that one statement asks about; SQLite takes at most 32,766 parameters.
+/// Ids that one statement asks about; SQLite takes at most 32,766 parameters.
 const AT_ONCE: usize = 512;
 
 /// The provider of accounts with a password.
@@ -192,6 +192,20 @@ impl User {
         )
     }
 
+    /// The statement that changes it to this.
+    pub(crate) fn update(&self) -> Statement {
+        let sql = r#"UPDATE "user" SET "name" = $1, "email" = $2, "emailVerified" = $3, "image" = $4, "updatedAt" = $5 WHERE "id" = $6"#;
+        let parameters = [
+            self.name.as_str().into(),
+            self.email.as_str().into(),
+            self.email_verified.into(),
+            self.image.clone().into(),
+            self.updated_at.into(),
+            self.id.as_str().into(),
+        ];
+        Statement::new(sql, parameters).must_change()
+    }
+
     /// The statement that lets it sign in with a password.
     pub(crate) fn insert_password(id: &str, hash: &str, now: Time) -> Statement {
         Statement::new(
@@ -302,22 +316,8 @@ impl Database {
         ids: &[String],
         now: Time,
     ) -> Result<Vec<String>, DatabaseError> {
-        let mut live = Vec::new();
-        for ids in ids.chunks(AT_ONCE) {
-            // As many as the next power of two, the first one again and again, so that there are
-            // few different statements to prepare.
-            let count = ids.len().next_power_of_two();
-            let marks: Vec<_> = (2..count + 2).map(|number| format!("${number}")).collect();
-            let sql = format!(
-                r#"SELECT "id" FROM "session" WHERE "expiresAt" >= $1 AND "id" IN ({})"#,
-                marks.join(", ")
-            );
-            let padding = std::iter::repeat_n(&ids[0], count - ids.len());
-            let ids = ids.iter().chain(padding).map(|id| id.as_str().into());
-            let rows = self.query(sql, std::iter::once(now.into()).chain(ids)).await?;
-            live.extend(each(rows, Columns::text)?);
-        }
-        Ok(live)
+        let sql = r#"SELECT "id" FROM "session" WHERE "expiresAt" >= $1 AND "id" IN"#;
+        self.select_among(sql, &[now.into()], ids).await
     }
 
     /// The sessions of a user, oldest first; also those that are over.
@@ -364,16 +364,11 @@ impl Database {
 
     /// Changes a user to what is given. Says whether it is still there.
     pub async fn update_user(&self, user: &User) -> Result<bool, DatabaseError> {
-        let sql = r#"UPDATE "user" SET "name" = $1, "email" = $2, "emailVerified" = $3, "image" = $4, "updatedAt" = $5 WHERE "id" = $6 RETURNING "id""#;
-        let parameters = [
-            user.name.as_str().into(),
-            user.email.as_str().into(),
-            user.email_verified.into(),
-            user.image.clone().into(),
-            user.updated_at.into(),
-            user.id.as_str().into(),
-        ];
-        Ok(!self.query(sql, parameters).await?.is_empty())
+        match self.execute(vec![user.update()]).await {
+            Ok(()) => Ok(true),
+            Err(DatabaseError::Stale) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Forgets a user, with sessions and accounts. The foreign keys would do that; a database that
@@ -387,6 +382,34 @@ impl Database {
             Statement::new(user, [id.into()]).must_change(),
         ])
         .await
+    }
+
+    /// Which of these accounts, by id, exist.
+    pub async fn existing_users(&self, ids: &[String]) -> Result<Vec<String>, DatabaseError> {
+        self.select_among(r#"SELECT "id" FROM "user" WHERE "id" IN"#, &[], ids).await
+    }
+
+    /// The ids that a statement selects among many. `sql` ends before the list of them.
+    async fn select_among(
+        &self,
+        sql: &str,
+        first: &[Value],
+        ids: &[String],
+    ) -> Result<Vec<String>, DatabaseError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(AT_ONCE) {
+            // As many as the next power of two, the first one again and again, so that there are
+            // few different statements to prepare.
+            let count = ids.len().next_power_of_two();
+            let start = first.len() + 1;
+            let marks: Vec<_> = (start..start + count).map(|number| format!("${number}")).collect();
+            let sql = format!("{sql} ({})", marks.join(", "));
+            let padding = std::iter::repeat_n(&ids[0], count - ids.len());
+            let ids = ids.iter().chain(padding).map(|id| id.as_str().into());
+            let rows = self.query(sql, first.iter().cloned().chain(ids)).await?;
+            found.extend(each(rows, Columns::text)?);
+        }
+        Ok(found)
     }
 
     /// Forgets one way to sign in.

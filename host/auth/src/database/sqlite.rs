@@ -42,7 +42,6 @@ impl Sqlite {
             // Made here, because SQLite would make it readable for others.
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
-            #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             options.open(path).map_err(|error| failed(&error))?;
         }

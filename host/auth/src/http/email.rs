@@ -14,6 +14,7 @@ use crate::limits;
 use crate::mail::Mail;
 use crate::secret::TokenError;
 use crate::time::Time;
+use crate::users::UsersError;
 
 /// What a link says. Whoever follows it shows that they read mails to an address.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ struct Claims {
     request_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
+    /// The sign-up that takes effect, if it is not the first one for this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim: Option<String>,
 }
 
 /// The old address was asked whether it is to be changed.
@@ -55,16 +59,26 @@ fn mail(
     });
 }
 
-/// Asks whoever has an address whether the account is theirs.
+/// Asks the owner of an address to verify it.
 pub(super) fn mail_verification(exchange: &Exchange, user: &User, callback: Option<&str>) {
+    mail_sign_up(exchange, user, None, callback);
+}
+
+/// Asks the owner of an address to verify it, by a link that makes a later sign-up the one that counts.
+pub(super) fn mail_claim(exchange: &Exchange, user: &User, claim: String, callback: Option<&str>) {
+    mail_sign_up(exchange, user, Some(claim), callback);
+}
+
+fn mail_sign_up(exchange: &Exchange, user: &User, claim: Option<String>, callback: Option<&str>) {
     let claims = Claims {
         email: user.email.to_lowercase(),
         update_to: None,
         request_type: None,
         user_id: Some(user.id.clone()),
+        claim,
     };
     let text = "Follow this link within the hour to verify your e-mail address. \
-                If you did not make an account, ignore it.";
+                If you did not just sign up, ignore it: somebody else chose the password.";
     mail(exchange, &user.email, "Verify your e-mail address", text, &claims, callback);
 }
 
@@ -75,6 +89,7 @@ fn mail_new_address(exchange: &Exchange, user: &User, new: &str, callback: Optio
         update_to: Some(new.to_owned()),
         request_type: Some(VERIFICATION.into()),
         user_id: Some(user.id.clone()),
+        claim: None,
     };
     let text = "Follow this link within the hour to use this e-mail address for your account. \
                 If you did not ask for that, ignore it.";
@@ -149,6 +164,7 @@ pub(super) async fn change(exchange: &mut Exchange) -> Answer {
             update_to: Some(new.clone()),
             request_type: Some(CONFIRMATION.into()),
             user_id: Some(user.id.clone()),
+            claim: None,
         };
         let text = format!(
             "Follow this link within the hour to change the e-mail address of your account to \
@@ -204,10 +220,17 @@ async fn follow(
     if claims.user_id.is_some_and(|id| id != user.id) {
         return Err(Refusal::INVALID_TOKEN);
     }
-    if !user.email_verified {
-        user.email_verified = true;
-        user.updated_at = Time::now();
-        exchange.users().database.update_user(&user).await?;
+    match claims.claim {
+        _ if user.email_verified => {}
+        Some(claim) => match exchange.users().take_claim(&claim, &mut user).await {
+            Err(UsersError::Gone) => return Err(Refusal::INVALID_TOKEN),
+            taken => taken?,
+        },
+        None => {
+            user.email_verified = true;
+            user.updated_at = Time::now();
+            exchange.users().database.update_user(&user).await?;
+        }
     }
     Ok(json!({ "status": true, "user": null }))
 }

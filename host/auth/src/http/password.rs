@@ -113,9 +113,10 @@ pub(super) async fn reset(exchange: &mut Exchange) -> Answer {
     if exchange.users().database.user(&whose).await?.is_none() {
         return Err(Refusal::USER_NOT_FOUND);
     }
-    match exchange.users().finish_reset(&token, &whose, new).await {
+    let end_sessions = exchange.inner().config.reset_ends_sessions;
+    match exchange.users().finish_reset(&token, &whose, new, end_sessions).await {
         Ok(()) => Reply::status(),
-        // Somebody else was quicker.
+        // The token was used in the meantime.
         Err(UsersError::Gone) => Err(Refusal::INVALID_TOKEN),
         Err(error) => Err(error.into()),
     }

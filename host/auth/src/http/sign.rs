@@ -52,19 +52,24 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
         password: password.to_owned(),
         image: image.map(str::to_owned),
     };
-    if exchange.users().database.user_by_email(email).await?.is_some() {
+    if let Some(user) = exchange.users().database.user_by_email(email).await? {
         if !require {
             return Err(Refusal::USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL);
         }
-        // Whoever has to answer a mail first learns nothing here.
-        exchange.users().pretend(password).await?;
+        // The answer is that to a new account, so nobody learns whether there is one. If nobody has
+        // verified it, somebody else may have signed up with this address: a second link lets the
+        // owner of the address choose.
+        let claim = exchange.users().keep_claim(&user, &new).await?;
+        if !user.email_verified {
+            email::mail_claim(exchange, &user, claim, callback);
+        }
         return Reply::json(&json!({ "token": null, "user": nobody(new) }));
     }
     let short = remember == Some(false);
     let visit = (!require).then(|| exchange.visit(short));
     let created = exchange.users().create(new.clone(), visit, invitation).await;
     let (user, session) = match created {
-        // Somebody else signed up with the address, or took the invitation, at the same time.
+        // Somebody else signed up with the address, or used the invitation, at the same time.
         Err(UsersError::Taken) if require => {
             return Reply::json(&json!({ "token": null, "user": nobody(new) }));
         }

@@ -41,6 +41,7 @@ pub fn config() -> AccountsConfig {
         change_email: false,
         delete_user: false,
         password_reset: false,
+        reset_ends_sessions: true,
         mailer: Arc::new(Mailbox::default()),
     }
 }

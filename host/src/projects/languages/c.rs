@@ -41,7 +41,7 @@ const REMEDY: &str = "make is not here: on Debian `apt-get install make clang-19
 /// What the SDK's part of the makefile compiles with where `WASI_SDK_PATH` names nothing else.
 const COMPILER: &str = "clang-19";
 
-/// As the makefile says (`NAME := notes`), or as the folder is called.
+/// The name in the Makefile (`NAME := notes`), or the folder's.
 fn name_of(folder: &Path) -> Result<String> {
     let makefile = std::fs::read_to_string(folder.join("Makefile"))?;
     let named = makefile.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! Go, by its own compiler.
+//! Go, built by its own compiler.
 
 use std::path::{Path, PathBuf};
 
@@ -67,12 +67,12 @@ fn name_of(folder: &Path) -> Result<String> {
         .map_or_else(|| name_of_folder(folder), |name| Ok(name.to_owned()))
 }
 
-/// The host makes a component of what comes out, because Go writes core modules.
+/// Go writes a core module, from which the host makes a component.
 async fn build(project: Project) -> Result<PathBuf, BuildError> {
     let plugin = project.folder.join(format!("dist/{}.wasm", project.name));
     let mut go = Command::new("go");
-    // Without the machine's paths, and without what only debuggers read. The lines of the source in
-    // what a plugin logs are kept elsewhere, and stay.
+    // Without this machine's paths, and without what only debuggers read. The line numbers in a plugin's log
+    // are stored elsewhere, and stay.
     go.args(["build", "-trimpath", "-buildmode=c-shared", "-ldflags=-s -w", "-o"])
         .arg(&plugin)
         .arg(".")

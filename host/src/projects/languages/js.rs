@@ -34,15 +34,13 @@ pub const LANGUAGE: Language = Language {
     build: |project| build(project).boxed(),
 };
 
-const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
-
 const REMEDY: &str = "npm is not here: install Node.js 20.11 or newer from https://nodejs.org";
 
 fn name_of(folder: &Path) -> Result<String> {
     let manifest = std::fs::read(folder.join("package.json"))?;
     let manifest: Value = serde_json::from_slice(&manifest).context("package.json")?;
     match manifest["name"].as_str() {
-        // Without the scope, as the SDK's build does it.
+        // Without the scope, as in the SDK's own build.
         Some(name) => Ok(match name.strip_prefix('@').and_then(|name| name.split_once('/')) {
             Some((_, name)) => name.to_owned(),
             None => name.to_owned(),
@@ -53,7 +51,7 @@ fn name_of(folder: &Path) -> Result<String> {
 
 async fn build(project: Project) -> Result<PathBuf, BuildError> {
     let npm = |arguments: &[&str]| {
-        let mut npm = Command::new(NPM);
+        let mut npm = Command::new("npm");
         npm.args(arguments).current_dir(&project.folder);
         npm
     };

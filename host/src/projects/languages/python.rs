@@ -1,4 +1,4 @@
-//! Python, by componentize-py in an environment of the project's own.
+//! Python, built by componentize-py in a virtual environment of the project's own.
 
 use std::path::{Path, PathBuf};
 
@@ -27,17 +27,15 @@ pub const LANGUAGE: Language = Language {
     build: |project| build(project).boxed(),
 };
 
-const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
-
 const REMEDY: &str = "python3 is not here: install Python 3.11 or newer from https://python.org, or on \
                       Debian `apt-get install python3-venv`";
 
-/// What is installed when the project does not say.
+/// What is installed if the project has no requirements.txt.
 const REQUIREMENTS: &str = include_str!("../../../../sdk/python/requirements.txt");
 
 async fn build(project: Project) -> Result<PathBuf, BuildError> {
     let environment = project.folder.join(".venv");
-    let python = environment.join(if cfg!(windows) { "Scripts/python" } else { "bin/python" });
+    let python = environment.join("bin/python");
     install(&project.folder, &environment, &python).await?;
     let plugin = project.folder.join(format!("dist/{}.wasm", project.name));
     let mut build = Command::new(&python);
@@ -46,14 +44,14 @@ async fn build(project: Project) -> Result<PathBuf, BuildError> {
     Ok(plugin)
 }
 
-/// Makes the environment, unless it is newer than what is to be in it.
+/// Creates the environment, unless it is newer than its requirements.
 async fn install(folder: &Path, environment: &Path, python: &Path) -> Result<(), BuildError> {
     let requirements = folder.join("requirements.txt");
     let installed = environment.join("installed");
     if installed.exists() && !is_newer(&requirements, &installed) {
         return Ok(());
     }
-    let mut venv = Command::new(PYTHON);
+    let mut venv = Command::new("python3");
     venv.args(["-m", "venv", "--clear"]).arg(environment);
     run_tool(venv, "python3 -m venv", REMEDY).await?;
     let mut pip = Command::new(python);

@@ -1,4 +1,4 @@
-//! Rust, by Cargo.
+//! Rust, built by Cargo.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub const LANGUAGE: Language = Language {
         sdk: "epicenter-workspace",
         files: &[("Cargo.toml", include_str!("../../../../sdk/rust/Cargo.toml"))],
         folders: &[("src", include_dir!("$CARGO_MANIFEST_DIR/../sdk/rust/src"))],
-        // In the repository the contract stands elsewhere.
+        // The repository keeps the contract elsewhere.
         moved: Some(("src/bindings.rs", "../../wit/0.1.0", "wit")),
     }),
     name_of,
@@ -54,7 +54,7 @@ async fn build(project: Project) -> Result<PathBuf, BuildError> {
     )?)
 }
 
-/// The module that one of Cargo's messages speaks of.
+/// The module that one of Cargo's messages names.
 fn module(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let mut files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
