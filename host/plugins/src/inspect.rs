@@ -5,15 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use host_wasm::{Allocation, Compile};
 use host_workspace::Definition;
 use serde::Serialize;
 
-use crate::compiling::Compiling;
-use crate::engine::{Allocation, Compile, Engine};
+use crate::engine::Engine;
 use crate::folder::OpenError;
 use crate::limits::Limits;
-use crate::manifest::Grants;
-use crate::plugin::Draft;
+use crate::plugin::{Draft, Workshop};
+use crate::reach::manifest::Grants;
 use crate::sources::{self, Sources};
 
 /// A plugin, and everything that is wrong with it.
@@ -41,6 +41,7 @@ pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
     let folder_error = |error: io::Error| OpenError::Folder { dir: dir.into(), error };
     let found = sources::list(dir).map_err(folder_error)?;
     let engine = Engine::new(Allocation::OnDemand, Compile::Twice).map_err(OpenError::Engine)?;
+    let workshop = Workshop::new(engine, None, 1);
     let limits = Arc::new(Limits::default());
     let mut inspections = Vec::new();
     for (file, fingerprint) in found {
@@ -59,8 +60,7 @@ pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
                 continue;
             }
         };
-        let compiling = Compiling::new(1);
-        let draft = Draft::of(&engine, None, &compiling, &file, sources, &limits, None).await;
+        let draft = Draft::of(&workshop, &file, sources, None).await;
         inspections.push(Inspection {
             file,
             size,

@@ -4,53 +4,50 @@
 //! what changes. A [`Plugin`] is one loaded file and implements
 //! [`Logic`](host_workspace::Logic), the boundary to the rest of the server, which knows no wasm.
 //!
-//! The way of a plugin: `sources` says which files make it and reads them; `manifest` what it may use
-//! and how much (`limits` has all the numbers). `component` makes a component of the bytes, or `cache`
-//! has one compiled before (`compiling` says whose turn it is); `contract` finds out which version of the contract it was built for and
-//! resolves its imports; `wasm` asks for its definition. `scripts` compiles what is written in rhai.
-//! `plugin` puts both together, and `folder` follows what changes.
+//! From the bottom up:
 //!
-//! The way of a call: `plugin` knows who is asked. A component finds a place and an instance in `pool`,
-//! `instance` is what its guest may do, `reach` what it may use beyond its workspace (`http` and `fetch` for
-//! requests, `ai` for models), `engine` holds it to its time. A script gets a thread and the
-//! same transaction.
+//! 1. `limits` has all the numbers; `log` is what a plugin says, `places` who may come in, `call` one call
+//!    with what it may do.
+//! 2. `reach` is what a plugin may use beyond its workspace: the `manifest` that grants it, `http` and
+//!    `fetch` for requests, `ai` for models.
+//! 3. `runtime` is what runs a plugin's code. `wasm` does for components, over `host-wasm`, which
+//!    compiles them and pools their instances; `scripts` does for rhai.
+//! 4. `calls` and `answers` hold whatever runs to its places, its time and its contract.
+//! 5. `sources` says which files make a plugin, and `plugin` makes one of them.
+//! 6. `folder` follows what changes, with `watch`; `inspect` looks at plugins without serving them.
 
-pub mod ai;
-mod cache;
-mod compiling;
-mod component;
-mod contract;
+mod answers;
+mod call;
+mod calls;
 mod engine;
-mod fetch;
 mod folder;
-mod http;
 mod inspect;
-mod instance;
 mod limits;
 mod log;
-mod manifest;
 mod metered;
 mod mounts;
 mod places;
 mod plugin;
-mod pool;
+mod random;
 mod reach;
+mod runtime;
 mod scripts;
 mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
-mod wasi;
 mod wasm;
 mod watch;
 
-pub use component::LoadError;
-pub use engine::{Allocation, Compile, Engine};
+pub use calls::{Counters, LastError};
+pub use engine::Engine;
 pub use folder::{OpenError, Plugins, PluginsConfig};
+pub use host_wasm::{Allocation, Compile};
 pub use inspect::{Inspection, inspect};
 pub use limits::Limits;
-pub use manifest::{Grants, HttpGrant};
 pub use metered::Metered;
 pub use mounts::Mounts;
-pub use plugin::{Counters, LastError, Plugin};
+pub use plugin::{LoadError, Plugin};
+pub use reach::ai;
+pub use reach::manifest::{Grants, HttpGrant};
 pub use status::{PluginState, PluginStatus};

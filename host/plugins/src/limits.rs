@@ -6,7 +6,13 @@ use std::time::Duration;
 use host_workspace::transaction::MAX_ROW;
 use serde::Deserialize;
 
-use crate::engine::{ELEMENTS_MAX, MEMORY_MAX};
+/// Address space that is set aside for each memory of a component, and so the most that
+/// [`Limits::memory`] can be: what the largest toolchains ask for.
+pub(crate) const MEMORY_MAX: usize = 256 << 20;
+
+/// Elements that are set aside for each table of a component, and so the most that
+/// [`Limits::table_elements`] can be.
+pub(crate) const ELEMENTS_MAX: usize = 60_000;
 
 /// What one plugin may use. A plugin's manifest can say otherwise of each, under its name with dashes:
 /// times as `"300ms"`, `"5s"` or `"2m"`, sizes in bytes or as `"64KiB"`, `"200MiB"`.
@@ -29,7 +35,7 @@ pub struct Limits {
 
     /// Linear memory of one instance, all its memories together, in bytes. Default 128 MiB:
     /// StarlingMonkey needs 42 MiB, and a list of 8 MiB has to fit several times beside it.
-    /// [`Engine`](crate::Engine) sets aside 256 MiB for each memory, so that is the most.
+    /// 256 MiB is the most, because that is set aside for each memory.
     pub memory: usize,
     /// Linear memory of all instances of one plugin, in bytes. Default 1 GiB: eight full instances,
     /// so that one plugin cannot take the machine by being called often.

@@ -78,7 +78,7 @@ impl Log {
         self.err.clear();
     }
 
-    /// Writes what is left, and once how much was dropped.
+    /// Writes what is left, and how much was dropped.
     pub(crate) fn end(&mut self) {
         self.flush(Stdio::Out);
         self.flush(Stdio::Err);
@@ -171,6 +171,13 @@ impl Log {
             Level::Warn => event!(WARN),
             Level::Error => event!(ERROR),
         }
+    }
+}
+
+/// A call that ends in the middle, because its time was up or its caller went away, is logged as well.
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

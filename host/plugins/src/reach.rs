@@ -1,17 +1,22 @@
 //! What a plugin reaches beyond its own workspace: requests, models and values of the environment, as far
-//! as its manifest grants them. Components and scripts have the same.
+//! as its manifest grants them. Components and scripts reach the same.
+
+pub mod ai;
+pub(crate) mod fetch;
+pub(crate) mod http;
+pub(crate) mod manifest;
 
 use std::sync::Arc;
 
 use host_workspace::ActionError;
 
-use crate::ai::{Asking, Models, Reply};
-use crate::fetch::{self, Request, Response};
-use crate::http::Outbound;
-use crate::instance::{Access, Call};
+use self::ai::{Asking, Models, Reply};
+use self::fetch::{Request, Response};
+use self::http::Outbound;
+use self::manifest::Grants;
+use crate::call::Call;
 use crate::limits::Limits;
-use crate::manifest::Grants;
-use crate::{ai, log};
+use crate::log;
 
 /// Shared by all calls of a plugin.
 #[derive(Clone)]
@@ -48,7 +53,7 @@ impl Reach {
         call: &Call,
         request: Request,
     ) -> impl Future<Output = Result<Response, ActionError>> + Send + use<> {
-        let (outbound, in_action) = (self.outbound.clone(), call.access == Access::Write);
+        let (outbound, in_action) = (self.outbound.clone(), call.is_action());
         async move {
             if !in_action {
                 return Err(ActionError::Denied("requests can be sent in actions only".into()));

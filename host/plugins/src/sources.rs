@@ -19,11 +19,11 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use host_wasm::Hash;
 use sha2::{Digest, Sha256};
 
-use crate::component::Hash;
 use crate::limits::Limits;
-use crate::manifest::Manifest;
+use crate::reach::manifest::Manifest;
 
 /// Files of one plugin; more are an accident.
 const FILES: usize = 1_000;
@@ -61,7 +61,12 @@ pub(crate) struct Sources {
     /// `blog` of `blog.wasm`, `notes` of `notes/workspace.rhai`.
     pub(crate) stem: String,
     pub(crate) component: Option<Vec<u8>>,
-    pub(crate) manifest: Option<Text>,
+    /// The default where there is none, or none that can be read.
+    pub(crate) manifest: Manifest,
+    /// The host's limits, as far as the manifest does not say otherwise.
+    pub(crate) limits: Arc<Limits>,
+    /// What is wrong with the manifest; told when all of the plugin has been looked at.
+    pub(crate) faults: Vec<String>,
     /// `workspace.rhai`.
     pub(crate) workspace: Option<Text>,
     /// `blog.actions.rhai`.
@@ -217,24 +222,24 @@ impl Sources {
             ));
         }
         let stem = plugin.strip_suffix(WASM).or(plugin.strip_suffix(WORKSPACE)).unwrap_or(plugin);
-        let mut sources = Self { stem: stem.to_owned(), ..Self::default() };
-        // The manifest comes first, because it may say how large the others may be. What is wrong with it
-        // is told when all of the plugin is looked at.
-        let mut limits = limits.clone();
+        let mut sources = Self { stem: stem.to_owned(), limits: limits.clone(), ..Self::default() };
+        // The manifest comes first, because it may say how large the others may be.
+        let mut manifest = None;
         if let Some(path) = files.keys().find(|path| is_manifest(path)) {
             let bytes = read(&dir.join(path), path, limits.script_bytes)?;
-            if let Ok(text) = String::from_utf8(bytes)
-                && let Ok(manifest) = Manifest::read(Some(&Text { path: path.clone(), text }))
-            {
-                limits = manifest.apply(&limits).unwrap_or(limits);
-            }
+            sources.read_manifest(path, &text_of(path, bytes.clone())?);
+            manifest = Some((path, bytes));
         }
         let mut hasher = Sha256::new();
         let mut size = 0;
         for path in files.keys() {
             let is_component = path.ends_with(WASM);
+            let limits = &sources.limits;
             let limit = if is_component { limits.file_bytes } else { limits.script_bytes };
-            let bytes = read(&dir.join(path), path, limit)?;
+            let bytes = match &mut manifest {
+                Some((manifest, bytes)) if *manifest == path => std::mem::take(bytes),
+                _ => read(&dir.join(path), path, limit)?,
+            };
             size += bytes.len() as u64;
             if files.len() > 1 {
                 hasher.update((path.len() as u64).to_le_bytes());
@@ -244,17 +249,30 @@ impl Sources {
             hasher.update(&bytes);
             if is_component {
                 sources.component = Some(bytes);
-                continue;
+            } else if !path.ends_with(MANIFEST) {
+                sources.place(Text { path: path.clone(), text: text_of(path, bytes)? })?;
             }
-            let text = String::from_utf8(bytes).map_err(|_| format!("{path}: not UTF-8 text"))?;
-            sources.place(Text { path: path.clone(), text })?;
         }
-        Ok((sources, Hash::new(hasher), size))
+        Ok((sources, Hash::from(hasher), size))
     }
 
     /// A component alone.
-    pub(crate) fn component(stem: &str, bytes: Vec<u8>) -> Self {
-        Self { stem: stem.to_owned(), component: Some(bytes), ..Self::default() }
+    pub(crate) fn component(stem: &str, bytes: Vec<u8>, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
+        Self { stem: stem.to_owned(), component: Some(bytes), limits, ..Self::default() }
+    }
+
+    fn read_manifest(&mut self, path: &str, text: &str) {
+        match Manifest::read(path, text) {
+            Ok(manifest) => {
+                match manifest.apply(&self.limits) {
+                    Ok(limits) => self.limits = limits,
+                    Err(fault) => self.faults.push(fault),
+                }
+                self.manifest = manifest;
+            }
+            Err(fault) => self.faults.push(fault),
+        }
     }
 
     /// Whether there is anything to interpret.
@@ -264,12 +282,6 @@ impl Sources {
 
     fn place(&mut self, text: Text) -> Result<(), String> {
         let path = text.path.clone();
-        if path.ends_with(".toml") {
-            if is_manifest(&path) {
-                self.manifest = Some(text);
-            }
-            return Ok(());
-        }
         let Some((_, inner)) = path.split_once('/') else {
             self.functions = Some(text);
             return Ok(());
@@ -302,6 +314,10 @@ impl Sources {
         }
         Ok(())
     }
+}
+
+fn text_of(path: &str, bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| format!("{path}: not UTF-8 text"))
 }
 
 fn read(path: &Path, name: &str, limit: u64) -> Result<Vec<u8>, String> {
@@ -382,7 +398,7 @@ mod tests {
         assert!(lost.unwrap_err().contains("there is no lost.wasm"));
         let (blog, hash, _) = read("blog.wasm");
         assert_eq!(blog.actions.keys().collect::<Vec<_>>(), ["posts/top"]);
-        assert!(blog.component.is_some() && blog.manifest.is_some() && blog.functions.is_some());
+        assert!(blog.component.is_some() && !blog.faults.is_empty() && blog.functions.is_some());
         let (notes, other, size) = read("notes/workspace.rhai");
         assert_eq!((notes.stem.as_str(), size), ("notes", 5));
         assert_eq!(notes.tables["tags"].len(), 2);

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::manifest::Grants;
-use crate::plugin::LastError;
+use crate::calls::LastError;
+use crate::reach::manifest::Grants;
 
 /// The state of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -253,7 +253,7 @@ async fn what_holds_of_code_that_was_made_in_haste_holds_of_optimised_code() {
         // The counter counts the calls of one instance: the new code begins with a new one.
         assert_eq!(act(&plugin, "c").await, Ok(Ok("1".into())));
         assert_eq!(act(&plugin, "c").await, Ok(Ok("2".into())));
-        assert_eq!(plugin.optimise(&engine).await.unwrap(), !optimised);
+        assert_eq!(plugin.optimise().await.unwrap(), !optimised);
     }
 }
 

@@ -1,41 +1,177 @@
-//! The component of a plugin: the calls into its guest.
+//! The component of a plugin: compiled, linked, asked for its definition, and called.
+
+pub(crate) mod contract;
+mod outgoing;
+pub(crate) mod state;
+mod wasi;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use host_workspace::{ActionError, Change, Definition, Fault, Parsed, Transaction};
+use async_trait::async_trait;
+use host_wasm::{Cache, Compile, Compiling, EngineConfig, Hash, Instance, Pool, PoolLimits};
+use host_workspace::{ActionError, Change, Definition, Parsed};
+use parking_lot::Mutex;
+use wasmtime::component::Component;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
 
-use crate::contract::Prepared;
-use crate::engine::Engine;
-use crate::limits::Limits;
-use crate::pool::{Kind, Pool, bounded};
+use self::contract::{CONTRACT, Linkers, Prepared};
+#[cfg(test)]
+pub(crate) use self::outgoing::Hooks;
+use self::state::State;
+use crate::call::{Call, Ended, Kind, Task, bounded};
+use crate::limits::{ELEMENTS_MAX, Limits, MEMORY_MAX};
+use crate::log::{Log, one_line};
 use crate::reach::Reach;
+use crate::runtime::Runtime;
 
+/// How far whoever optimises stands back behind those who serve. 10: halfway, so that it gets an idle
+/// core to itself and still gets on beside busy ones.
+#[cfg(unix)]
+const NICE: i32 = 10;
+
+/// What compiles components, and links them with what they may call.
+pub(crate) struct Host {
+    pub(crate) engine: host_wasm::Engine,
+    optimising: Linkers,
+    baseline: Option<Linkers>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        allocation: host_wasm::Allocation,
+        compile: Compile,
+    ) -> Result<Self, wasmtime::Error> {
+        let (memory, table_elements) = (MEMORY_MAX, ELEMENTS_MAX);
+        let config = EngineConfig { allocation, compile, memory, table_elements };
+        let engine = host_wasm::Engine::new(config)?;
+        let optimising = Linkers::new(engine.optimising())?;
+        let baseline = engine.baseline().map(Linkers::new).transpose()?;
+        Ok(Self { engine, optimising, baseline })
+    }
+
+    /// Resolves the imports of a component.
+    fn prepare(&self, component: &Component, is_optimised: bool) -> Result<Prepared, String> {
+        let linkers = match &self.baseline {
+            Some(baseline) if !is_optimised => baseline,
+            _ => &self.optimising,
+        };
+        linkers.prepare(contract::recognise(component)?, component)
+    }
+}
+
+/// What a component is loaded from.
+pub(crate) struct Source {
+    pub(crate) file: Arc<str>,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) hash: Hash,
+    pub(crate) cache: Option<Arc<Cache>>,
+}
+
+/// A component, compiled and linked.
+pub(crate) struct Linked {
+    source: Source,
+    prepared: Prepared,
+    from_cache: bool,
+    /// The component, where its code is not the fastest that there is.
+    to_optimise: Option<Vec<u8>>,
+    /// The interfaces that it imports, by their full names.
+    pub(crate) imports: Vec<String>,
+    /// How long it waited for its turn to be compiled.
+    pub(crate) waited: Duration,
+}
+
+/// Compiles a component as quickly as can be.
+pub(crate) async fn link(
+    host: &Arc<Host>,
+    compiling: &Compiling,
+    mut source: Source,
+) -> Result<Linked, String> {
+    let turn = compiling.turn(&source.file).await;
+    let waited = turn.waited;
+    let host = host.clone();
+    let link = move || {
+        let bytes = std::mem::take(&mut source.bytes);
+        let Source { file, hash, cache, .. } = &source;
+        let cache = cache.as_deref();
+        let loaded = host_wasm::load(&host.engine, cache, &CONTRACT, file, &bytes, *hash)?;
+        let prepared = host.prepare(&loaded.component, loaded.is_optimised())?;
+        let ty = loaded.component.component_type();
+        let imports = ty.imports(loaded.component.engine()).map(|(name, _)| name.to_owned());
+        let imports = imports.collect();
+        let (from_cache, to_optimise) = (loaded.from_cache, loaded.to_optimise);
+        Ok(Linked { source, prepared, from_cache, to_optimise, imports, waited })
+    };
+    // Reading foreign bytes may find a bug in a parser: a panic there is an error of this file.
+    let linked = tokio::task::spawn_blocking(link).await;
+    linked.unwrap_or_else(|_| {
+        Err("the compiler failed on it; build it with another toolchain".into())
+    })
+}
+
+/// The component of a plugin, with the instances that serve its calls.
 pub(crate) struct Wasm {
-    pool: Pool,
+    host: Arc<Host>,
+    source: Source,
+    /// Empty until the component has said it.
+    workspace: Arc<str>,
+    limits: Arc<Limits>,
+    reach: Reach,
+    pool: Pool<Prepared>,
     definition: Arc<Definition>,
+    pub(crate) from_cache: bool,
+    optimised: AtomicBool,
+    /// What was compiled by the baseline compiler, until somebody begins to optimise it.
+    to_optimise: Mutex<Option<Vec<u8>>>,
 }
 
 impl Wasm {
     /// Asks a component twice, in two instances, what it defines; the answers must be equal and
-    /// hold against the rules of the contract.
+    /// obey the rules of the contract.
     pub(crate) async fn new(
-        engine: &Engine,
-        plugin: Arc<str>,
-        prepared: Prepared,
+        host: Arc<Host>,
+        linked: Linked,
         limits: Arc<Limits>,
         reach: Reach,
     ) -> Result<Self, String> {
-        let pool = Pool::new(engine.clone(), prepared, plugin, limits, reach);
-        let first = define(&pool).await?;
-        if define(&pool).await? != first {
+        let Linked { source, prepared, from_cache, to_optimise, .. } = linked;
+        let pool_limits = PoolLimits {
+            memory: limits.memory,
+            memory_of_all: limits.plugin_memory,
+            table_elements: limits.table_elements,
+            transfer: limits.transfer_bytes,
+            warm: limits.warm,
+            warm_memory: limits.warm_memory,
+            reuses: limits.reuses,
+            idle: limits.idle,
+        };
+        let mut wasm = Self {
+            pool: Pool::new(host.engine.clone(), prepared, pool_limits),
+            host,
+            source,
+            workspace: "".into(),
+            limits,
+            reach,
+            definition: Arc::default(),
+            from_cache,
+            optimised: AtomicBool::new(to_optimise.is_none()),
+            to_optimise: Mutex::new(to_optimise),
+        };
+        let first = wasm.define().await?;
+        if wasm.define().await? != first {
             return Err(
                 "define answered differently when it was asked again; it must always give the same \
                  definition"
                     .into(),
             );
         }
-        let definition = check(first).await?;
-        Ok(Self { pool: pool.named(&definition.id), definition })
+        wasm.definition = checked(first).await?;
+        wasm.workspace = wasm.definition.id.as_str().into();
+        // Their log knows no workspace.
+        wasm.pool.clear();
+        Ok(wasm)
     }
 
     /// What the component alone defines.
@@ -43,111 +179,213 @@ impl Wasm {
         &self.definition
     }
 
-    /// Goes on with other code of the same component.
-    pub(crate) fn optimise(&self, prepared: Prepared) {
-        self.pool.optimise(prepared);
+    /// Of which file it is.
+    pub(crate) fn hash(&self) -> Hash {
+        self.source.hash
     }
 
-    /// Bytes of linear memory that all instances have now.
-    pub(crate) fn memory(&self) -> usize {
-        self.pool.memory()
+    /// Whether its code is as fast as can be.
+    pub(crate) fn is_optimised(&self) -> bool {
+        self.optimised.load(Ordering::Relaxed)
     }
 
-    /// Drops instances that nobody used for long.
-    pub(crate) fn trim(&self) {
-        self.pool.trim();
+    /// Goes on with code of the optimising compiler; returns whether there was anything to do. Takes
+    /// as long as it takes, on a thread of its own that gives way to all others.
+    pub(crate) async fn optimise(&self) -> Result<bool, String> {
+        let Some(bytes) = self.to_optimise.lock().take() else { return Ok(false) };
+        let (host, hash, cache) = (self.host.clone(), self.source.hash, self.source.cache.clone());
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let compile = move || {
+            #[cfg(unix)]
+            let _ = rustix::process::nice(NICE);
+            let compiled = host_wasm::optimise(&host.engine, cache.as_deref(), &bytes, hash);
+            // Nobody waits any more when the server has ended meanwhile.
+            let _ = send.send(compiled.and_then(|component| host.prepare(&component, true)));
+        };
+        std::thread::Builder::new()
+            .name("plugin-optimiser".into())
+            .spawn(compile)
+            .map_err(|error| format!("no thread to optimise it: {error}"))?;
+        let compiled = receive.await.map_err(|_| "the optimising compiler failed on it")?;
+        self.pool.replace(compiled?);
+        self.optimised.store(true, Ordering::Relaxed);
+        Ok(true)
     }
 
-    pub(crate) async fn parse_rows(
-        &self,
-        table: &str,
-        rows: &[String],
-        request: &str,
-    ) -> Result<Vec<Parsed>, Fault> {
-        let call = format!("parse-rows of {table}");
-        let mut turn = self.pool.turn(Kind::Parse, call, None, request).await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.parse_rows(store, table, rows)).await;
-        turn.end(outcome)
+    async fn define(&self) -> Result<Definition, String> {
+        let call = Call::new(&Task::Define, self.limits.clone(), None, "", Vec::new());
+        let deadline = call.pace.deadline;
+        let asked = async {
+            let mut turn = self.turn(call);
+            let answer = async {
+                let (guest, store) = turn.instance.guest().await?;
+                guest.define(store).await
+            };
+            let answer = answer.await;
+            turn.end(answer)
+        };
+        match bounded(deadline, asked).await {
+            Ok(definition) => {
+                definition.map_err(|error| format!("the definition is not valid: {error}"))
+            }
+            Err(Ended::Crashed(reason)) => Err(format!("define crashed: {reason}")),
+            Err(Ended::TimedOut) => {
+                Err(format!("define took longer than {} ms", self.limits.define.as_millis()))
+            }
+            Err(Ended::Busy(_)) => Err("no instance is free to ask for the definition".into()),
+            Err(Ended::Breach(reason)) => Err(format!("define broke the contract: {reason}")),
+        }
     }
 
-    pub(crate) async fn parse_kv(
-        &self,
-        key: &str,
-        value: String,
-        request: &str,
-    ) -> Result<Parsed, Fault> {
-        let call = format!("parse-kv of {key}");
-        let mut turn = self.pool.turn(Kind::Parse, call, None, request).await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.parse_kv(store, key, value)).await;
-        turn.end(outcome)
-    }
-
-    pub(crate) async fn check_change(
-        &self,
-        change: Change,
-        data: Arc<Transaction>,
-    ) -> Result<Result<(), ActionError>, Fault> {
-        let call = format!("check-change of {}", change.table);
-        let mut turn = self.pool.turn(Kind::Check, call, Some(data), "").await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.check_change(store, change)).await;
-        turn.end(outcome)
-    }
-
-    pub(crate) async fn action(
-        &self,
-        path: &str,
-        input: String,
-        data: Option<Arc<Transaction>>,
-    ) -> Result<Result<String, ActionError>, Fault> {
-        let call = format!("action {path}");
-        let mut turn = self.pool.turn(Kind::Action, call, data, "").await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.run_action(store, path, input)).await;
-        turn.end(outcome)
+    /// An instance for a call: one that has served before, or a new one.
+    fn turn(&self, call: Call) -> Turn<'_> {
+        // `define` is asked in new instances, so that two answers are two opinions.
+        let warm = if call.kind == Kind::Define { None } else { self.pool.warm() };
+        let instance = match warm {
+            Some(mut instance) => {
+                instance.store.data_mut().begin(call);
+                instance
+            }
+            None => {
+                let (lines, bytes) = (self.limits.log_lines, self.limits.log_bytes);
+                let log = Log::new(self.source.file.clone(), self.workspace.clone(), lines, bytes);
+                let (reach, resources) = (self.reach.clone(), self.limits.resources);
+                self.pool.blank(|memory| State::new(reach, log, memory, resources, call))
+            }
+        };
+        Turn { pool: &self.pool, instance }
     }
 }
 
-async fn define(pool: &Pool) -> Result<Definition, String> {
-    let asked = async {
-        let mut turn = pool.turn(Kind::Define, "define".into(), None, "").await?;
-        let deadline = turn.deadline();
-        let (guest, store) = turn.parts();
-        let outcome = bounded(deadline, guest.define(store)).await;
-        turn.end(outcome)
-    };
-    match asked.await {
-        Ok(definition) => {
-            definition.map_err(|error| format!("the definition is not valid: {error}"))
+/// One call's use of an instance. Dropping it drops the instance; [`Turn::end`] gives it back.
+struct Turn<'p> {
+    pool: &'p Pool<Prepared>,
+    instance: Instance<Prepared>,
+}
+
+impl Turn<'_> {
+    /// Ends the call. An instance whose call failed is dropped.
+    fn end<T>(mut self, answer: wasmtime::Result<T>) -> Result<T, Ended> {
+        let error = match answer {
+            Ok(answer) => {
+                self.instance.store.data_mut().end();
+                self.pool.keep(self.instance);
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            return Err(Ended::TimedOut);
         }
-        Err(Fault::Trapped { call, reason, .. }) => Err(format!("{call} crashed: {reason}")),
-        Err(Fault::TimedOut { call, limit, .. }) => {
-            Err(format!("{call} took longer than {} ms", limit.as_millis()))
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Err(Ended::Busy(0));
         }
-        Err(fault) => Err(fault.to_string()),
+        let state = self.instance.store.data();
+        let mut reason = match state.out_of_memory() {
+            Some(refused) => format!("out of memory, {refused}"),
+            None => reason(&error),
+        };
+        if let Some(words) = state.last_words() {
+            reason = format!("{reason}; its last words: {words}");
+        }
+        Err(Ended::Crashed(reason))
+    }
+}
+
+#[async_trait]
+impl Runtime for Wasm {
+    async fn parse_rows(
+        &self,
+        call: Call,
+        table: &str,
+        rows: Vec<String>,
+    ) -> Result<Vec<Parsed>, Ended> {
+        let mut turn = self.turn(call);
+        let answer = async {
+            let (guest, store) = turn.instance.guest().await?;
+            guest.parse_rows(store, table, &rows).await
+        };
+        let answer = answer.await;
+        turn.end(answer)
+    }
+
+    async fn parse_kv(&self, call: Call, key: &str, value: String) -> Result<Parsed, Ended> {
+        let mut turn = self.turn(call);
+        let answer = async {
+            let (guest, store) = turn.instance.guest().await?;
+            guest.parse_kv(store, key, value).await
+        };
+        let answer = answer.await;
+        turn.end(answer)
+    }
+
+    async fn check_change(
+        &self,
+        call: Call,
+        change: Change,
+    ) -> Result<Result<(), ActionError>, Ended> {
+        let mut turn = self.turn(call);
+        let answer = async {
+            let (guest, store) = turn.instance.guest().await?;
+            guest.check_change(store, change).await
+        };
+        let answer = answer.await;
+        turn.end(answer)
+    }
+
+    async fn run_action(
+        &self,
+        call: Call,
+        path: &str,
+        input: String,
+    ) -> Result<Result<String, ActionError>, Ended> {
+        let mut turn = self.turn(call);
+        let answer = async {
+            let (guest, store) = turn.instance.guest().await?;
+            guest.run_action(store, path, input).await
+        };
+        let answer = answer.await;
+        turn.end(answer)
+    }
+
+    fn memory(&self) -> usize {
+        self.pool.memory()
+    }
+
+    fn trim(&self) {
+        self.pool.trim();
     }
 }
 
 /// Holds a definition against the rules of the contract. The schemas are compiled for it, which
 /// takes time and is third-party code fed with foreign data: not on an async thread, and a panic in
 /// it is this plugin's error.
-pub(crate) async fn check(definition: Definition) -> Result<Arc<Definition>, String> {
+pub(crate) async fn checked(definition: Definition) -> Result<Arc<Definition>, String> {
     match tokio::task::spawn_blocking(move || definition.check()).await {
         Ok(Ok(definition)) => Ok(definition),
-        Ok(Err(error)) => Err(of_definition(&error.to_string())),
+        Ok(Err(error)) => {
+            // Each fault, a line each, says what it is a fault of.
+            let faults = error.to_string();
+            let faults =
+                faults.lines().map(|fault| format!("the definition is not valid: {fault}"));
+            Err(faults.collect::<Vec<_>>().join("\n"))
+        }
         Err(_) => Err("the definition could not be checked; a schema in it is at fault".into()),
     }
 }
 
-/// Each fault, a line each, says what it is one of.
-fn of_definition(faults: &str) -> String {
-    let faults: Vec<_> =
-        faults.lines().map(|fault| format!("the definition is not valid: {fault}")).collect();
-    faults.join("\n")
+/// A trap in words that tell an author what to look for.
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        // WASI 0.2 says whether the guest calls it a success, and not the code.
+        let how = if exit.0 == 0 { "exit(0)" } else { "exit, with a code that means failure" };
+        return format!("it called {how}");
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => "it panicked (unreachable)".into(),
+        Some(Trap::StackOverflow) => "it recursed too deeply (call stack exhausted)".into(),
+        Some(Trap::MemoryOutOfBounds) => "it used memory that is not its own".into(),
+        Some(trap) => trap.to_string(),
+        None => one_line(&error.root_cause().to_string(), 1024),
+    }
 }

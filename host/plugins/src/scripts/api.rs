@@ -11,11 +11,13 @@ use host_workspace::{ActionError, Issue, Transaction};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, NativeCallContext, Position};
 use serde_json::{Value, json};
 
-use super::call;
-use super::value::{read, to_json, to_script};
-use crate::fetch;
-use crate::instance::{Access, random_id, random_u64};
+use super::current;
+use super::errors::{error, issue_of, json_of, misuse, thrown};
+use super::value::{read, to_script};
+use crate::call::Access;
 use crate::log::Level;
+use crate::random::{random_id, random_u64};
+use crate::reach::fetch;
 
 type Answer<T = Dynamic> = Result<T, Box<EvalAltResult>>;
 
@@ -41,14 +43,15 @@ pub(super) fn register(engine: &mut Engine) {
         let issues = issues.into_iter().map(issue).collect::<Result<_, _>>()?;
         Ok(error(ActionError::Invalid(issues)))
     });
-    engine.on_print(|text| write(Level::Info, text));
-    engine.on_debug(|text, _, position| write(Level::Debug, &format!("{text} ({position})")));
+    engine.on_print(|text| current::log(Level::Info, text));
+    engine
+        .on_debug(|text, _, position| current::log(Level::Debug, &format!("{text} ({position})")));
 }
 
 /// The call's transaction, for a table that there is: a name that is misspelt is the script's fault and
 /// not its caller's.
 fn known(table: &str, access: Access) -> Answer<Arc<Transaction>> {
-    let transaction = call::transaction(access)?;
+    let transaction = current::transaction(access)?;
     if let Err(tables) = transaction.find_table(table) {
         let there_is = if tables.is_empty() { "none".into() } else { tables.join(", ") };
         return Err(misuse(format!("there is no table {table:?}; there is {there_is}")));
@@ -100,19 +103,19 @@ fn tables() -> Module {
     offer!(module, "count", |table: &str, filter: Map| count(table, filter));
     offer!(module, "put", |table: &str, row: Map| {
         let row = json_of(row.into())?.to_string();
-        call::check_written(&row)?;
+        current::check_written(&row)?;
         let transaction = known(table, Access::Write)?;
-        read_one(&call::park(transaction.put(table, &row))?)
+        read_one(&current::park(transaction.put(table, &row))?)
     });
     offer!(module, "update", |table: &str, id: &str, fields: Map| {
         let fields = json_of(fields.into())?.to_string();
-        call::check_written(&fields)?;
+        current::check_written(&fields)?;
         let transaction = known(table, Access::Write)?;
-        read_one(&call::park(transaction.update(table, id, &fields))?)
+        read_one(&current::park(transaction.update(table, id, &fields))?)
     });
     offer!(module, "delete", |table: &str, id: &str| {
         let transaction = known(table, Access::Write)?;
-        call::park(transaction.delete(table, id))
+        current::park(transaction.delete(table, id))
     });
     module
 }
@@ -120,18 +123,18 @@ fn tables() -> Module {
 fn kv() -> Module {
     let mut module = Module::new();
     offer!(module, "get", |key: &str| {
-        let value = call::transaction(Access::Read)?.kv_get(key).map_err(thrown)?;
+        let value = current::transaction(Access::Read)?.kv_get(key).map_err(thrown)?;
         value.map_or(Ok(Dynamic::UNIT), |value| read_one(&value))
     });
     offer!(module, "set", |key: &str, value: Dynamic| {
         let value = json_of(value)?.to_string();
-        call::check_written(&value)?;
-        let transaction = call::transaction(Access::Write)?;
-        call::park(transaction.kv_set(key, &value))
+        current::check_written(&value)?;
+        let transaction = current::transaction(Access::Write)?;
+        current::park(transaction.kv_set(key, &value))
     });
     offer!(module, "delete", |key: &str| {
-        let transaction = call::transaction(Access::Write)?;
-        call::park(transaction.kv_delete(key))
+        let transaction = current::transaction(Access::Write)?;
+        current::park(transaction.kv_delete(key))
     });
     module
 }
@@ -141,11 +144,11 @@ fn documents() -> Module {
     let mut module = Module::new();
     offer!(module, "get_text", |table: &str, id: &str, document: &str| {
         let transaction = known(table, Access::Read)?;
-        call::park(transaction.text(table, id, document))
+        current::park(transaction.text(table, id, document))
     });
     offer!(module, "set_text", |table: &str, id: &str, document: &str, text: &str| {
         let transaction = known(table, Access::Write)?;
-        call::park(transaction.set_text(table, id, document, text))
+        current::park(transaction.set_text(table, id, document, text))
     });
     module
 }
@@ -161,7 +164,7 @@ fn logs() -> Module {
     for (name, level) in levels {
         offer!(module, name, |text: Dynamic| {
             let text = text.to_string();
-            call::host(|call| call.log.write(level, &text))
+            current::host(|call| call.log.write(level, &text))
         });
     }
     module
@@ -170,11 +173,11 @@ fn logs() -> Module {
 fn context() -> Module {
     let mut module = Module::new();
     offer!(module, "caller", || {
-        let caller = call::host(|call| call.call.caller().cloned())?;
+        let caller = current::host(|call| call.call.caller().cloned())?;
         Ok(caller.map_or(Dynamic::UNIT, |caller| to_script(json!(caller))))
     });
     offer!(module, "now", || {
-        call::host(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
+        current::host(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
     });
     offer!(module, "random_id", || Ok(random_id()));
     // From 0 to below the limit. The bias is one in 2^64 of the limit.
@@ -183,7 +186,7 @@ fn context() -> Module {
         let limit = limit.ok_or_else(|| misuse("random needs a limit of at least 1"))?;
         Ok(INT::try_from(random_u64() % limit).unwrap_or(INT::MAX))
     });
-    offer!(module, "request_id", || call::host(|call| call.call.request_id.to_string()));
+    offer!(module, "request_id", || current::host(|call| call.call.request_id.to_string()));
     module
 }
 
@@ -194,7 +197,7 @@ fn ai() -> Module {
     offer!(module, "chat", |request: Map| {
         let request = serde_json::from_value(json_of(request.into())?);
         let request = request.map_err(|error| misuse(format!("ai::chat: {error}")))?;
-        Ok(to_script(json!(call::ask(request)?)))
+        Ok(to_script(json!(current::ask(request)?)))
     });
     module
 }
@@ -245,7 +248,7 @@ fn send(request: Map) -> Answer {
             }
         }
     }
-    let fetch::Response { status, headers, body } = call::fetch(sent)?;
+    let fetch::Response { status, headers, body } = current::fetch(sent)?;
     let mut fields = serde_json::Map::new();
     for (name, value) in headers {
         match fields.get_mut(&name) {
@@ -262,7 +265,7 @@ fn send(request: Map) -> Answer {
 fn environment() -> Module {
     let mut module = Module::new();
     offer!(module, "get", |name: &str| {
-        let value = call::host(|call| call.reach.variable(name))?.map_err(thrown)?;
+        let value = current::host(|call| call.reach.variable(name))?.map_err(thrown)?;
         Ok(value.map_or(Dynamic::UNIT, Dynamic::from))
     });
     module
@@ -288,13 +291,8 @@ fn count(table: &str, filter: Map) -> Answer<INT> {
     Ok(INT::try_from(count).unwrap_or(INT::MAX))
 }
 
-fn write(level: Level, text: &str) {
-    // Outside of a call nobody is there to read it.
-    let _ = call::host(|call| call.log.write(level, text));
-}
-
-fn json_of(value: Dynamic) -> Answer<Value> {
-    to_json(value).map_err(|reason| thrown(ActionError::Invalid(vec![Issue::whole(reason)])))
+fn issue(value: Dynamic) -> Answer<Issue> {
+    Ok(issue_of(&json_of(value)?))
 }
 
 fn query_of(query: Map) -> Answer<Query> {
@@ -354,122 +352,4 @@ fn filters_of(filter: Value) -> Answer<Vec<Filter>> {
         }
     }
     Ok(filters)
-}
-
-/// An error as a script sees it, to throw it or after it caught it.
-fn error(error: ActionError) -> Dynamic {
-    let (name, issues) = match &error {
-        ActionError::NotFound => ("not-found", Vec::new()),
-        ActionError::Invalid(issues) => ("invalid", issues.clone()),
-        ActionError::Denied(_) => ("denied", Vec::new()),
-        ActionError::Failed(_) => ("failed", Vec::new()),
-    };
-    to_script(json!({ "error": name, "message": error.to_string(), "issues": issues }))
-}
-
-/// The host's answer to a script that asked for what is not possible.
-pub(super) fn thrown(refused: ActionError) -> Box<EvalAltResult> {
-    let mut error = error(refused);
-    // Marks it as the host's. A script that throws it again leaves the mark, and the place is that of
-    // the second throw then.
-    error.set_tag(1);
-    EvalAltResult::ErrorRuntime(error, Position::NONE).into()
-}
-
-/// Tells the script's author something in the log of the call.
-pub(super) fn log(text: &str) {
-    write(Level::Warn, text);
-}
-
-/// Whether it was the host that threw it.
-pub(super) fn is_by_host(value: &Dynamic) -> bool {
-    value.tag() == 1
-}
-
-/// An error of the script itself: it asked in a way that makes no sense. It can be caught like any
-/// other, and ends the call with the place where it happened.
-fn misuse(reason: impl Into<String>) -> Box<EvalAltResult> {
-    let error = to_script(json!({ "error": MISUSE, "message": reason.into() }));
-    EvalAltResult::ErrorRuntime(error, Position::NONE).into()
-}
-
-const MISUSE: &str = "misuse";
-
-/// What is wrong, if that is what was thrown.
-pub(super) fn misuse_of(value: &Dynamic) -> Option<String> {
-    let map = value.as_map_ref().ok()?;
-    let is = map.get("error")?.as_immutable_string_ref().is_ok_and(|name| name.as_str() == MISUSE);
-    is.then(|| map.get("message").map(Dynamic::to_string).unwrap_or_default())
-}
-
-/// Whether it is one of the four errors.
-pub(super) fn is_error(value: &Dynamic) -> bool {
-    let Ok(map) = value.as_map_ref() else { return false };
-    let name = map.get("error").and_then(|name| name.clone().into_immutable_string().ok());
-    matches!(name.as_deref(), Some("not-found" | "invalid" | "denied" | "failed"))
-}
-
-/// What an action ends with when a script throws a value and nobody catches it.
-pub(super) fn error_of(value: Dynamic) -> ActionError {
-    let json = match to_json(value) {
-        Ok(json) => json,
-        Err(reason) => return ActionError::Failed(format!("it threw what {reason}")),
-    };
-    let message = || match &json["message"] {
-        Value::String(message) => message.clone(),
-        other => other.to_string(),
-    };
-    match json["error"].as_str() {
-        Some("not-found") => ActionError::NotFound,
-        Some("denied") => ActionError::Denied(message()),
-        Some("failed") => ActionError::Failed(message()),
-        Some("invalid") => ActionError::Invalid(issues_of(&json["issues"])),
-        _ => ActionError::Failed(match json {
-            Value::String(text) => text,
-            other => other.to_string(),
-        }),
-    }
-}
-
-/// The issues in a script's list of them; one that says so when there are none.
-fn issues_of(list: &Value) -> Vec<Issue> {
-    let issues: Vec<Issue> = list.as_array().into_iter().flatten().map(issue_of).collect();
-    if issues.is_empty() {
-        vec![Issue::whole("the script refused it and gave no reason")]
-    } else {
-        issues
-    }
-}
-
-fn issue_of(value: &Value) -> Issue {
-    let Some(message) = value["message"].as_str() else {
-        return Issue::whole(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    };
-    let segment = |segment: &Value| match segment {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let path = match &value["path"] {
-        Value::Array(path) => path.iter().map(segment).collect(),
-        Value::Null => Vec::new(),
-        one => vec![segment(one)],
-    };
-    Issue { path, message: message.into() }
-}
-
-fn issue(value: Dynamic) -> Answer<Issue> {
-    Ok(issue_of(&json_of(value)?))
-}
-
-/// What a hook that validates says of a value: nothing or true, a text, an issue or a list of them.
-pub(super) fn verdict(value: Dynamic) -> Result<Vec<Issue>, String> {
-    match to_json(value)? {
-        Value::Null | Value::Bool(true) => Ok(Vec::new()),
-        Value::Bool(false) => Ok(vec![Issue::whole("is not valid")]),
-        Value::Array(list) => Ok(list.iter().map(issue_of).collect()),
-        Value::Object(error) if error.get("error").is_some_and(|name| name == "invalid") => {
-            Ok(issues_of(&Value::Object(error)["issues"]))
-        }
-        one => Ok(vec![issue_of(&one)]),
-    }
 }

@@ -27,10 +27,10 @@ use host_workspace::{ActionError, Change, Definition, Issue, Operation, Parsed};
 use rhai::{Dynamic, Engine, FuncArgs, Scope};
 use serde_json::{Value, json};
 
-use super::api::{error_of, is_error, verdict};
+use super::errors::{error_of, is_error, verdict};
 use super::header::{self, DocumentSettings, Mistake, WorkspaceSettings};
+use super::script::{Broke, Script, compile};
 use super::value::{to_json, to_script};
-use super::{Broke, Program, Script, compile};
 use crate::sources::{Sources, Text};
 
 /// The member that names the version which wrote a row.
@@ -157,7 +157,12 @@ impl Rows {
         self.script.ended(engine, done)
     }
 
-    fn parse(&self, engine: &Engine, table: &str, text: &str) -> Result<Parsed, Broke> {
+    pub(super) fn parse_row(
+        &self,
+        engine: &Engine,
+        table: &str,
+        text: &str,
+    ) -> Result<Parsed, Broke> {
         let whole = |message: String| Ok(Err(vec![Issue::whole(message)]));
         let Some(versions) = self.tables.get(table) else {
             return whole(format!("the workspace has no table {table}"));
@@ -216,19 +221,9 @@ impl Rows {
         }
         Ok(Ok(row.to_string()))
     }
-}
-
-impl Program {
-    pub(super) fn parse_row(&self, table: &str, row: &str) -> Result<Parsed, Broke> {
-        match &self.rows {
-            Some(rows) => rows.parse(&self.engine, table, row),
-            None => Err("it has no tables of its own".into()),
-        }
-    }
 
     pub(super) fn parse_kv(&self, key: &str, value: String) -> Parsed {
-        let schema = self.rows.as_ref().and_then(|rows| rows.kv.get(key));
-        let Some(schema) = schema else {
+        let Some(schema) = self.kv.get(key) else {
             return Err(vec![Issue::whole(format!("the workspace has no key {key}"))]);
         };
         match serde_json::from_str(&value) {
@@ -240,8 +235,11 @@ impl Program {
         }
     }
 
-    pub(super) fn check(&self, change: &Change) -> Result<Result<(), ActionError>, Broke> {
-        let Some(rows) = &self.rows else { return Ok(Ok(())) };
+    pub(super) fn check(
+        &self,
+        engine: &Engine,
+        change: &Change,
+    ) -> Result<Result<(), ActionError>, Broke> {
         let row = |text: &Option<String>| -> Value {
             text.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
         };
@@ -258,7 +256,7 @@ impl Program {
             "row": row(&change.new),
             "caller": change.caller,
         }));
-        Ok(match rows.call(&self.engine, "check", (asked,))? {
+        Ok(match self.call(engine, "check", (asked,))? {
             // To give an error is as good as to throw it.
             Ok(value) if is_error(&value) => Err(error_of(value)),
             Ok(value) => {

@@ -7,7 +7,7 @@ use rhai::packages::{
 };
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 
-use super::{api, call};
+use super::{api, current};
 use crate::limits::Limits;
 
 /// How deep expressions nest. 32: nobody reads deeper ones, and each level takes stack.
@@ -51,7 +51,7 @@ pub(super) fn engine(limits: &Limits) -> Engine {
         // A slip in a name is found when the script is loaded.
         .set_strict_variables(true)
         .set_fail_on_invalid_map_property(false)
-        .on_progress(call::step);
+        .on_progress(current::step);
     bound_strings(&mut engine, limits);
     api::register(&mut engine);
     engine

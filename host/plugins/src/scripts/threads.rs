@@ -5,17 +5,18 @@
 //! others. The stack is large because a tree of expressions is walked by recursion; pages that
 //! nobody touches cost nothing. How many there are at once is bounded by the places of the plugins
 //! ([`Limits::actions`](crate::Limits::actions) and its siblings) and, for all plugins together, by
-//! [`AT_ONCE`] for each kind of call: kinds are ranked as in [`crate::pool`], so nobody waits in a circle.
+//! [`AT_ONCE`] for each kind of call: kinds are ranked as in [`crate::calls`], so nobody waits in a circle.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use host_wasm::Load;
 use parking_lot::Mutex;
 
+use crate::call::Kind;
 use crate::places::Places;
-use crate::pool::Kind;
 
 /// Scripts of one kind (actions, checks, parsing) at once, of all plugins. 64: four plugins that use
 /// all of their places.
@@ -41,16 +42,22 @@ pub(crate) struct Threads {
     actions: Places,
     checks: Places,
     parses: Places,
-}
-
-impl Default for Threads {
-    fn default() -> Self {
-        let places = || Places::new(AT_ONCE, WAITING);
-        Self { idle: Arc::default(), actions: places(), checks: places(), parses: places() }
-    }
+    load: Load,
 }
 
 impl Threads {
+    /// Scripts share the cores with all that counts in this load.
+    pub(crate) fn new(load: Load) -> Self {
+        let places = || Places::new(AT_ONCE, WAITING);
+        let (actions, checks, parses) = (places(), places(), places());
+        Self { idle: Arc::default(), actions, checks, parses, load }
+    }
+
+    /// How many calls are heavy now.
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
     /// The server's places for a kind of call.
     pub(super) fn places(&self, kind: Kind) -> &Places {
         match kind {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use host_workspace::{ActionError, Context};
@@ -10,11 +9,11 @@ use serde_json::json;
 
 use super::scripts::{Served, query};
 use crate::Limits;
-use crate::ai::{
+use crate::call::{Call, Task};
+use crate::reach::ai::{
     Answer, Answering, Asking, Assistant, Event, FinishReason, Message, Models, Request, Usage,
 };
-use crate::instance::{Access, Call};
-use crate::manifest::Grants;
+use crate::reach::manifest::Grants;
 
 /// Repeats what it is asked, word by word; `fail` and `hang` in the system text make it do so.
 #[derive(Debug, Default)]
@@ -85,8 +84,10 @@ fn asking(ai: bool, limits: Limits) -> (Asking, Arc<AtomicUsize>) {
     (Asking::new(&grants, Some(&models), &Arc::new(limits)), answering)
 }
 
-fn call(access: Access) -> Call {
-    Call::new("test".into(), access, None, "", Instant::now() + Duration::from_secs(5))
+const ACTION: Task<'_> = Task::Action { path: "test" };
+
+fn call(task: Task<'_>) -> Call {
+    Call::new(&task, Arc::default(), None, "", Vec::new())
 }
 
 fn says(text: &str) -> Request {
@@ -96,9 +97,9 @@ fn says(text: &str) -> Request {
 #[tokio::test]
 async fn models_are_asked_with_the_grant_and_in_actions_only() {
     let cases = [
-        (false, Access::Write, "`ai = true` in its manifest"),
-        (true, Access::Read, "in actions only"),
-        (true, Access::Nothing, "in actions only"),
+        (false, ACTION, "`ai = true` in its manifest"),
+        (true, Task::CheckChange { table: "notes" }, "in actions only"),
+        (true, Task::Define, "in actions only"),
     ];
     for (granted, access, expected) in cases {
         let (asking, _) = asking(granted, Limits::default());
@@ -108,7 +109,7 @@ async fn models_are_asked_with_the_grant_and_in_actions_only() {
         }
     }
     let (asking, answering) = asking(true, Limits::default());
-    let reply = asking.ask(&call(Access::Write), says("one two")).await.unwrap();
+    let reply = asking.ask(&call(ACTION), says("one two")).await.unwrap();
     let answer = reply.whole().await.unwrap();
     assert_eq!((&*answer.message.text, answer.usage.total), ("one two", 3));
     assert_eq!(answering.load(Ordering::SeqCst), 0);
@@ -119,7 +120,7 @@ async fn answers_are_bounded_in_size_and_number() {
     let limits =
         Limits { ai_requests: 1, ai_request_bytes: 100, ai_answer_bytes: 10, ..Limits::default() };
     let (asking, answering) = asking(true, limits);
-    let call = call(Access::Write);
+    let call = call(ACTION);
     let large = asking.ask(&call, says(&"x".repeat(101))).await.err();
     assert!(matches!(&large, Some(ActionError::Invalid(issues)) if issues[0].message
         == "is 101 bytes; 100 is the most"));
@@ -142,7 +143,7 @@ async fn an_answer_that_breaks_off_is_an_error() {
     let (asking, _) = asking(true, Limits::default());
     for (system, expected) in [("fail", "the provider is down"), ("cut", "broke off")] {
         let request = Request { system: system.into(), ..says("one two") };
-        let reply = asking.ask(&call(Access::Write), request).await.unwrap();
+        let reply = asking.ask(&call(ACTION), request).await.unwrap();
         let error = reply.whole().await.unwrap_err().to_string();
         assert!(error.contains(expected), "{system}: {error}");
     }

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpHooks};
 
 use crate::Limits;
-use crate::fetch::{Request, fetch};
-use crate::http::{Hooks, Outbound};
 use crate::log::Log;
-use crate::manifest::Manifest;
-use crate::sources::Text;
+use crate::reach::fetch::{Request, fetch};
+use crate::reach::http::Outbound;
+use crate::reach::manifest::Manifest;
+use crate::wasm::Hooks;
 
 /// A server that answers; its port.
 async fn server() -> u16 {
@@ -33,8 +33,7 @@ async fn server() -> u16 {
 }
 
 fn outbound(manifest: &str, limits: Limits) -> Outbound {
-    let text = Text { path: "a.toml".into(), text: manifest.into() };
-    let manifest = Manifest::read(Some(&text)).unwrap();
+    let manifest = Manifest::read("a.toml", manifest).unwrap();
     Outbound::new(&manifest.grants, &Arc::new(limits)).unwrap()
 }
 

@@ -1,9 +1,8 @@
 //! The WASI that language runtimes need to start: harmless, and the same for all.
 //!
-//! No directory is open, no arguments, no sockets, no name lookup; of the environment what the
-//! plugin was granted. Clocks tick in
-//! milliseconds, too coarse to time another tenant's work by. Random bytes are real. What is
-//! written to stdout and stderr becomes log lines of the plugin.
+//! No open directories, no arguments, no sockets, no name lookup; of the environment, what the plugin
+//! was granted. Clocks tick in milliseconds, too coarse to time another tenant's work by. Random bytes
+//! are real. What a guest writes to stdout and stderr becomes log lines of the plugin.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 
 use crate::log::{Log, Stdio};
-use crate::manifest::Grants;
+use crate::reach::manifest::Grants;
 
 /// What a guest may write at once. One page of a pipe: more only costs memory.
 const WRITE_AT_ONCE: usize = 64 << 10;
@@ -41,8 +40,8 @@ pub(crate) fn context(log: &Arc<Mutex<Log>>, grants: &Grants) -> WasiCtx {
         .build()
 }
 
-/// Time in whole milliseconds. The monotonic one counts from when the instance was made, and begins with
-/// the first and not at zero, which Go takes for a clock that is broken.
+/// Time in whole milliseconds. The monotonic clock counts from when the instance was made, and begins at
+/// one and not at zero, which Go takes for a broken clock.
 struct CoarseClock(Instant);
 
 impl HostWallClock for CoarseClock {

@@ -20,38 +20,36 @@ use rand::RngExt;
 use sha2::Sha256;
 use wasmtime::component::Component;
 
-use crate::component::Hash;
 use crate::engine::Engine;
-
-/// Bytes of all files; the ones unused for longest go first. 1 GiB: a hundred of the largest.
-const TOTAL_MAX: u64 = 1 << 30;
+use crate::hash::Hash;
+use crate::limits::CACHE_BYTES;
 
 const EXTENSION: &str = "compiled";
 const TAG_LEN: usize = 32;
 
 /// A folder of compiled plugins.
-pub(crate) struct Cache {
+pub struct Cache {
     dir: PathBuf,
     key: [u8; 32],
 }
 
 impl Cache {
     /// Opens the folder, and makes it and its key where they are missing.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path) -> io::Result<Self> {
         create_private_dir(dir)?;
         let key = read_or_make_key(&dir.join("key"))?;
         Ok(Self { dir: dir.into(), key })
     }
 
     /// What was compiled from the plugin with this hash, if it is there and is ours.
-    pub(crate) fn get(&self, engine: &Engine, plugin: Hash) -> Option<Component> {
+    pub fn get(&self, engine: &Engine, plugin: Hash) -> Option<Component> {
         let name = name(engine, plugin);
         let path = self.dir.join(&name);
         let bytes = fs::read(&path).ok()?;
         let (tag, code) = bytes.split_at_checked(TAG_LEN)?;
         if self.mac(&name, code).verify_slice(tag).is_err() {
             tracing::warn!(
-                "a compiled plugin in the cache is damaged or not ours, compiling again: {name}"
+                "{name} in the cache is damaged or not ours; its plugin is compiled again"
             );
             return None;
         }
@@ -65,7 +63,7 @@ impl Cache {
     }
 
     /// Keeps a compiled plugin.
-    pub(crate) fn put(&self, engine: &Engine, plugin: Hash, component: &Component) {
+    pub fn put(&self, engine: &Engine, plugin: Hash, component: &Component) {
         let name = name(engine, plugin);
         let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
             let tag = self.mac(&name, &code).finalize().into_bytes();
@@ -123,7 +121,7 @@ impl Cache {
         let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
         files.sort();
         for (_, len, path) in files {
-            if total.saturating_add(size) <= TOTAL_MAX {
+            if total.saturating_add(size) <= CACHE_BYTES {
                 break;
             }
             fs::remove_file(path)?;
@@ -143,7 +141,7 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // caller has checked their HMAC, made with a key that nobody but this server can read, by `put`
     // above, over just these bytes. That they fit this engine's settings and this CPU, wasmtime
     // checks itself.
-    unsafe { Component::deserialize(&engine.optimising().wasmtime, code) }
+    unsafe { Component::deserialize(engine.optimising(), code) }
 }
 
 fn create_private_dir(dir: &Path) -> io::Result<()> {

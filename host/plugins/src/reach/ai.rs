@@ -1,9 +1,9 @@
 //! Language models, as plugins ask them: the interface `ai` of the contract, where it is granted.
 //!
-//! This crate knows no provider: who asks them is behind [`Models`], which the server implements. Here
-//! is what is the plugin's side of it: whether it may ask, how much at once, how much a request and an
-//! answer may carry. An answer lives no longer than the call that it was asked for in, whatever its
-//! guest does with the handle: when the call ends, so does the request to the provider.
+//! This crate knows no provider: the server asks them, behind [`Models`]. The plugin's side is here:
+//! whether it may ask, how many answers at once, how much a request and an answer may carry. An answer
+//! lives no longer than the call in which it was asked for, whatever the guest does with its handle: when
+//! the call ends, so does the request to the provider.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::instance::{Access, Call};
+use super::manifest::Grants;
+use crate::call::Call;
 use crate::limits::Limits;
-use crate::manifest::Grants;
 
 /// Asks language models on behalf of plugins.
 #[async_trait]
@@ -209,9 +209,9 @@ impl Asking {
         call: &Call,
         request: Request,
     ) -> impl Future<Output = Result<Reply, ActionError>> + Send + use<> {
-        let by = call.data.as_ref().map(|data| data.context().clone()).unwrap_or_default();
+        let by = call.context();
         let asker = match &self.0 {
-            _ if call.access != Access::Write => Err("models can be asked in actions only"),
+            _ if !call.is_action() => Err("models can be asked in actions only"),
             Ok(asker) => Ok(asker.clone()),
             Err(reason) => Err(*reason),
         };
@@ -286,9 +286,6 @@ impl Reply {
         }
     }
 }
-
-/// What a guest has of an answer that is under way: its key in [`Replies`].
-pub struct Handle(pub(crate) u32);
 
 /// The answers that are under way in one call, by the handles that the guest has of them.
 #[derive(Default)]

@@ -8,10 +8,10 @@ use serde_json::Value;
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use crate::ai as asked;
-use crate::fetch;
-use crate::instance::{State, random_id, random_u64};
+use super::super::state::{Handle, State};
 use crate::log::Level;
+use crate::random::{random_id, random_u64};
+use crate::reach::{ai as asked, fetch};
 
 wasmtime::component::bindgen!({
     path: "../../wit/0.1.0",
@@ -31,7 +31,7 @@ wasmtime::component::bindgen!({
         default: trappable,
     },
     exports: { default: async },
-    with: { "epicenter:workspace/ai.answer-stream": crate::ai::Handle },
+    with: { "epicenter:workspace/ai.answer-stream": crate::wasm::state::Handle },
 });
 
 use epicenter::workspace::{ai, context, documents, environment, http, kv, log, tables, types};
@@ -253,11 +253,11 @@ impl log::Host for State {
 
 impl context::Host for State {
     fn caller(&mut self) -> wasmtime::Result<Option<types::Caller>> {
-        Ok(self.call().caller().cloned().map(caller_to))
+        Ok(self.call()?.caller().cloned().map(caller_to))
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.call().now)
+        Ok(self.call()?.now)
     }
 
     fn random_id(&mut self) -> wasmtime::Result<String> {
@@ -269,7 +269,7 @@ impl context::Host for State {
     }
 
     fn request_id(&mut self) -> wasmtime::Result<String> {
-        Ok(self.call().request_id.to_string())
+        Ok(self.call()?.request_id.to_string())
     }
 }
 
@@ -304,14 +304,13 @@ impl environment::Host for State {
 
 impl ai::Host for State {
     async fn chat(&mut self, request: ai::Request) -> Answer<ai::Answer> {
-        let answer = match request_of(request) {
-            Ok(request) => self.chat(request).await.map(answer_to),
-            Err(error) => Err(error),
-        };
-        Ok(answer.map_err(error_to))
+        match request_of(request) {
+            Ok(request) => answer(self.chat(request).await).map(|said| said.map(answer_to)),
+            Err(error) => Ok(Err(error_to(error))),
+        }
     }
 
-    async fn chat_stream(&mut self, request: ai::Request) -> Answer<Resource<asked::Handle>> {
+    async fn chat_stream(&mut self, request: ai::Request) -> Answer<Resource<Handle>> {
         match request_of(request) {
             Ok(request) => answer(self.chat_stream(request).await),
             Err(error) => Ok(Err(error_to(error))),
@@ -320,11 +319,11 @@ impl ai::Host for State {
 }
 
 impl ai::HostAnswerStream for State {
-    async fn next(&mut self, stream: Resource<asked::Handle>) -> Answer<Option<ai::Event>> {
+    async fn next(&mut self, stream: Resource<Handle>) -> Answer<Option<ai::Event>> {
         answer(self.chat_next(&stream).await).map(|next| next.map(|event| event.map(event_to)))
     }
 
-    fn drop(&mut self, stream: Resource<asked::Handle>) -> wasmtime::Result<()> {
+    fn drop(&mut self, stream: Resource<Handle>) -> wasmtime::Result<()> {
         self.chat_end(stream)
     }
 }

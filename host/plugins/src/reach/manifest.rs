@@ -1,9 +1,9 @@
 //! The manifest of a plugin: what it may use beyond its own workspace, and how much.
 //!
 //! It stands beside the plugin, `blog.toml` beside `blog.wasm`, `notes/workspace.toml` in the folder
-//! `notes`, and is the operator's, not the author's. Without one nothing is granted and the limits are
-//! the host's. A plugin that imports what it was not granted is loaded all the same, and is denied it
-//! when it calls.
+//! `notes`, and belongs to the operator, not to the author. Without one nothing is granted and the
+//! host's limits hold. A plugin that imports more than it was granted is loaded all the same; the call
+//! that it was not granted is denied.
 //!
 //! ```toml
 //! env = ["WEATHER_KEY"]             # these of the host's environment, by name
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Limits, Overrides};
-use crate::sources::Text;
 
 /// What stands in a manifest.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,12 +76,11 @@ struct File {
 }
 
 impl Manifest {
-    /// Reads a manifest; without one, nothing is granted. The error names file, line and key.
-    pub(crate) fn read(text: Option<&Text>) -> Result<Self, String> {
-        let Some(Text { path, text }) = text else { return Ok(Self::default()) };
+    /// Reads the text of a manifest; the path is for its errors, which name file, line and key.
+    pub(crate) fn read(path: &str, text: &str) -> Result<Self, String> {
         let File { env, ai, http, limits } =
             toml::from_str(text).map_err(|error| mistake(path, text, &error))?;
-        Ok(Self { grants: Grants { env, ai, http }, limits, path: path.clone() })
+        Ok(Self { grants: Grants { env, ai, http }, limits, path: path.to_owned() })
     }
 
     /// The host's limits, as far as the manifest does not say otherwise.
@@ -207,7 +205,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Manifest, String> {
-        Manifest::read(Some(&Text { path: "a.toml".into(), text: text.into() }))
+        Manifest::read("a.toml", text)
     }
 
     #[test]
@@ -243,7 +241,7 @@ mod tests {
         let decimal = decimal.apply(&Arc::default()).unwrap();
         assert_eq!((decimal.memory, decimal.result_bytes), (1_000_000, 64_000));
         assert_eq!(read("").unwrap().grants, Grants::default());
-        assert_eq!(Manifest::read(None).unwrap().grants, Grants::default());
+        assert_eq!(Manifest::default().grants, Grants::default());
     }
 
     #[test]

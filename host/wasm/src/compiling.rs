@@ -1,7 +1,7 @@
 //! Whose turn it is to be compiled.
 //!
 //! Each compilation uses all cores, so few run at once and the others wait. How long one waited is kept
-//! apart from the time that it took itself: it says nothing about the plugin.
+//! apart from how long it took, because it says nothing about the plugin.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,29 +10,29 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The places for compilations.
-pub(crate) struct Compiling {
+pub struct Compiling {
     places: Semaphore,
     // Held for reads and assignments, never across an await.
     files: Mutex<Vec<Arc<str>>>,
 }
 
 /// A turn; it ends when this is dropped.
-pub(crate) struct Turn<'c> {
+pub struct Turn<'c> {
     compiling: &'c Compiling,
     file: Arc<str>,
-    /// How long it was waited for.
-    pub(crate) waited: Duration,
+    /// How long the caller waited for it.
+    pub waited: Duration,
     _place: Option<SemaphorePermit<'c>>,
 }
 
 impl Compiling {
-    /// So many at once.
-    pub(crate) fn new(places: usize) -> Self {
+    /// Places for so many at once.
+    pub fn new(places: usize) -> Self {
         Self { places: Semaphore::new(places), files: Mutex::default() }
     }
 
     /// Waits for a plugin's turn.
-    pub(crate) async fn turn(&self, file: &Arc<str>) -> Turn<'_> {
+    pub async fn turn(&self, file: &Arc<str>) -> Turn<'_> {
         let asked = Instant::now();
         // The semaphore is never closed; were it, compiling would merely be unbounded.
         let place = self.places.acquire().await.ok();
@@ -41,7 +41,7 @@ impl Compiling {
     }
 
     /// The files that are compiled now.
-    pub(crate) fn files(&self) -> Vec<Arc<str>> {
+    pub fn files(&self) -> Vec<Arc<str>> {
         self.files.lock().clone()
     }
 }

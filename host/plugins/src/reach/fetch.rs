@@ -1,5 +1,5 @@
-//! Whole requests and whole answers: what the contract and scripts offer over [`crate::http`], whose
-//! checks and bounds hold for them. And the words for what `wasi:http` has codes for.
+//! Whole requests and whole answers, as the contract and scripts offer them: [`super::http`] with its
+//! checks and bounds, and words for the error codes of `wasi:http`.
 
 use bytes::Bytes;
 use host_workspace::{ActionError, Issue};
@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::Error;
 
-use crate::http::Outbound;
+use super::http::Outbound;
 use crate::limits::Limits;
 
 /// What is sent.

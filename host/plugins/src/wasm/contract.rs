@@ -4,19 +4,24 @@
 //! (`epicenter:workspace/guest@0.1.0`). Each released version is frozen: its WIT has a folder in
 //! `wit/`, its bindings a module here, and that module does nothing but translate between the
 //! version's own types and those of `host-workspace`. What a guest may do is written once, in
-//! [`crate::instance`]. To add a version: add the folder and a module, and a variant to [`Version`],
+//! [`super::state`]. To add a version: add the folder and a module, and a variant to [`Version`],
 //! [`Linkers`], [`Prepared`] and [`Guest`]; the compiler names the places.
 
 mod v0_1_0;
 
+use host_wasm::Code;
 use host_workspace::{ActionError, Change, Definition, Parsed};
 use wasmtime::Store;
 use wasmtime::component::{Component, Linker, types};
 
-use crate::instance::State;
+use super::state::State;
 
 /// The name under which all versions are published.
 const PACKAGE: &str = "epicenter:workspace";
+
+/// How a file shows that it was built for the contract.
+pub(crate) const CONTRACT: host_wasm::Contract =
+    host_wasm::Contract { version_of_export, wit, world: "workspace" };
 
 /// A version that this host speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +31,7 @@ pub(crate) enum Version {
 
 /// The versions that this host speaks, with their numbers and what they say.
 const SPOKEN: &[(Version, &str, &str)] =
-    &[(Version::V0_1_0, "0.1.0", include_str!("../../../wit/0.1.0/workspace.wit"))];
+    &[(Version::V0_1_0, "0.1.0", include_str!("../../../../wit/0.1.0/workspace.wit"))];
 
 /// What this host offers to plugins beside the contract, as prefixes of interface names.
 const WASI: &[&str] = &[
@@ -42,11 +47,8 @@ const WASI: &[&str] = &[
 
 /// Finds out for which version of the contract a component was built, without running any of it. The
 /// error says what is wrong with the file and what would mend it.
-pub(crate) fn recognise(
-    engine: &wasmtime::Engine,
-    component: &Component,
-) -> Result<Version, String> {
-    let ty = component.component_type();
+pub(crate) fn recognise(component: &Component) -> Result<Version, String> {
+    let (engine, ty) = (component.engine(), component.component_type());
     let mut versions = Vec::new();
     let mut guest = false;
     let names = ty.imports(engine).map(|(name, _)| (name, false));
@@ -75,13 +77,13 @@ pub(crate) fn recognise(
 
 /// The version for which a core module was built, by the name that the canonical ABI gives an export
 /// of the guest: `epicenter:workspace/guest@0.1.0#define`.
-pub(crate) fn version_of_export(name: &str) -> Option<&str> {
+fn version_of_export(name: &str) -> Option<&str> {
     let (interface, version) = ours(name.split_once('#')?.0)?;
     (interface == "guest").then_some(version)
 }
 
 /// The one version that a plugin names; the error says that there are several.
-pub(crate) fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
+fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
     match versions {
         [version] => Ok(version.as_ref()),
         several => Err(format!(
@@ -92,9 +94,9 @@ pub(crate) fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
     }
 }
 
-/// What a version of the contract says, in WIT.
-pub(crate) fn wit(version: &str) -> Result<&'static str, String> {
-    spoken(version).map(|(_, _, wit)| *wit)
+/// The WIT of the one version among those that a plugin names.
+fn wit(versions: &[String]) -> Result<&'static str, String> {
+    spoken(single(versions)?).map(|(_, _, wit)| *wit)
 }
 
 /// The version of that number; the error names those that this host speaks beside it.
@@ -168,15 +170,17 @@ pub(crate) enum Prepared {
     V0_1_0(v0_1_0::WorkspacePre<State>),
 }
 
-impl Prepared {
-    /// The engine whose compiler made its code.
-    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+impl Code for Prepared {
+    type Data = State;
+    type Guest = Guest;
+
+    fn engine(&self) -> &wasmtime::Engine {
         match self {
             Self::V0_1_0(prepared) => prepared.engine(),
         }
     }
 
-    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         match self {
             Self::V0_1_0(prepared) => prepared.instantiate_async(store).await.map(Guest::V0_1_0),
         }

@@ -1,12 +1,14 @@
-//! The requests that plugins send: `wasi:http/outgoing-handler`, within what their manifest grants.
+//! The requests that plugins send, within what their manifest grants.
 //!
 //! A request names a host, and the manifest names the hosts that may be asked. But a name is not an
 //! address: whoever owns `api.example.com` can have it lead to this machine, to the router of its
 //! network, or to the metadata service of a cloud, and change it between two looks. So a name is
 //! resolved here, once for each connection; addresses that are not public are struck out (unless the
-//! manifest allows them), and the connection is made to one of those that are left. Hosts that are
-//! addresses already are held against the same list before anything is sent. Redirects are the
-//! plugin's to follow, each a request of its own; proxies of the host's environment are not used.
+//! manifest allows them), and the connection is made to one of those that are left. A host that is an
+//! address already is checked by the same rules before anything is sent. The plugin follows redirects
+//! itself, each as a request of its own; proxies of the host's environment are not used.
+//!
+//! Errors are those of `wasi:http`; [`super::fetch`] has words for them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,16 +16,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, StreamBody};
-use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use crate::fetch;
+use super::manifest::{Grants, HttpGrant};
 use crate::limits::Limits;
-use crate::log::{Level, Log};
-use crate::manifest::{Grants, HttpGrant};
 
 /// What a plugin sends requests with; shared by all of its instances.
 #[derive(Clone)]
@@ -36,7 +35,7 @@ struct Sender {
     places: Arc<Semaphore>,
 }
 
-type Answer =
+pub(crate) type Answer =
     Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl Outbound {
@@ -57,9 +56,7 @@ impl Outbound {
         let (grant, limits) = (grant.clone(), limits.clone());
         Ok(Self(Some(Arc::new(Sender { grant, client, limits, places }))))
     }
-}
 
-impl Outbound {
     /// The bounds on requests, where any may be sent.
     pub(crate) fn limits(&self) -> Option<&Limits> {
         self.0.as_ref().map(|sender| &*sender.limits)
@@ -74,33 +71,6 @@ impl Outbound {
             Some(sender) => sender.send(request, options).await,
             None => Err(Error::HttpRequestDenied),
         }
-    }
-}
-
-/// What an instance sends requests with. The codes that `wasi:http` has for what goes wrong name neither
-/// host nor manifest, so the log does.
-pub(crate) struct Hooks {
-    pub(crate) outbound: Outbound,
-    pub(crate) log: Arc<Mutex<Log>>,
-}
-
-impl WasiHttpHooks for Hooks {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _done: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Answer> + Send> {
-        let (outbound, log) = (self.outbound.clone(), self.log.clone());
-        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        Box::new(async move {
-            let sent = outbound.send(request, options).await;
-            if let Err(error) = &sent {
-                let refusal = fetch::refusal(&host, error, outbound.limits());
-                log.lock().write(Level::Error, &refusal.to_string());
-            }
-            sent
-        })
     }
 }
 

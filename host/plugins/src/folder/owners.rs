@@ -1,0 +1,56 @@
+//! Which file owns a workspace: from before it is mounted until after it is unmounted.
+
+use std::collections::HashMap;
+
+#[derive(Default)]
+pub(super) struct Owners {
+    by_workspace: HashMap<String, Owner>,
+}
+
+struct Owner {
+    file: String,
+    /// Whether the workspace is being unmounted, so that nobody may mount it yet.
+    leaving: bool,
+}
+
+/// Whether a file may mount a workspace.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nobody else has it.
+    Free,
+    /// It is being unmounted.
+    Leaving,
+    /// Another file has it.
+    Taken(String),
+}
+
+impl Owners {
+    /// What a file that defines a workspace finds.
+    pub(super) fn claim(&self, workspace: &str, file: &str) -> Claim {
+        match self.by_workspace.get(workspace) {
+            Some(owner) if owner.leaving => Claim::Leaving,
+            Some(owner) if owner.file != file => Claim::Taken(owner.file.clone()),
+            _ => Claim::Free,
+        }
+    }
+
+    pub(super) fn has(&self, workspace: &str) -> bool {
+        self.by_workspace.contains_key(workspace)
+    }
+
+    pub(super) fn set(&mut self, workspace: String, file: String) {
+        self.by_workspace.insert(workspace, Owner { file, leaving: false });
+    }
+
+    /// The workspace is being unmounted.
+    pub(super) fn leave(&mut self, workspace: &str) {
+        if let Some(owner) = self.by_workspace.get_mut(workspace) {
+            owner.leaving = true;
+        }
+    }
+
+    /// The workspace is unmounted.
+    pub(super) fn remove(&mut self, workspace: &str) {
+        self.by_workspace.remove(workspace);
+    }
+}
