@@ -2,7 +2,7 @@
 //!
 //! **Two compilers.** One takes its time and makes fast code. The other, where the machine has it, is
 //! several times quicker and makes code that runs at half the speed: a plugin that was just saved is
-//! live with that, and goes on with the better code when it is there ([`Optimiser`]). What a guest is
+//! live with that, and goes on with the better code when it is there ([`crate::compiling`]). What a guest is
 //! and may do is the same in both; only optimised code is kept on disk.
 //!
 //! **Time.** Guest code is compiled with epoch checks at loop heads and function entries. One thread
