@@ -2,7 +2,7 @@
 //!
 //! `host new` writes one from a template (`template`), `host build` builds it (`languages`, one file for each),
 //! and `host dev` does so whenever its sources change (`sources`). A build leaves
-//! `dist/{name}.wasm` in the project, and [`Project::install`] copies it into the plugins folder, with
+//! `dist/{name}.wasm` in the project, and [`Built::install`] copies it into the plugins folder, with
 //! the manifest `{name}.toml` if there is one.
 
 mod builds;

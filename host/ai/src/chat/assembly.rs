@@ -118,18 +118,13 @@ impl Assembly {
             }
             Delta::Thinking(piece) if piece.is_empty() => {}
             Delta::Thinking(piece) => {
-                if self.open != Open::Thinking {
-                    self.close(events);
-                    self.open = Open::Thinking;
-                    events.push_back(Event::ThinkingStarted);
-                }
+                self.think(events);
                 events.push_back(Event::Thinking(piece));
             }
-            // A thought without a word may have a proof, too, but nothing to attach it to.
-            Delta::Signature(piece) => {
-                if self.open == Open::Thinking {
-                    self.signature.get_or_insert_default().push_str(&piece);
-                }
+            Delta::Signature(signature) => {
+                // A thought that is withheld has no words, but its signature has to go back.
+                self.think(events);
+                self.signature = Some(signature);
             }
             Delta::Text(piece) if piece.is_empty() => {}
             Delta::Text(piece) => {
@@ -197,6 +192,14 @@ impl Assembly {
         events.push_back(Event::Failed(failure));
     }
 
+    fn think(&mut self, events: &mut VecDeque<Event>) {
+        if self.open != Open::Thinking {
+            self.close(events);
+            self.open = Open::Thinking;
+            events.push_back(Event::ThinkingStarted);
+        }
+    }
+
     fn close(&mut self, events: &mut VecDeque<Event>) {
         match std::mem::take(&mut self.open) {
             Open::Nothing => {}
@@ -227,16 +230,14 @@ impl PendingCall {
 
     fn end(&mut self, events: &mut VecDeque<Event>) -> Result<(), Failure> {
         self.open = false;
-        let input = if self.arguments.trim().is_empty() {
-            Value::Object(Map::new())
-        } else {
-            serde_json::from_str(&self.arguments).map_err(|error| {
-                let message = format!(
-                    "the model called {} with arguments that are no JSON: {error}",
-                    self.name
-                );
+        let input = match self.arguments.trim() {
+            "" | "null" => Value::Object(Map::new()),
+            arguments => serde_json::from_str(arguments).map_err(|error| {
+                let name = &self.name;
+                let message =
+                    format!("the model called {name} with arguments that are not JSON: {error}");
                 Failure::new("invalid_arguments", message)
-            })?
+            })?,
         };
         let (id, name) = (self.id.clone(), self.name.clone());
         events.push_back(Event::CallEnded { id, name, input });

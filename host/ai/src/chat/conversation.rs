@@ -119,11 +119,20 @@ pub struct ToolCall {
 
 impl ToolCall {
     /// The arguments as an object. A model that was cut off may have written half of one, and
-    /// providers take nothing but objects back.
+    /// providers accept nothing but objects when a call goes back to them.
     pub fn input(&self) -> Value {
         match serde_json::from_str(&self.arguments) {
             Ok(input @ Value::Object(_)) => input,
             _ => Value::Object(Map::new()),
+        }
+    }
+
+    /// The same as JSON text: the model's own where that is an object. Several servers stream `""`
+    /// for a tool without parameters, and refuse `""` when the call goes back to them.
+    pub fn input_text(&self) -> String {
+        match serde_json::from_str::<Map<String, Value>>(&self.arguments) {
+            Ok(_) => self.arguments.clone(),
+            Err(_) => "{}".to_owned(),
         }
     }
 }

@@ -17,17 +17,35 @@ use super::conversation::{Content, Request, Source};
 use super::event::Failure;
 use crate::providers::{Api, Provider};
 
-/// What one event of a provider says.
+/// What one event of a provider amounts to.
 pub type Deltas = Vec<Delta>;
+
+/// Ends most streams; some servers send it even where their API knows no such event.
+const DONE: &str = "[DONE]";
 
 /// Reads the stream of one answer.
 pub trait Reader: Send {
-    /// Reads the data of one event. What it does not know it passes over; an error is data that is
-    /// no JSON, or not of the form that the API promises.
+    /// Reads one event, which is a JSON object. Unknown events and fields are skipped. It fails
+    /// only on data that is not JSON or that lacks the shape of the API altogether.
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()>;
 
-    /// The stream has ended. An answer that is not complete by then was cut.
+    /// The server has announced that nothing more follows.
+    fn done(&mut self, _deltas: &mut Deltas) {}
+
+    /// The stream has ended. An answer that is still incomplete was cut off.
     fn end(&mut self, _deltas: &mut Deltas) {}
+
+    /// Takes the data of one event, whatever it is. Keep-alives have none.
+    fn hear(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
+        match data.trim() {
+            "" => Ok(()),
+            DONE => {
+                self.done(deltas);
+                Ok(())
+            }
+            data => self.read(data, deltas),
+        }
+    }
 }
 
 /// A reader for a stream of that API.
@@ -80,6 +98,14 @@ pub fn problem(error: &Value) -> Failure {
         _ => error.to_string(),
     };
     Failure { message, code: error.get("code").and_then(code) }
+}
+
+/// A count at a JSON pointer of a provider's usage. Servers that do not count send `null`, and some
+/// send fractions.
+pub fn count(usage: &Value, pointer: &str) -> Option<u64> {
+    let count = usage.pointer(pointer)?;
+    let fraction = || count.as_f64().filter(|count| *count >= 0.0).map(|count| count as u64);
+    count.as_u64().or_else(fraction)
 }
 
 /// A code is text; some write a number.

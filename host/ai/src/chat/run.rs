@@ -111,8 +111,8 @@ impl Run {
     }
 
     fn hear(&mut self, data: &str) {
-        if let Err(error) = self.reader.read(data, &mut self.deltas) {
-            let message = format!("{} sent what cannot be read: {error}", self.provider);
+        if let Err(error) = self.reader.hear(data, &mut self.deltas) {
+            let message = format!("{} sent an event that cannot be read: {error}", self.provider);
             self.deltas.push(Delta::Failed(Failure::new("invalid_response", message)));
         }
         self.say_all();

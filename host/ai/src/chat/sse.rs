@@ -83,6 +83,11 @@ impl Decoder {
             self.data.push(b'\n');
         } else if line == b"data" {
             self.data.push(b'\n');
+        } else if let Some(error) = line.strip_prefix(b"error:") {
+            // Older versions of llama.cpp report an error in a field of their own.
+            self.data.extend_from_slice(b"{\"error\":");
+            self.data.extend_from_slice(error);
+            self.data.extend_from_slice(b"}\n");
         }
         self.line.clear();
     }
@@ -113,6 +118,7 @@ mod tests {
             (": a comment\n\n\n\nretry: 3\n\ndata: a\n\n", &["a"]),
             ("data\n\ndata:\n\n", &["", ""]),
             ("\u{feff}data: a\n\n", &["a"]),
+            ("error: {\"code\":500}\n\n", &["{\"error\": {\"code\":500}}"]),
             ("data: naïve 😀\n\n", &["naïve 😀"]),
             ("data: cut", &[]),
             ("data: cut\n", &[]),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::assembly::{Assembly, Delta};
 use super::body::{self, Generation};
-use super::conversation::Request;
+use super::conversation::{Message, Request, Thinking};
 use super::dialect;
 use super::event::Event;
 use super::sse::Decoder;
@@ -74,7 +74,7 @@ fn events(provider: &str, stream: &[u8], seed: u64) -> Vec<Event> {
         rest = more;
         decoder.push(piece, &mut data).expect("no event is that long");
         for data in data.drain(..) {
-            reader.read(&data, &mut deltas).unwrap_or_else(|error| panic!("{data}: {error}"));
+            reader.hear(&data, &mut deltas).unwrap_or_else(|error| panic!("{data}: {error}"));
         }
         deltas.drain(..).for_each(|delta| assembly.push(delta, &mut events));
     }
@@ -91,9 +91,13 @@ fn sent(provider: &str, scenario: &str, generation: Generation, seed: u64) -> Ve
         model: format!("m-{scenario}"),
         ..Request::default()
     };
-    let mut writer = Writer::new(&request, generation, 1 << 20);
+    written(&request, generation, events(provider, &stream_of(provider, scenario), seed))
+}
+
+fn written(request: &Request, generation: Generation, events: Vec<Event>) -> Vec<Value> {
+    let mut writer = Writer::new(request, generation, 1 << 20);
     let mut sent = Vec::new();
-    for event in events(provider, &stream_of(provider, scenario), seed) {
+    for event in events {
         let frames = String::from_utf8(writer.write(event).to_vec()).expect("text");
         for frame in frames.split_terminator("\n\n") {
             let data = frame.strip_prefix("data: ").expect("each frame is one line of data");
@@ -180,6 +184,45 @@ fn clients_understand_what_they_understood_from_the_original_server() {
                     let theirs = without_ids(understood(&events));
                     assert_eq!(ours, theirs, "{version} {provider} {scenario}, seed {seed}");
                 }
+            }
+        }
+    }
+}
+
+/// `accents.jsonl` is a table of what servers send beyond what their API promises: who sends it, and
+/// what a client is to understand.
+#[test]
+fn servers_that_speak_with_an_accent_are_understood() {
+    let table = std::fs::read_to_string(recordings().join("accents.jsonl")).expect("the table");
+    for line in table.lines() {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        let text = |field: &str| row[field].as_str().expect("text").to_owned();
+        let (name, provider) = (text("stream"), text("provider"));
+        let stream = stream_of("accents", &name);
+        for seed in 0..20 {
+            let request = Request { provider: provider.clone(), ..Request::default() };
+            let events = events(&provider, &stream, seed);
+            let signatures = events.iter().filter_map(|event| match event {
+                Event::ThinkingEnded { signature } => signature.as_deref(),
+                _ => None,
+            });
+            let signatures: Vec<_> = signatures.collect();
+            assert_eq!(json!(signatures), *row.get("signatures").unwrap_or(&json!([])), "{name}");
+            if let Some(expected) = row.get("tokens") {
+                let Some(Event::Finished { tokens, .. }) = events.last() else {
+                    panic!("{name} does not finish");
+                };
+                let counts = json!([tokens.input, tokens.output, tokens.total]);
+                assert_eq!(counts, *expected, "{name}");
+            }
+            for generation in [Generation::Old, Generation::Latest] {
+                let mut got = understood(&written(&request, generation, events.clone()));
+                for call in got["calls"].as_array_mut().expect("a list") {
+                    let call = call.as_object_mut().expect("an object");
+                    assert_ne!(call.remove("id"), Some(json!("")), "{name}");
+                    call.remove("arguments");
+                }
+                assert_eq!(got, row["understood"], "{name}: {}, seed {seed}", text("sends"));
             }
         }
     }
@@ -480,6 +523,14 @@ fn thoughts_go_back_with_their_proof_to_the_provider_that_gave_it() {
     request.options.insert("thinking".to_owned(), thinking);
     let thought = json!({ "type": "thinking", "thinking": "hm", "signature": "SIG" });
     assert_eq!(blocks(&request)[0], thought);
+    let redacted =
+        Thinking { text: String::new(), signature: "anthropic-redacted:SECRET".to_owned() };
+    let Message::Assistant { thinking, .. } = &mut request.messages[1] else {
+        panic!("the second message is the model's");
+    };
+    thinking.insert(0, redacted);
+    let secret = json!({ "type": "redacted_thinking", "data": "SECRET" });
+    assert_eq!([&blocks(&request)[0], &blocks(&request)[1]], [&secret, &thought]);
     assert_eq!(asked("anthropic", &request)["max_tokens"], 2049);
 }
 
@@ -499,6 +550,23 @@ fn calls_and_results_always_come_in_pairs() {
     let kinds: Vec<_> = input.iter().map(|item| item["type"].as_str().unwrap_or("")).collect();
     assert_eq!(kinds, ["message", "function_call", "function_call_output", "message"]);
     assert_eq!(input[2]["output"], "{\"error\":\"nobody ran this\"}");
+}
+
+#[test]
+fn arguments_go_back_as_an_object_whatever_the_model_wrote() {
+    for (arguments, expected) in
+        [("", "{}"), ("null", "{}"), ("{\"a\":", "{}"), ("{\"a\": 1}", "{\"a\": 1}")]
+    {
+        let (request, _) = body::read(&json!({
+            "provider": "P", "model": "m", "messages": [{ "role": "assistant", "toolCalls": [
+                { "id": "c", "function": { "name": "f", "arguments": arguments } }] }]
+        }))
+        .expect("a well-formed body");
+        let grok = asked("grok", &request);
+        let call = &grok["messages"][0]["tool_calls"][0];
+        assert_eq!(call["function"]["arguments"], expected);
+        assert_eq!(asked("openai", &request)["input"][0]["arguments"], expected);
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! Source: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Deltas, Reader, code, cut_off, unsupported};
+use super::{Deltas, Reader, code, count, cut_off, unsupported};
 use crate::chat::assembly::Delta;
-use crate::chat::conversation::{Content, MediaKind, Message, Request, Source};
+use crate::chat::conversation::{Content, MediaKind, Message, Request, Source, Thinking};
 use crate::chat::event::{Failure, FinishReason};
 use crate::tokens::Tokens;
 
@@ -34,9 +36,12 @@ const OPTIONS: [&str; 13] = [
     "top_p",
 ];
 
-/// What goes before the proof of a thought, so that one of another provider is told from it when a
-/// person changes providers in the midst of a conversation.
+/// Precedes the signature of a thought, to tell it from those of other providers when a person
+/// changes providers within a conversation.
 const SIGNATURE: &str = "anthropic:";
+
+/// Precedes the data of a thought that came encrypted.
+const REDACTED: &str = "anthropic-redacted:";
 
 /// The body of a request.
 pub fn body(request: &Request) -> Result<Value, Failure> {
@@ -96,11 +101,7 @@ fn messages(messages: &[Message], thinking: bool) -> Result<Vec<Value>, Failure>
                 ("user", content.iter().map(block).collect::<Result<Vec<_>, _>>()?)
             }
             Message::Assistant { thinking: thoughts, text, calls } => {
-                let thoughts = thoughts.iter().filter(|_| thinking).filter_map(|thought| {
-                    let signature = thought.signature.strip_prefix(SIGNATURE)?;
-                    let text = &thought.text;
-                    Some(json!({ "type": "thinking", "thinking": text, "signature": signature }))
-                });
+                let thoughts = thoughts.iter().filter(|_| thinking).filter_map(thought_block);
                 let mut blocks: Vec<_> = thoughts.collect();
                 if !text.is_empty() {
                     blocks.push(json!({ "type": "text", "text": text }));
@@ -126,6 +127,16 @@ fn messages(messages: &[Message], thinking: bool) -> Result<Vec<Value>, Failure>
     }
     let turns = turns.into_iter().filter(|(_, blocks)| !blocks.is_empty());
     Ok(turns.map(|(role, blocks)| json!({ "role": role, "content": plain(blocks) })).collect())
+}
+
+/// A thought as it came, if it is one of Anthropic's. The API refuses a call whose thoughts are
+/// missing or changed.
+fn thought_block(thought: &Thinking) -> Option<Value> {
+    if let Some(data) = thought.signature.strip_prefix(REDACTED) {
+        return Some(json!({ "type": "redacted_thinking", "data": data }));
+    }
+    let signature = thought.signature.strip_prefix(SIGNATURE)?;
+    Some(json!({ "type": "thinking", "thinking": thought.text, "signature": signature }))
 }
 
 /// Text alone needs no blocks.
@@ -159,34 +170,39 @@ fn block(content: &Content) -> Result<Value, Failure> {
 pub struct Messages {
     tokens: Tokens,
     reason: Option<String>,
+    /// Inputs that came with the start of their block, by its index. Some servers send them whole
+    /// there; pieces that follow count in their place.
+    inputs: HashMap<u64, String>,
 }
 
-/// The events, by `type`; of others nothing is read.
+/// The events, by `type`. Others are skipped.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Heard {
+enum Streamed {
     MessageStart {
-        message: Start,
+        message: Option<Start>,
     },
     ContentBlockStart {
+        #[serde(default)]
         index: u64,
         content_block: Block,
     },
     ContentBlockDelta {
+        #[serde(default)]
         index: u64,
         delta: Piece,
     },
     ContentBlockStop {
+        #[serde(default)]
         index: u64,
     },
     MessageDelta {
-        delta: Stop,
-        usage: Option<Usage>,
+        delta: Option<Stop>,
+        usage: Option<Value>,
     },
     MessageStop {},
     Error {
-        #[serde(default)]
-        error: Map<String, Value>,
+        error: Option<Value>,
     },
     #[serde(other)]
     Other,
@@ -194,25 +210,28 @@ enum Heard {
 
 #[derive(Deserialize)]
 struct Start {
-    #[serde(default)]
-    model: String,
-    usage: Option<Usage>,
+    model: Option<String>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block {
     Text {
-        #[serde(default)]
-        text: String,
+        text: Option<String>,
     },
     Thinking {
-        #[serde(default)]
-        thinking: String,
+        thinking: Option<String>,
+        signature: Option<String>,
+    },
+    /// A thought that only Anthropic can read. It has to go back as it is.
+    RedactedThinking {
+        data: String,
     },
     ToolUse {
         id: String,
         name: String,
+        input: Option<Value>,
     },
     #[serde(other)]
     Other,
@@ -222,16 +241,16 @@ enum Block {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Piece {
     TextDelta {
-        text: String,
+        text: Option<String>,
     },
     ThinkingDelta {
-        thinking: String,
+        thinking: Option<String>,
     },
     SignatureDelta {
-        signature: String,
+        signature: Option<String>,
     },
     InputJsonDelta {
-        partial_json: String,
+        partial_json: Option<String>,
     },
     #[serde(other)]
     Other,
@@ -242,78 +261,99 @@ struct Stop {
     stop_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Usage {
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-}
-
 impl Reader for Messages {
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
         match serde_json::from_str(data)? {
-            Heard::MessageStart { message } => {
-                deltas.extend((!message.model.is_empty()).then_some(Delta::Model(message.model)));
-                self.count(message.usage, deltas);
+            Streamed::MessageStart { message } => {
+                let Some(Start { model, usage }) = message else { return Ok(()) };
+                deltas.extend(model.filter(|model| !model.is_empty()).map(Delta::Model));
+                self.count(usage, deltas);
             }
-            Heard::ContentBlockStart { index, content_block } => match content_block {
-                Block::Text { text } => deltas.push(Delta::Text(text)),
-                Block::Thinking { thinking } => deltas.push(Delta::Thinking(thinking)),
-                Block::ToolUse { id, name } => {
-                    let key = index.to_string();
-                    deltas.push(Delta::Call { key, id, name, signature: None });
-                }
-                Block::Other => {}
-            },
-            Heard::ContentBlockDelta { index, delta } => match delta {
-                Piece::TextDelta { text } => deltas.push(Delta::Text(text)),
-                Piece::ThinkingDelta { thinking } => deltas.push(Delta::Thinking(thinking)),
-                Piece::SignatureDelta { signature } => {
-                    deltas.push(Delta::Signature(format!("{SIGNATURE}{signature}")));
-                }
+            Streamed::ContentBlockStart { index, content_block } => {
+                self.start(index, content_block, deltas);
+            }
+            Streamed::ContentBlockDelta { index, delta } => match delta {
+                Piece::TextDelta { text } => deltas.extend(text.map(Delta::Text)),
+                Piece::ThinkingDelta { thinking } => deltas.extend(thinking.map(Delta::Thinking)),
+                Piece::SignatureDelta { signature } => sign(signature, deltas),
                 Piece::InputJsonDelta { partial_json } => {
-                    let key = index.to_string();
-                    deltas.push(Delta::Arguments { key, delta: partial_json });
+                    if let Some(delta) = partial_json.filter(|piece| !piece.is_empty()) {
+                        self.inputs.remove(&index);
+                        deltas.push(Delta::Arguments { key: index.to_string(), delta });
+                    }
                 }
                 Piece::Other => {}
             },
-            Heard::ContentBlockStop { index } => {
-                deltas.push(Delta::BlockEnd);
-                deltas.push(Delta::CallEnd { key: index.to_string() });
+            Streamed::ContentBlockStop { index } => {
+                let key = index.to_string();
+                if let Some(arguments) = self.inputs.remove(&index) {
+                    deltas.push(Delta::AllArguments { key: key.clone(), arguments });
+                }
+                deltas.extend([Delta::BlockEnd, Delta::CallEnd { key }]);
             }
-            Heard::MessageDelta { delta, usage } => {
-                self.reason = delta.stop_reason.or(self.reason.take());
+            Streamed::MessageDelta { delta, usage } => {
+                let reason = delta.and_then(|delta| delta.stop_reason);
+                self.reason = reason.or(self.reason.take());
                 self.count(usage, deltas);
             }
-            Heard::MessageStop {} => deltas.push(match self.reason.as_deref() {
+            Streamed::MessageStop {} => deltas.push(match self.reason.as_deref() {
                 Some("max_tokens" | "model_context_window_exceeded") => Delta::Failed(cut_off()),
                 Some("tool_use") => Delta::Done(FinishReason::ToolCalls),
                 _ => Delta::Done(FinishReason::Stop),
             }),
-            Heard::Error { error } => {
-                let code = error.get("type").and_then(code);
+            Streamed::Error { error } => {
+                let code = error.as_ref().and_then(|error| code(error.get("type")?));
                 deltas.push(Delta::Failed(Failure { message: data.to_owned(), code }));
             }
-            Heard::Other => {}
+            Streamed::Other => {}
         }
         Ok(())
     }
 }
 
 impl Messages {
-    /// Counts are of the whole so far; the last event may repeat those of the first, or not.
-    fn count(&mut self, usage: Option<Usage>, deltas: &mut Deltas) {
-        let Some(usage) = usage else { return };
-        let cached = usage.cache_read_input_tokens;
-        if let Some(input) = usage.input_tokens {
-            let created = usage.cache_creation_input_tokens.unwrap_or(0);
+    fn start(&mut self, index: u64, block: Block, deltas: &mut Deltas) {
+        match block {
+            Block::Text { text } => deltas.extend(text.map(Delta::Text)),
+            Block::Thinking { thinking, signature } => {
+                deltas.extend(thinking.map(Delta::Thinking));
+                sign(signature, deltas);
+            }
+            Block::RedactedThinking { data } => deltas.extend([
+                Delta::BlockEnd,
+                Delta::Signature(format!("{REDACTED}{data}")),
+                Delta::BlockEnd,
+            ]),
+            Block::ToolUse { id, name, input } => {
+                let key = index.to_string();
+                deltas.push(Delta::Call { key, id, name, signature: None });
+                let whole = |input: &Value| input.as_object().is_some_and(|it| !it.is_empty());
+                if let Some(input) = input.filter(whole) {
+                    self.inputs.insert(index, input.to_string());
+                }
+            }
+            Block::Other => {}
+        }
+    }
+
+    /// Counts are totals so far; the last event may repeat those of the first, or leave them out.
+    fn count(&mut self, usage: Option<Value>, deltas: &mut Deltas) {
+        let Some(usage) = usage.filter(Value::is_object) else { return };
+        let cached = count(&usage, "/cache_read_input_tokens");
+        if let Some(input) = count(&usage, "/input_tokens") {
+            let created = count(&usage, "/cache_creation_input_tokens").unwrap_or(0);
             let input = input.saturating_add(created).saturating_add(cached.unwrap_or(0));
             self.tokens.input = self.tokens.input.max(input);
         }
-        self.tokens.output = usage.output_tokens.unwrap_or(self.tokens.output);
+        self.tokens.output = count(&usage, "/output_tokens").unwrap_or(self.tokens.output);
         self.tokens.cached_input = cached.or(self.tokens.cached_input);
         self.tokens.total = self.tokens.input.saturating_add(self.tokens.output);
         deltas.push(Delta::Tokens(self.tokens));
     }
+}
+
+/// The start of a block has an empty signature, which proves nothing.
+fn sign(signature: Option<String>, deltas: &mut Deltas) {
+    let signature = signature.filter(|signature| !signature.is_empty());
+    deltas.extend(signature.map(|signature| Delta::Signature(format!("{SIGNATURE}{signature}"))));
 }

@@ -4,9 +4,9 @@
 //! Source: <https://platform.openai.com/docs/api-reference/chat-streaming>
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Deltas, Reader, problem, unsupported, url};
+use super::{Deltas, Reader, count, problem, unsupported, url};
 use crate::chat::assembly::Delta;
 use crate::chat::conversation::{Content, MediaKind, Message, Request};
 use crate::chat::event::{Failure, FinishReason};
@@ -55,7 +55,7 @@ fn messages(request: &Request, provider: &str) -> Result<Vec<Value>, Failure> {
                 let mut message = json!({ "role": "assistant", "content": text });
                 if !calls.is_empty() {
                     let calls = calls.iter().map(|call| {
-                        let function = json!({ "name": call.name, "arguments": call.arguments });
+                        let function = json!({ "name": call.name, "arguments": call.input_text() });
                         json!({ "id": call.id, "type": "function", "function": function })
                     });
                     message["tool_calls"] = calls.collect();
@@ -83,109 +83,124 @@ fn part(content: &Content, provider: &str) -> Result<Value, Failure> {
 }
 
 /// Reads a stream of chat completions.
+///
+/// The API's own documentation is the narrow case. What is tolerated beyond it, and by whom it is
+/// sent, stands beside the streams in `tests/recordings/ai/accents`.
 #[derive(Debug, Default)]
 pub struct ChatCompletions {
-    /// The keys of the calls that have begun.
-    calls: Vec<String>,
+    calls: Vec<BegunCall>,
     reason: Option<String>,
+    /// Whether anything has come in pieces. If not, a whole message counts.
+    in_pieces: bool,
+}
+
+/// A call that has begun.
+#[derive(Debug)]
+struct BegunCall {
+    key: String,
+    index: Option<u64>,
+    id: Option<String>,
+    /// Whether it has been handed on, which takes its name.
+    named: bool,
+    arguments: String,
 }
 
 #[derive(Deserialize)]
-struct Heard {
+struct Chunk {
     model: Option<String>,
     choices: Option<Vec<Choice>>,
-    usage: Option<Usage>,
+    usage: Option<Value>,
+    /// Where Groq puts the usage.
+    x_groq: Option<Value>,
     error: Option<Value>,
+    /// Set to `error` by vLLM, which then puts the fields of the error beside it.
+    object: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
     delta: Option<Piece>,
+    message: Option<Piece>,
     finish_reason: Option<String>,
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Piece {
-    content: Option<String>,
-    /// What grok, vLLM, llama.cpp and DeepSeek call it.
-    reasoning_content: Option<String>,
-    /// What OpenRouter and Ollama call it.
-    reasoning: Option<String>,
+    /// Text, or a list of parts.
+    content: Option<Value>,
+    /// What DeepSeek, grok, llama.cpp and vLLM call it.
+    reasoning_content: Option<Value>,
+    /// What Groq, Ollama and OpenRouter call it, and newer versions of vLLM.
+    reasoning: Option<Value>,
+    /// Beside `reasoning`, or instead of it.
+    reasoning_details: Option<Value>,
     refusal: Option<String>,
-    tool_calls: Option<Vec<Call>>,
+    tool_calls: Option<Vec<CallPiece>>,
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct CallPiece {
     index: Option<u64>,
     id: Option<String>,
-    #[serde(default)]
-    function: Function,
+    function: Option<Function>,
 }
 
 #[derive(Deserialize, Default)]
 struct Function {
     name: Option<String>,
-    arguments: Option<Arguments>,
-}
-
-/// Text in pieces, by the letter; some send an object at once.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Arguments {
-    Text(String),
-    Object(Map<String, Value>),
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
-    total_tokens: Option<u64>,
-    prompt_tokens_details: Option<Map<String, Value>>,
-    completion_tokens_details: Option<Map<String, Value>>,
+    /// Pieces of JSON text, or a whole object.
+    arguments: Option<Value>,
 }
 
 impl Reader for ChatCompletions {
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
-        if data == "[DONE]" {
-            self.reason.get_or_insert_with(|| "stop".to_owned());
-            self.end(deltas);
-            return Ok(());
-        }
-        let heard: Heard = serde_json::from_str(data)?;
-        if let Some(error) = heard.error.filter(|error| !error.is_null()) {
+        let chunk: Chunk = serde_json::from_str(data)?;
+        let is_error = chunk.object.is_some_and(|object| object == "error");
+        let error = match chunk.error {
+            None | Some(Value::Null) if is_error => Some(serde_json::from_str(data)?),
+            error => error,
+        };
+        if let Some(error) = error.filter(|error| !error.is_null()) {
             deltas.push(Delta::Failed(problem(&error)));
             return Ok(());
         }
-        deltas.extend(heard.model.filter(|model| !model.is_empty()).map(Delta::Model));
-        if let Some(usage) = heard.usage {
-            deltas.push(Delta::Tokens(usage.tokens()));
+        deltas.extend(chunk.model.filter(|model| !model.is_empty()).map(Delta::Model));
+        let of_groq = chunk.x_groq.and_then(|mut groq| groq.get_mut("usage").map(Value::take));
+        if let Some(usage) = chunk.usage.filter(Value::is_object).or(of_groq) {
+            deltas.push(Delta::Tokens(tokens(&usage)));
         }
         // Others would be other answers to the same question.
-        let Some(choice) = heard.choices.unwrap_or_default().into_iter().next() else {
+        let Some(choice) = chunk.choices.unwrap_or_default().into_iter().next() else {
             return Ok(());
         };
-        if let Some(piece) = choice.delta {
-            let thoughts = piece.reasoning_content.or(piece.reasoning);
-            deltas.extend(thoughts.map(Delta::Thinking));
-            deltas.extend(piece.content.map(Delta::Text));
-            deltas.extend(piece.refusal.map(Delta::Text));
-            for call in piece.tool_calls.unwrap_or_default() {
-                self.call(call, deltas);
-            }
+        self.in_pieces |= choice.delta.is_some();
+        if let Some(piece) = choice.delta.or(choice.message.filter(|_| !self.in_pieces)) {
+            self.piece(piece, deltas);
         }
-        self.reason = choice.finish_reason.or(self.reason.take());
+        let reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+        if reason.as_deref() == Some("error") {
+            let unknown = || Failure::new("failed", "the provider failed and does not say why");
+            let failure = choice.error.as_ref().map_or_else(unknown, problem);
+            deltas.push(Delta::Failed(failure));
+        }
+        self.reason = reason.or(self.reason.take());
         Ok(())
     }
 
-    /// The reason is followed by counts, and then by `[DONE]`, which not all send.
+    fn done(&mut self, deltas: &mut Deltas) {
+        self.reason.get_or_insert_with(|| "stop".to_owned());
+        self.end(deltas);
+    }
+
+    /// The reason is followed by counts, and then by `[DONE]`, which not all servers send.
     fn end(&mut self, deltas: &mut Deltas) {
         let Some(reason) = self.reason.take() else { return };
+        for call in &mut self.calls {
+            call.name(String::new(), deltas);
+        }
         deltas.push(Delta::Done(match reason.as_str() {
-            "length" => FinishReason::Length,
+            "length" | "max_tokens" | "model_length" => FinishReason::Length,
             "content_filter" => FinishReason::ContentFilter,
             "tool_calls" | "function_call" => FinishReason::ToolCalls,
             _ => FinishReason::Stop,
@@ -194,43 +209,128 @@ impl Reader for ChatCompletions {
 }
 
 impl ChatCompletions {
-    fn call(&mut self, call: Call, deltas: &mut Deltas) {
-        // One without an index belongs to the last call, unless it has an id of its own.
-        let key = match (call.index, &call.id) {
-            (Some(index), _) => index.to_string(),
-            (None, Some(id)) => id.clone(),
-            (None, None) => self.calls.last().cloned().unwrap_or_default(),
+    fn piece(&mut self, piece: Piece, deltas: &mut Deltas) {
+        let thoughts = [piece.reasoning_content, piece.reasoning, piece.reasoning_details];
+        let mut thoughts = thoughts.iter().flatten().map(words);
+        deltas.extend(thoughts.find(|thought| !thought.is_empty()).map(Delta::Thinking));
+        if let Some(content) = piece.content {
+            say(content, deltas);
+        }
+        deltas.extend(piece.refusal.map(Delta::Text));
+        for call in piece.tool_calls.unwrap_or_default() {
+            self.call(call, deltas);
+        }
+    }
+
+    fn call(&mut self, piece: CallPiece, deltas: &mut Deltas) {
+        let id = piece.id.filter(|id| !id.is_empty());
+        let Function { name, arguments } = piece.function.unwrap_or_default();
+        let name = name.filter(|name| !name.is_empty());
+        let at = self.find(piece.index, id.as_deref(), name.is_some());
+        let at = at.unwrap_or_else(|| {
+            let key = self.calls.len().to_string();
+            let (index, arguments) = (piece.index, String::new());
+            self.calls.push(BegunCall { key, index, id: None, named: false, arguments });
+            self.calls.len() - 1
+        });
+        let Some(call) = self.calls.get_mut(at) else { return };
+        call.id = call.id.take().or(id);
+        if let Some(name) = name {
+            call.name(name, deltas);
+        }
+        match arguments {
+            Some(Value::String(piece)) => call.argue(piece, deltas),
+            None | Some(Value::Null) => {}
+            Some(whole) if call.arguments.is_empty() => call.argue(whole.to_string(), deltas),
+            Some(_) => {}
+        }
+    }
+
+    /// Which call a piece belongs to; none if it begins another.
+    ///
+    /// Index and id are both unreliable. Ollama and others number all calls of an answer 0, and some
+    /// versions of vLLM give each piece of a call a new id. Only the first piece of a call has a name,
+    /// or else all have it; so a name tells which of the two it is.
+    fn find(&self, index: Option<u64>, id: Option<&str>, named: bool) -> Option<usize> {
+        let same_id = |call: &BegunCall| id.is_some() && call.id.as_deref() == id;
+        if let Some(at) = self.calls.iter().rposition(same_id) {
+            return Some(at);
+        }
+        if index.is_none() && (named || id.is_some()) {
+            return None;
+        }
+        let at = match index {
+            Some(_) => self.calls.iter().rposition(|call| call.index == index)?,
+            None => self.calls.len().checked_sub(1)?,
         };
-        if !self.calls.contains(&key) {
-            let name = call.function.name.unwrap_or_default();
-            let id = call.id.filter(|id| !id.is_empty());
-            let id = id.unwrap_or_else(|| format!("call_{:016x}", rand::random::<u64>()));
-            self.calls.push(key.clone());
-            deltas.push(Delta::Call { key: key.clone(), id, name, signature: None });
-        }
-        match call.function.arguments {
-            Some(Arguments::Text(delta)) => deltas.push(Delta::Arguments { key, delta }),
-            Some(Arguments::Object(object)) => {
-                let arguments = Value::Object(object).to_string();
-                deltas.push(Delta::AllArguments { key, arguments });
-            }
-            None => {}
-        }
+        let call = self.calls.get(at)?;
+        let another_id = id.is_some() && call.id.is_some();
+        let another = named && call.named && (another_id || call.is_complete());
+        (!another).then_some(at)
     }
 }
 
-impl Usage {
-    fn tokens(&self) -> Tokens {
-        let detail = |details: &Option<Map<String, Value>>, field: &str| {
-            details.as_ref().and_then(|details| details.get(field)?.as_u64())
-        };
-        let sum = self.prompt_tokens.saturating_add(self.completion_tokens);
-        Tokens {
-            input: self.prompt_tokens,
-            output: self.completion_tokens,
-            total: self.total_tokens.unwrap_or(sum),
-            cached_input: detail(&self.prompt_tokens_details, "cached_tokens"),
-            reasoning: detail(&self.completion_tokens_details, "reasoning_tokens"),
+impl BegunCall {
+    /// Hands the call on once its name is known. An id without a name may come first.
+    fn name(&mut self, name: String, deltas: &mut Deltas) {
+        if std::mem::replace(&mut self.named, true) {
+            return;
         }
+        let id = self.id.clone();
+        let id = id.unwrap_or_else(|| format!("call_{:016x}", rand::random::<u64>()));
+        let key = self.key.clone();
+        deltas.push(Delta::Call { key: key.clone(), id, name, signature: None });
+        deltas.push(Delta::Arguments { key, delta: self.arguments.clone() });
+    }
+
+    fn argue(&mut self, delta: String, deltas: &mut Deltas) {
+        self.arguments.push_str(&delta);
+        if self.named {
+            deltas.push(Delta::Arguments { key: self.key.clone(), delta });
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.arguments.ends_with('}')
+            && serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
+    }
+}
+
+/// Content is text, or a list of typed parts, among which Mistral puts thoughts.
+fn say(content: Value, deltas: &mut Deltas) {
+    match content {
+        Value::String(text) => deltas.push(Delta::Text(text)),
+        Value::Array(parts) => parts.into_iter().for_each(|part| say(part, deltas)),
+        Value::Object(ref part) => match part.get("type").and_then(Value::as_str) {
+            Some("thinking" | "reasoning") => deltas.push(Delta::Thinking(words(&content))),
+            None | Some("text" | "output_text") => deltas.push(Delta::Text(words(&content))),
+            Some(_) => {}
+        },
+        _ => {}
+    }
+}
+
+/// All words of a text, a part or a list of parts, whichever a server sends.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(words).collect(),
+        Value::Object(part) => {
+            let mut fields = ["text", "thinking", "summary", "content"].iter();
+            fields.find_map(|field| part.get(*field)).map(words).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
+fn tokens(usage: &Value) -> Tokens {
+    let input = count(usage, "/prompt_tokens").unwrap_or(0);
+    let output = count(usage, "/completion_tokens").unwrap_or(0);
+    Tokens {
+        input,
+        output,
+        total: count(usage, "/total_tokens").unwrap_or(input.saturating_add(output)),
+        cached_input: count(usage, "/prompt_tokens_details/cached_tokens"),
+        reasoning: count(usage, "/completion_tokens_details/reasoning_tokens"),
     }
 }

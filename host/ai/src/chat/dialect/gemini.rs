@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Deltas, Reader, cut_off, unsupported};
+use super::{Deltas, Reader, count, cut_off, unsupported};
 use crate::chat::assembly::Delta;
 use crate::chat::conversation::{Content, MediaKind, Message, Request, Source, ToolCall};
 use crate::chat::event::{Failure, FinishReason};
@@ -153,13 +153,12 @@ pub struct GenerateContent {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Heard {
-    #[serde(default)]
-    candidates: Vec<Candidate>,
-    usage_metadata: Option<Usage>,
+struct Chunk {
+    candidates: Option<Vec<Candidate>>,
+    usage_metadata: Option<Value>,
     model_version: Option<String>,
     prompt_feedback: Option<Feedback>,
-    error: Option<Problem>,
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -171,39 +170,23 @@ struct Candidate {
 
 #[derive(Deserialize)]
 struct Parts {
-    #[serde(default)]
-    parts: Vec<Part>,
+    parts: Option<Vec<Part>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Part {
     text: Option<String>,
-    #[serde(default)]
-    thought: bool,
-    function_call: Option<Call>,
+    thought: Option<bool>,
+    function_call: Option<FunctionCall>,
     thought_signature: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct FunctionCall {
     id: Option<String>,
-    #[serde(default)]
-    name: String,
+    name: Option<String>,
     args: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Usage {
-    #[serde(default)]
-    prompt_token_count: u64,
-    #[serde(default)]
-    candidates_token_count: u64,
-    #[serde(default)]
-    total_token_count: u64,
-    cached_content_token_count: Option<u64>,
-    thoughts_token_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -212,39 +195,32 @@ struct Feedback {
     block_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Problem {
-    status: Option<String>,
-}
-
 impl Reader for GenerateContent {
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
-        let heard: Heard = serde_json::from_str(data)?;
-        deltas.extend(heard.model_version.map(Delta::Model));
-        if let Some(problem) = heard.error {
-            let status = problem.status.unwrap_or_else(|| "UNKNOWN".to_owned());
+        let chunk: Chunk = serde_json::from_str(data)?;
+        deltas.extend(chunk.model_version.filter(|model| !model.is_empty()).map(Delta::Model));
+        if let Some(problem) = chunk.error.filter(|error| !error.is_null()) {
+            let status = problem.get("status").and_then(Value::as_str).unwrap_or("UNKNOWN");
             let message = format!("got status: {status}. {data}");
             deltas.push(Delta::Failed(Failure::new(status, message)));
         }
-        if let Some(reason) = heard.prompt_feedback.and_then(|feedback| feedback.block_reason) {
+        let feedback = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason);
+        if let Some(reason) = feedback.filter(|reason| reason != "BLOCK_REASON_UNSPECIFIED") {
             let message = format!("gemini does not answer this: {reason}");
             deltas.push(Delta::Failed(Failure::new("content_filter", message)));
         }
-        if let Some(usage) = heard.usage_metadata {
-            deltas.push(Delta::Tokens(Tokens {
-                input: usage.prompt_token_count,
-                output: usage.candidates_token_count,
-                total: usage.total_token_count,
-                cached_input: usage.cached_content_token_count,
-                reasoning: usage.thoughts_token_count,
-            }));
+        if let Some(usage) = chunk.usage_metadata.filter(Value::is_object) {
+            deltas.push(Delta::Tokens(tokens(&usage)));
         }
         // Others would be other answers to the same question.
-        let Some(candidate) = heard.candidates.into_iter().next() else { return Ok(()) };
-        for part in candidate.content.map(|content| content.parts).unwrap_or_default() {
+        let candidate = chunk.candidates.unwrap_or_default().into_iter().next();
+        let Some(candidate) = candidate else { return Ok(()) };
+        let parts = candidate.content.and_then(|content| content.parts);
+        for part in parts.unwrap_or_default() {
             self.part(part, deltas);
         }
-        self.reason = candidate.finish_reason.or(self.reason.take());
+        let reason = candidate.finish_reason.filter(|reason| !reason.is_empty());
+        self.reason = reason.or(self.reason.take());
         Ok(())
     }
 
@@ -255,7 +231,7 @@ impl Reader for GenerateContent {
             "STOP" | "FINISH_REASON_UNSPECIFIED" => Delta::Done(FinishReason::Stop),
             "MAX_TOKENS" => Delta::Failed(cut_off()),
             "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
-                let message = format!("gemini called a tool as it cannot be called: {reason}");
+                let message = format!("gemini made a call that cannot be read: {reason}");
                 Delta::Failed(Failure::new("invalid_arguments", message))
             }
             _ => {
@@ -269,19 +245,33 @@ impl Reader for GenerateContent {
 impl GenerateContent {
     fn part(&mut self, part: Part, deltas: &mut Deltas) {
         if let Some(text) = part.text {
-            deltas.push(if part.thought { Delta::Thinking(text) } else { Delta::Text(text) });
+            let thought = part.thought == Some(true);
+            deltas.push(if thought { Delta::Thinking(text) } else { Delta::Text(text) });
         }
         let Some(call) = part.function_call else { return };
         let key = self.calls.to_string();
+        let name = call.name.unwrap_or_default();
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            format!("{}_{}_{}", call.name, now.as_millis(), self.calls)
+            format!("{name}_{}_{}", now.as_millis(), self.calls)
         });
         self.calls += 1;
         let signature = part.thought_signature.map(|proof| format!("{SIGNATURE}{proof}"));
-        deltas.push(Delta::Call { key: key.clone(), id, name: call.name, signature });
+        deltas.push(Delta::Call { key: key.clone(), id, name, signature });
         let arguments = call.args.unwrap_or_else(|| json!({})).to_string();
         deltas.push(Delta::Arguments { key: key.clone(), delta: arguments });
         deltas.push(Delta::CallEnd { key });
+    }
+}
+
+fn tokens(usage: &Value) -> Tokens {
+    let input = count(usage, "/promptTokenCount").unwrap_or(0);
+    let output = count(usage, "/candidatesTokenCount").unwrap_or(0);
+    Tokens {
+        input,
+        output,
+        total: count(usage, "/totalTokenCount").unwrap_or(input.saturating_add(output)),
+        cached_input: count(usage, "/cachedContentTokenCount"),
+        reasoning: count(usage, "/thoughtsTokenCount"),
     }
 }

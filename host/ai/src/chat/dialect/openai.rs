@@ -2,10 +2,12 @@
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/responses-streaming>
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
-use super::{Deltas, Reader, code, unsupported, url};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Deltas, Reader, code, count, unsupported, url};
 use crate::chat::assembly::Delta;
 use crate::chat::conversation::{Content, MediaKind, Message, Request, Source};
 use crate::chat::event::{Failure, FinishReason};
@@ -54,7 +56,7 @@ fn input(messages: &[Message]) -> Result<Vec<Value>, Failure> {
                         "type": "function_call",
                         "call_id": call.id,
                         "name": call.name,
-                        "arguments": call.arguments,
+                        "arguments": call.input_text(),
                     })
                 }));
             }
@@ -90,47 +92,77 @@ fn part(content: &Content) -> Result<Value, Failure> {
 }
 
 /// Reads a stream of responses.
+///
+/// OpenAI announces each item, sends it in pieces and then repeats it, in an event of its own and in
+/// the one that ends the answer. Other servers of this API leave some of these out; whatever has
+/// not been heard before counts.
 #[derive(Debug, Default)]
 pub struct Responses {
     /// What has been heard of a refusal.
     refusal: String,
+    calls: Vec<BegunCall>,
+    /// The items whose words have been heard, by id or place.
+    spoken: HashSet<String>,
 }
 
-/// The events that matter, by `type`; of others nothing is read.
+/// A call that has begun.
+#[derive(Debug)]
+struct BegunCall {
+    key: String,
+    call_id: Option<String>,
+    item: Option<String>,
+    place: Option<u64>,
+}
+
+/// The events that matter, by `type`. Others are skipped.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-enum Heard {
+enum Streamed {
     #[serde(rename = "response.created")]
     Created { response: Response },
     #[serde(rename = "response.output_item.added")]
-    ItemAdded { item: Item },
+    ItemAdded { output_index: Option<u64>, item: Item },
     #[serde(rename = "response.output_item.done")]
-    ItemDone { item: Item },
+    ItemDone { output_index: Option<u64>, item: Item },
     #[serde(
         rename = "response.reasoning_summary_text.delta",
         alias = "response.reasoning_text.delta"
     )]
-    Reasoning { delta: String },
-    #[serde(rename = "response.reasoning_summary_part.added")]
-    ReasoningPart {
-        #[serde(default)]
-        summary_index: u64,
+    Reasoning {
+        #[serde(flatten)]
+        of: Place,
+        delta: Option<String>,
     },
+    #[serde(rename = "response.reasoning_summary_part.added")]
+    ReasoningPart { summary_index: Option<u64> },
     #[serde(rename = "response.output_text.delta")]
-    Text { delta: String },
+    Text {
+        #[serde(flatten)]
+        of: Place,
+        delta: Option<String>,
+    },
     #[serde(rename = "response.output_text.done")]
-    TextDone {},
+    TextDone {
+        #[serde(flatten)]
+        of: Place,
+        text: Option<String>,
+    },
     #[serde(rename = "response.refusal.delta")]
     Refusal { delta: String },
     #[serde(rename = "response.refusal.done")]
-    RefusalDone {
-        #[serde(default)]
-        refusal: String,
-    },
+    RefusalDone { refusal: Option<String> },
     #[serde(rename = "response.function_call_arguments.delta")]
-    Arguments { item_id: String, delta: String },
+    Arguments {
+        #[serde(flatten)]
+        of: Place,
+        delta: Option<String>,
+    },
     #[serde(rename = "response.function_call_arguments.done")]
-    ArgumentsDone { item_id: String, arguments: String },
+    ArgumentsDone {
+        #[serde(flatten)]
+        of: Place,
+        arguments: Option<String>,
+    },
     #[serde(rename = "response.completed")]
     Completed { response: Response },
     #[serde(rename = "response.incomplete")]
@@ -143,19 +175,26 @@ enum Heard {
     Other,
 }
 
+/// Which item an event is about. Some servers leave one of the two out, or give an item another id
+/// in each event.
+#[derive(Deserialize)]
+struct Place {
+    item_id: Option<String>,
+    output_index: Option<u64>,
+}
+
 #[derive(Deserialize)]
 struct Response {
-    #[serde(default)]
-    model: String,
-    usage: Option<Usage>,
+    model: Option<String>,
+    output: Option<Vec<Item>>,
+    usage: Option<Value>,
     error: Option<Problem>,
     incomplete_details: Option<Incomplete>,
 }
 
 #[derive(Deserialize)]
 struct Incomplete {
-    #[serde(default)]
-    reason: String,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -171,107 +210,220 @@ struct Problem {
 enum Item {
     #[serde(rename = "function_call")]
     Call {
-        #[serde(default)]
-        id: String,
-        #[serde(default)]
-        call_id: String,
-        #[serde(default)]
-        name: String,
-        #[serde(default)]
-        arguments: String,
+        id: Option<String>,
+        call_id: Option<String>,
+        name: Option<String>,
+        arguments: Option<Value>,
     },
+    #[serde(rename = "message")]
+    Message { id: Option<String>, content: Option<Vec<Words>> },
     #[serde(rename = "reasoning")]
-    Reasoning {},
+    Reasoning { id: Option<String>, summary: Option<Vec<Words>>, content: Option<Vec<Words>> },
     #[serde(other)]
     Other,
 }
 
 #[derive(Deserialize)]
-struct Usage {
-    #[serde(default)]
-    input_tokens: u64,
-    #[serde(default)]
-    output_tokens: u64,
-    #[serde(default)]
-    total_tokens: u64,
-    input_tokens_details: Option<Map<String, Value>>,
-    output_tokens_details: Option<Map<String, Value>>,
+struct Words {
+    text: Option<String>,
 }
 
 impl Reader for Responses {
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
-        match serde_json::from_str(data)? {
-            Heard::Created { response } => {
-                deltas.extend((!response.model.is_empty()).then_some(Delta::Model(response.model)));
+        let event = match serde_json::from_str(data) {
+            Ok(event) => event,
+            // Servers in between report their errors as they do everywhere else.
+            Err(error) => match serde_json::from_str(data) {
+                Ok(Problem { error: Some(problem), .. }) => Streamed::Error(*problem),
+                _ => return Err(error),
+            },
+        };
+        match event {
+            Streamed::Created { response } => {
+                deltas.extend(response.model.filter(|model| !model.is_empty()).map(Delta::Model));
             }
-            Heard::ItemAdded { item: Item::Call { id, call_id, name, .. } } => {
-                deltas.push(Delta::Call { key: id, id: call_id, name, signature: None });
+            Streamed::ItemAdded { output_index, item } => {
+                if let Item::Call { id, call_id, name, .. } = item {
+                    let place = Place { item_id: id, output_index };
+                    self.begin(&place, call_id, name, deltas);
+                }
             }
-            Heard::ItemDone { item: Item::Call { id, arguments, .. } } => {
-                deltas.push(Delta::AllArguments { key: id.clone(), arguments });
-                deltas.push(Delta::CallEnd { key: id });
-            }
-            Heard::ItemDone { item: Item::Reasoning {} } => deltas.push(Delta::BlockEnd),
-            Heard::ReasoningPart { summary_index } if summary_index > 0 => {
+            Streamed::ItemDone { output_index, item } => self.item(output_index, item, deltas),
+            Streamed::ReasoningPart { summary_index } if summary_index > Some(0) => {
                 deltas.push(Delta::Thinking("\n\n".to_owned()));
             }
-            Heard::Reasoning { delta } => deltas.push(Delta::Thinking(delta)),
-            Heard::Text { delta } => deltas.push(Delta::Text(delta)),
-            Heard::TextDone {} => deltas.push(Delta::BlockEnd),
-            Heard::Refusal { delta } => self.refusal += &delta,
-            Heard::RefusalDone { refusal } => {
+            Streamed::Reasoning { of, delta } => {
+                self.speaks(&of);
+                deltas.extend(delta.map(Delta::Thinking));
+            }
+            Streamed::Text { of, delta } => {
+                self.speaks(&of);
+                deltas.extend(delta.map(Delta::Text));
+            }
+            Streamed::TextDone { of, text } => {
+                if self.speaks(&of) {
+                    deltas.extend(text.map(Delta::Text));
+                }
+                deltas.push(Delta::BlockEnd);
+            }
+            Streamed::Refusal { delta } => self.refusal += &delta,
+            Streamed::RefusalDone { refusal } => {
                 let heard = std::mem::take(&mut self.refusal);
-                let refusal = if refusal.is_empty() { heard } else { refusal };
+                let refusal = refusal.filter(|refusal| !refusal.is_empty()).unwrap_or(heard);
                 let silent = "Refused without explanation".to_owned();
                 let message = if refusal.is_empty() { silent } else { refusal };
                 deltas.push(Delta::Failed(Failure::new("refusal", message)));
             }
-            Heard::Arguments { item_id, delta } => {
-                deltas.push(Delta::Arguments { key: item_id, delta });
+            Streamed::Arguments { of, delta } => {
+                if let (Some(key), Some(delta)) = (self.key(&of), delta) {
+                    deltas.push(Delta::Arguments { key, delta });
+                }
             }
-            Heard::ArgumentsDone { item_id, arguments } => {
-                deltas.push(Delta::AllArguments { key: item_id.clone(), arguments });
-                deltas.push(Delta::CallEnd { key: item_id });
+            Streamed::ArgumentsDone { of, arguments } => {
+                let arguments = arguments.filter(|arguments| !arguments.is_empty());
+                if let (Some(key), Some(arguments)) = (self.key(&of), arguments) {
+                    deltas.push(Delta::AllArguments { key: key.clone(), arguments });
+                    deltas.push(Delta::CallEnd { key });
+                }
             }
-            Heard::Completed { response } => {
+            Streamed::Completed { mut response } => {
+                // Its places may be others than those of the stream, where items are left out.
+                let silent = self.spoken.is_empty();
+                for item in response.output.take().unwrap_or_default() {
+                    if silent || matches!(item, Item::Call { .. }) {
+                        self.item(None, item, deltas);
+                    }
+                }
                 response.count(deltas);
                 deltas.push(Delta::Done(FinishReason::Stop));
             }
-            Heard::Incomplete { response } => {
+            Streamed::Incomplete { response } => {
                 response.count(deltas);
-                let reason = response.incomplete_details.map(|details| details.reason);
+                let reason = response.incomplete_details.and_then(|details| details.reason);
                 let reason = reason.filter(|reason| !reason.is_empty());
                 let message = reason.unwrap_or_else(|| "the answer is incomplete".to_owned());
                 deltas.push(Delta::Failed(Failure::new("incomplete", message)));
             }
-            Heard::Failed { response } => {
+            Streamed::Failed { response } => {
                 response.count(deltas);
                 let failure = response.error.map(Problem::failure);
                 let unknown = || Failure::new("failed", "the provider failed and does not say why");
                 deltas.push(Delta::Failed(failure.unwrap_or_else(unknown)));
             }
-            Heard::Error(problem) => deltas.push(Delta::Failed(problem.failure())),
-            Heard::ItemAdded { .. }
-            | Heard::ItemDone { .. }
-            | Heard::ReasoningPart { .. }
-            | Heard::Other => {}
+            Streamed::Error(problem) => deltas.push(Delta::Failed(problem.failure())),
+            Streamed::ReasoningPart { .. } | Streamed::Other => {}
         }
         Ok(())
     }
 }
 
+impl Responses {
+    /// Takes a complete item, as far as it has not been heard in pieces.
+    fn item(&mut self, output_index: Option<u64>, item: Item, deltas: &mut Deltas) {
+        match item {
+            Item::Call { id, call_id, name, arguments } => {
+                let place = Place { item_id: id, output_index };
+                let key = self.begin(&place, call_id, name, deltas);
+                let arguments = match arguments {
+                    Some(Value::String(text)) => Some(text),
+                    None | Some(Value::Null) => None,
+                    Some(whole) => Some(whole.to_string()),
+                };
+                if let Some(arguments) = arguments {
+                    deltas.push(Delta::AllArguments { key: key.clone(), arguments });
+                }
+                deltas.push(Delta::CallEnd { key });
+            }
+            Item::Message { id, content } => {
+                if self.speaks(&Place { item_id: id, output_index }) {
+                    let texts = content.unwrap_or_default().into_iter();
+                    deltas.extend(texts.filter_map(|words| words.text).map(Delta::Text));
+                }
+                deltas.push(Delta::BlockEnd);
+            }
+            Item::Reasoning { id, summary, content } => {
+                if self.speaks(&Place { item_id: id, output_index }) {
+                    let some = |words: &Vec<Words>| !words.is_empty();
+                    let thoughts = summary.filter(some).or(content).unwrap_or_default();
+                    let thoughts: Vec<_> = thoughts.into_iter().filter_map(|it| it.text).collect();
+                    deltas.push(Delta::Thinking(thoughts.join("\n\n")));
+                }
+                deltas.push(Delta::BlockEnd);
+            }
+            Item::Other => {}
+        }
+    }
+
+    /// The key of a call, which begins if it has not been heard of.
+    fn begin(
+        &mut self,
+        place: &Place,
+        call_id: Option<String>,
+        name: Option<String>,
+        deltas: &mut Deltas,
+    ) -> String {
+        let call_id = call_id.filter(|id| !id.is_empty());
+        let same = |call: &&BegunCall| call_id.is_some() && call.call_id == call_id;
+        let begun = self.calls.iter().rfind(same).or_else(|| {
+            let differs = |call: &&BegunCall| call.call_id.is_some() && call_id.is_some();
+            self.find(place).filter(|call| !differs(call))
+        });
+        if let Some(call) = begun {
+            return call.key.clone();
+        }
+        let key = self.calls.len().to_string();
+        let (item, place) = (place.item_id.clone(), place.output_index);
+        let id = call_id.clone().or_else(|| item.clone()).filter(|id| !id.is_empty());
+        let id = id.unwrap_or_else(|| format!("call_{:016x}", rand::random::<u64>()));
+        let name = name.unwrap_or_default();
+        deltas.push(Delta::Call { key: key.clone(), id, name, signature: None });
+        self.calls.push(BegunCall { key: key.clone(), call_id, item, place });
+        key
+    }
+
+    fn key(&self, of: &Place) -> Option<String> {
+        self.find(of).map(|call| call.key.clone())
+    }
+
+    /// The call at a place. An event that names neither item nor place is about the last call.
+    fn find(&self, of: &Place) -> Option<&BegunCall> {
+        let calls = self.calls.iter();
+        match (&of.item_id, of.output_index) {
+            (None, None) => self.calls.last(),
+            (item, place) => {
+                let by_item = calls.clone().rfind(|call| item.is_some() && call.item == *item);
+                let at_place = |call: &&BegunCall| place.is_some() && call.place == place;
+                by_item.or_else(|| calls.clone().rfind(at_place))
+            }
+        }
+    }
+
+    /// Notes that words of an item come; says whether they are the first.
+    fn speaks(&mut self, of: &Place) -> bool {
+        let place = of.output_index.map(|index| index.to_string());
+        let names = place.into_iter().chain(of.item_id.clone());
+        // An item that has neither is the only one.
+        let mut names: Vec<String> = names.collect();
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        let heard = names.iter().any(|name| self.spoken.contains(name));
+        self.spoken.extend(names);
+        !heard
+    }
+}
+
 impl Response {
     fn count(&self, deltas: &mut Deltas) {
-        let Some(usage) = &self.usage else { return };
-        let detail = |details: &Option<Map<String, Value>>, field: &str| {
-            details.as_ref().and_then(|details| details.get(field)?.as_u64())
-        };
+        let Some(usage) = self.usage.as_ref().filter(|usage| usage.is_object()) else { return };
+        let input = count(usage, "/input_tokens").unwrap_or(0);
+        let output = count(usage, "/output_tokens").unwrap_or(0);
         deltas.push(Delta::Tokens(Tokens {
-            input: usage.input_tokens,
-            output: usage.output_tokens,
-            total: usage.total_tokens,
-            cached_input: detail(&usage.input_tokens_details, "cached_tokens"),
-            reasoning: detail(&usage.output_tokens_details, "reasoning_tokens"),
+            input,
+            output,
+            total: count(usage, "/total_tokens").unwrap_or(input.saturating_add(output)),
+            cached_input: count(usage, "/input_tokens_details/cached_tokens"),
+            reasoning: count(usage, "/output_tokens_details/reasoning_tokens"),
         }));
     }
 }
