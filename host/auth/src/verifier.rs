@@ -96,6 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::type_complexity, reason = "a table of cases")]
     fn a_bearer_counts_before_the_query() {
         let cases: &[(&str, Option<&str>, Option<(&str, Source)>)] = &[
             ("/", None, None),

@@ -52,7 +52,7 @@ pub struct Plugin {
 /// What a plugin is made of.
 enum Code {
     /// A component says what rows mean; scripts may add actions.
-    Component(Component, Option<Scripts>),
+    Component(Box<Component>, Option<Scripts>),
     Scripts(Scripts),
 }
 

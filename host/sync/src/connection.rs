@@ -151,7 +151,7 @@ impl Reader<'_> {
     async fn run(mut self) -> Option<Close> {
         loop {
             loop {
-                let result = match self.decoder.next() {
+                let result = match self.decoder.next_frame() {
                     Ok(None) => break,
                     Ok(Some(Incoming::Binary(bytes))) => self.handle(bytes).await,
                     Ok(Some(Incoming::Text)) => {

@@ -93,11 +93,14 @@ struct Live {
     parsed: Option<Arc<str>>,
 }
 
+/// An entry, and the JSON text that it parses to.
+type KnownParse = (Id, Arc<str>);
+
 /// Someone who wants to know which keys changed.
 #[derive(Default)]
 pub(crate) struct Follower {
     /// The places, and what an entry parses to where that is known.
-    changed: Mutex<HashMap<Place, Option<(Id, Arc<str>)>>>,
+    changed: Mutex<HashMap<Place, Option<KnownParse>>>,
     ready: Notify,
 }
 

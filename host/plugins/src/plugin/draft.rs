@@ -165,7 +165,7 @@ impl Draft {
         let Self { file, definition, component, scripts, grants, limits, faults, waited, .. } =
             self;
         let code = match (component, scripts) {
-            (Some(component), scripts) => Some(Code::Component(component, scripts)),
+            (Some(component), scripts) => Some(Code::Component(Box::new(component), scripts)),
             (None, Some(scripts)) => Some(Code::Scripts(scripts)),
             (None, None) => None,
         };

@@ -28,7 +28,7 @@ fn decode<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<Incoming>, Option<V
     for part in parts {
         decoder.push(part);
         loop {
-            match decoder.next() {
+            match decoder.next_frame() {
                 Ok(None) => break,
                 Ok(Some(message)) => {
                     if let Incoming::Binary(bytes) | Incoming::Ping(bytes) = &message {

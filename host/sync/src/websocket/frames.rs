@@ -66,7 +66,7 @@ impl Decoder {
     }
 
     /// The next message that is there as a whole.
-    pub fn next(&mut self) -> Result<Option<Incoming>, Violation> {
+    pub fn next_frame(&mut self) -> Result<Option<Incoming>, Violation> {
         loop {
             let Some((last, kind, payload)) = self.frame()? else {
                 self.buffer.drain(..std::mem::take(&mut self.taken));
@@ -225,7 +225,7 @@ mod tests {
         let mut messages = Vec::new();
         for byte in bytes {
             decoder.push(&[*byte]);
-            while let Some(message) = decoder.next()? {
+            while let Some(message) = decoder.next_frame()? {
                 messages.push(message);
             }
         }
