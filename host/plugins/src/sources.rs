@@ -194,14 +194,8 @@ fn stamp(metadata: &Metadata) -> Stamp {
     Stamp { len: metadata.len(), modified: metadata.modified().ok(), inode: inode(metadata) }
 }
 
-#[cfg(unix)]
 pub(crate) fn inode(metadata: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-pub(crate) fn inode(_metadata: &Metadata) -> u64 {
-    0
 }
 
 impl Sources {

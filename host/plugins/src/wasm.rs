@@ -29,7 +29,6 @@ use crate::runtime::Runtime;
 
 /// How far whoever optimises stands back behind those who serve. 10: halfway, so that it gets an idle
 /// core to itself and still gets on beside busy ones.
-#[cfg(unix)]
 const NICE: i32 = 10;
 
 /// What compiles components, and links them with what they may call.
@@ -196,7 +195,6 @@ impl Wasm {
         let (host, hash, cache) = (self.host.clone(), self.source.hash, self.source.cache.clone());
         let (send, receive) = tokio::sync::oneshot::channel();
         let compile = move || {
-            #[cfg(unix)]
             let _ = rustix::process::nice(NICE);
             let compiled = host_wasm::optimise(&host.engine, cache.as_deref(), &bytes, hash);
             // Nobody waits any more when the server has ended meanwhile.

@@ -385,12 +385,9 @@ async fn a_second_start_compiles_nothing_and_trusts_no_foreign_cache_file() {
     fs::remove_file(dir.path().join("cache/key")).unwrap();
     let server = reopen(&dir).await;
     assert_eq!(server.status("blog.wasm").unwrap().from_cache, Some(false));
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(dir.path().join("cache/key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(dir.path().join("cache/key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
