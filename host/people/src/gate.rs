@@ -152,7 +152,13 @@ impl IntoResponse for NoSession {
             Self::Missing => "Unauthorized: Bearer token required",
             Self::Invalid => "Unauthorized: Invalid session token",
             Self::Unavailable(failed) => {
-                tracing::warn!(error = failed.0, "a session cannot be checked");
+                if let Unavailable::TooOften(after) = failed {
+                    let mut response = error(StatusCode::TOO_MANY_REQUESTS, failed.to_string());
+                    let after = HeaderValue::from(after.as_secs() + 1);
+                    response.headers_mut().insert(header::RETRY_AFTER, after);
+                    return response;
+                }
+                tracing::warn!(error = %failed, "a session cannot be checked");
                 return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string());
             }
         };
@@ -166,6 +172,9 @@ impl From<NoSession> for Denied {
     fn from(refused: NoSession) -> Self {
         match refused {
             NoSession::Missing | NoSession::Invalid => Self::Unauthorized,
+            NoSession::Unavailable(error @ Unavailable::TooOften(_)) => {
+                Self::Unavailable(error.to_string())
+            }
             NoSession::Unavailable(error) => unavailable(error),
         }
     }

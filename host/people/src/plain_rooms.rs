@@ -38,16 +38,7 @@ impl FromStr for SyncToken {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let token = match text.strip_prefix('@') {
-            Some(file) => {
-                std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?
-            }
-            None => text.to_owned(),
-        };
-        match token.trim() {
-            "" => Err("the token is empty".into()),
-            token => Ok(Self::new(token)),
-        }
+        Ok(Self::new(&host_auth::read_argument(text)?))
     }
 }
 

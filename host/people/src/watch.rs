@@ -140,6 +140,7 @@ impl Inner {
                     listening = !matches!(told, Err(tokio::sync::broadcast::error::RecvError::Closed));
                 }
             }
+            self.verifier.refresh().await;
             if let Err(error) = self.close_what_has_ended().await {
                 tracing::warn!(%error, "the sessions of open sockets cannot be checked; they stay open");
             }

@@ -137,6 +137,8 @@ impl AuthArgs {
             keep_sessions_on_reset: self.keep_sessions_on_reset,
             change_email: self.change_email,
             delete_user: self.delete_user,
+            // It belongs to the flags about who may use a server.
+            server_secret: None,
             smtp: smtp.transpose()?,
         })
     }
