@@ -1,6 +1,7 @@
 //! Who may use a server, as configured.
 
 use clap::ValueEnum;
+use host_auth::ServerSecret;
 use host_people::SyncToken;
 use url::Url;
 
@@ -13,6 +14,8 @@ pub struct AccessConfig {
     pub sync_token: Option<SyncToken>,
     /// The hub whose sessions a local server requires.
     pub hub_url: Option<Url>,
+    /// The secret that a hub and its local servers share.
+    pub hub_secret: Option<ServerSecret>,
     /// Names that the server answers to where no session is required.
     pub allowed_hosts: Vec<String>,
 }

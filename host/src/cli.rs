@@ -210,6 +210,7 @@ impl ServeArgs {
     pub fn hub(&self) -> anyhow::Result<HubConfig> {
         let mut accounts = self.auth.options(&self.data_dir)?;
         accounts.trusted_proxies.clone_from(&self.connections.trusted_proxies);
+        accounts.server_secret = self.access.config().hub_secret;
         // One list: a page that may use the server may also sign people in, and vice versa.
         accounts.trusted_origins.extend(self.allowed_origins.iter().cloned());
         Ok(HubConfig {

@@ -14,6 +14,7 @@ mod data_folder;
 pub mod dev;
 mod hub;
 mod local;
+pub mod log;
 mod models;
 mod projects;
 mod serve;

@@ -103,7 +103,10 @@ impl LocalServer {
         let access = &config.access;
         let routes = match (&access.hub_url, &access.sync_token) {
             (Some(hub), _) => {
-                let gate = Gate::new(&rooms, Arc::new(HubSessions::new(hub.clone())?));
+                let gate = Gate::new(
+                    &rooms,
+                    Arc::new(HubSessions::new(hub.clone(), access.hub_secret.clone())?),
+                );
                 root.merge(gate.guard(rest)).merge(room_routes(Arc::new(SignedIn(gate))))
             }
             (None, Some(token)) => {

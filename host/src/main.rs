@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Parser;
 use host::cli::{Cli, LogFormat, Mode, Task};
 use host::dev::Dev;
+use host::log::Events;
 use host::{HubServer, LocalConfig, LocalServer, Running, commands, style, summary};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +47,7 @@ fn start_log(cli: &Cli) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| usual.into()))
-        .with_writer(std::io::stderr);
+        .with_writer(move || Events::new(std::io::stderr(), is_terminal));
     match cli.log_format() {
         LogFormat::Text => log.with_target(false).with_ansi(is_terminal).init(),
         // Nothing opens spans, so an event's fields are all there is to write.

@@ -134,7 +134,8 @@ impl host_connections::App for App {
         let (mut parts, body) = request.into_parts();
         let id = name_of(&parts.headers);
         parts.extensions.insert(RequestId(id.clone()));
-        let answer = match self.origins.refusal(&parts) {
+        let refusal = host_people::settle_host(&mut parts).err();
+        let answer = match refusal.or_else(|| self.origins.refusal(&parts)) {
             Some(refusal) => Err(refusal),
             None => Ok(self.app.call(Request::from_parts(parts, body))),
         };

@@ -2,13 +2,16 @@
 // other ways to say who may use a server: one shared token, or the sessions of a hub.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import * as Y from 'yjs';
 
-import { Client, Socket, documentOf, update } from './clients.mjs';
+import { Client, Events, Socket, documentOf, update } from './clients.mjs';
 import { Server, until } from './server.mjs';
 
 const servers = [];
@@ -537,4 +540,138 @@ describe('a local server with a hub', () => {
     assert.equal((await local.get('/workspaces')).status, 401);
     assert.equal(client.provider.wsconnected, true);
   });
+
+  /** A local server and its hub, which both count as strictly as on the internet. */
+  async function pair(args = [], env = {}) {
+    const hub = await start('hub', ['--auth', 'required', '--rate-limit', 'on'], { env });
+    const local = await start('local', ['--hub-url', hub.url, ...args], { plugins: ['blog'], env });
+    return { hub, local };
+  }
+
+  const POSTS = '/workspaces/blog/tables/posts';
+
+  test('a session that ended at the hub ends everywhere within two seconds', async () => {
+    const { hub, local } = await pair();
+    const [alice, bob] = [await Person.signUp(hub, 'alice'), await Person.signUp(hub, 'bob')];
+    const read = (person) => local.request('GET', POSTS, undefined, person.bearer);
+    assert.equal((await read(alice)).status, 200);
+    const list = await Events.open(local, POSTS, alice.bearer);
+    const kept = await Events.open(local, POSTS, bob.bearer);
+    await Promise.all([list.next('ready'), kept.next('ready')]);
+    const socket = await Socket.open(local, 'blog', { query: `?token=${alice.token}` });
+    const late = slow(local, POSTS, alice.bearer);
+    await late.begun;
+    await alice.auth('sign-out');
+    assert.equal((await socket.end()).code, 4401);
+    assert.equal(await list.ended, true);
+    await until('REST refuses', async () => (await read(alice)).status === 401);
+    assert.equal(await late.finish('{"id":"late","title":"Late"}'), 401);
+    assert.equal((await read(bob)).status, 200);
+    await local.request('POST', POSTS, { id: 'x', title: 'After' }, bob.bearer);
+    await kept.next('put');
+    assert.ok(!JSON.stringify(list.seen).includes('After'));
+    kept.leave();
+  });
+
+  test('bad tokens do not lock a local server out of its hub', async () => {
+    for (const env of [{}, { HOST_HUB_SECRET: 'a secret of these two servers' }]) {
+      const { hub, local } = await pair([], env);
+      const alice = await Person.signUp(hub, 'alice');
+      const ask = (token) => local.request('GET', '/workspaces', undefined, { authorization: `Bearer ${token}` });
+      const statuses = {};
+      for (let n = 0; n < 150; n++) {
+        const { status } = await ask(`bad${n}`);
+        statuses[status] = (statuses[status] ?? 0) + 1;
+      }
+      assert.equal(statuses[503], undefined, JSON.stringify(statuses));
+      if (env.HOST_HUB_SECRET) assert.deepEqual(statuses, { 401: 150 });
+      else assert.ok(statuses[429] > 50, JSON.stringify(statuses));
+      const refused = statuses[429] && await ask('bad');
+      if (refused?.status === 429) assert.ok(Number(refused.headers.get('retry-after')) >= 1);
+      await until('a new session gets in', async () => (await ask(alice.token)).status === 200);
+      for (let n = 0; n < 5; n++) {
+        await ask(`more${n}`);
+        assert.equal((await ask(alice.token)).status, 200, 'and stays in');
+      }
+    }
+  });
+
+  test('a hub of another make is asked as often as its limits allow', async () => {
+    const asked = {};
+    const hub = http.createServer((request, response) => {
+      asked[request.url] = (asked[request.url] ?? 0) + 1;
+      if (request.url !== '/auth/get-session') return response.writeHead(404).end();
+      const session = { id: 's1', expiresAt: new Date(Date.now() + 3_600_000).toISOString() };
+      const user = { id: 'u1', name: 'A', email: 'a@example.com' };
+      response.setHeader('content-type', 'application/json');
+      return response.end(JSON.stringify({ session, user }));
+    });
+    await new Promise((resolve) => hub.listen(0, '127.0.0.1', resolve));
+    after(() => hub.close());
+    const local = await start('local', ['--hub-url', `http://127.0.0.1:${hub.address().port}`], { plugins: ['blog'] });
+    const bearer = { authorization: 'Bearer theirs' };
+    const list = await Events.open(local, POSTS, bearer);
+    await list.next('ready');
+    const socket = await Socket.open(local, 'blog', { query: '?token=theirs' });
+    await until('it is known to be another', () => asked['/auth/epicenter/live-sessions'] === 1);
+    for (let n = 0; n < 20; n++) {
+      assert.equal((await local.request('GET', POSTS, undefined, bearer)).status, 200);
+    }
+    await socket.saved();
+    assert.deepEqual(asked, { '/auth/get-session': 1, '/auth/epicenter/live-sessions': 1 });
+    list.leave();
+  });
 });
+
+describe('what a client says about itself', () => {
+  /** The first line of the answer to a request as it is written here. */
+  async function raw(server, ...lines) {
+    const socket = net.connect(new URL(server.url).port, '127.0.0.1');
+    socket.end([...lines, '', ''].join('\r\n'));
+    let answer = '';
+    for await (const piece of socket) answer += piece;
+    return Number(answer.split(' ')[1]);
+  }
+
+  test('there is one Host, and it is the one that is addressed', async () => {
+    const server = await start('hub');
+    const close = 'Connection: close';
+    const { host: own } = new URL(server.url);
+    const host = `Host: ${own}`;
+    assert.equal(await raw(server, 'GET / HTTP/1.1', host, close), 200);
+    assert.equal(await raw(server, 'GET / HTTP/1.1', close), 400);
+    assert.equal(await raw(server, 'GET / HTTP/1.1', host, host, close), 400);
+    assert.equal(await raw(server, 'GET / HTTP/1.0'), 200);
+    assert.equal(await raw(server, `GET http://${own}/ HTTP/1.1`, 'Host: evil.com', close), 200);
+    assert.equal(await raw(server, 'GET http://evil.com/ HTTP/1.1', host, close), 421);
+  });
+
+  test('no text from outside begins a line of the log', async () => {
+    const server = await start('hub', [], { env: { RUST_LOG: 'debug' } });
+    const forged = 'x\n2026-12-01T00:00:00.000000Z ERROR forged\r\u001b[2J';
+    const client = await Client.join(server, encodeURIComponent(forged));
+    await client.saved();
+    client.leave();
+    await until('the room is logged', () => server.logs.includes('forged'));
+    assert.doesNotMatch(server.logs, /^2026-12-01T00:00:00.000000Z ERROR forged/m);
+    assert.ok(!server.logs.includes('\u001b[2J'));
+  });
+});
+
+/** A POST whose body arrives when it is told to. */
+function slow(server, route, headers) {
+  const options = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' } };
+  const request = http.request(`${server.url}${route}`, options);
+  const status = new Promise((resolve, reject) => {
+    request.on('response', (response) => resolve(response.resume().statusCode)).on('error', reject);
+  });
+  request.flushHeaders();
+  request.write(' ');
+  return {
+    begun: once(request, 'socket'),
+    finish(body) {
+      request.end(body);
+      return status;
+    },
+  };
+}

@@ -171,6 +171,7 @@ impl Proxy {
             credentials.key_style(provider, &path).put(outgoing.headers_mut(), key);
         }
         if !body.is_end_stream() {
+            let body = self.while_signed_in(body, caller.as_ref());
             let upload = Upload::new(body, activity.clone());
             *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(upload));
         }
@@ -228,13 +229,25 @@ impl Proxy {
                 let meter = headers::is_json(answer.headers()) && !failed;
                 let meter = meter.then(|| Meter::new(tally, !model.is_empty()));
                 let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
-                Body::new(Download::new(answer, activity, hidden, meter, admitted))
+                let body = Body::new(Download::new(answer, activity, hidden, meter, admitted));
+                self.while_signed_in(body, caller.as_ref())
             }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// A body that breaks off when the caller's session ends.
+    fn while_signed_in(&self, body: Body, caller: Option<&Caller>) -> Body {
+        match (&self.config.callers, caller.cloned()) {
+            (Some(callers), Some(caller)) => {
+                let callers = callers.clone();
+                host_http::until(body, host_http::Early::Broken, move || callers.ended(&caller))
+            }
+            _ => body,
+        }
     }
 
     /// The caller, who may use the proxy; none where no session is wanted.

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::mail::{Mailer, Outgoing};
 use crate::origins::{NotAnOrigin, TrustedOrigins};
 use crate::rate::RateLimit;
-use crate::secret::Secret;
+use crate::secret::{Secret, ServerSecret};
 use crate::time::Time;
 use crate::users::Users;
 use crate::verifier::{Credential, Directory, Revoked, Source, Verifier};
@@ -75,6 +75,8 @@ pub struct AccountsConfig {
     /// Whether setting a new password by such a link ends all sessions of the account: whoever knew
     /// the old password may hold one.
     pub reset_ends_sessions: bool,
+    /// The secret of local servers, whose questions about sessions are not counted.
+    pub server_secret: Option<ServerSecret>,
     /// What sends mails.
     pub mailer: Arc<dyn Mailer>,
 }
@@ -169,7 +171,7 @@ impl Inner {
 }
 
 fn failed(error: impl std::fmt::Display) -> Unavailable {
-    Unavailable(error.to_string())
+    Unavailable::Failed(error.to_string())
 }
 
 #[async_trait]
@@ -184,7 +186,7 @@ impl Verifier for Accounts {
             let first = values.next()?;
             let signed = |value: &String| self.0.open(value).is_some();
             let value = if signed(&first) { first } else { values.find(signed).unwrap_or(first) };
-            Some(Credential { token: value.into(), source: Source::Cookie })
+            Some(Credential { token: value.into(), source: Source::Cookie, client: None })
         };
         Credential::stated(request).or_else(cookie)
     }

@@ -28,7 +28,7 @@ pub use limits::Rule;
 pub use mail::{LogMailer, Mail, MailError, Mailer, SmtpMailer};
 pub use origins::{NotAnOrigin, TrustedOrigins};
 pub use rate::RateLimit;
-pub use secret::{Secret, SecretError};
+pub use secret::{Secret, SecretError, ServerSecret, read_argument};
 pub use time::Time;
 pub use users::{NewUser, PasswordError, Users, UsersError, Visit, check_length, is_email};
 pub use verifier::{Credential, Directory, Source, Verifier};

@@ -4,10 +4,13 @@
 //! cookie it is percent-encoded. Links carry a JSON Web Token (RFC 7519), signed with HS256. These
 //! are the spellings of Better Auth, so that servers with one secret take each other's cookies.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
+use std::str::FromStr;
 
+use axum::http::HeaderValue;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,6 +18,7 @@ use rand::RngExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::time::Time;
 
@@ -27,6 +31,58 @@ const JWT_HEADER: &str = "eyJhbGciOiJIUzI1NiJ9";
 /// The secret of a server. It has no `Debug` and is never shown.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
+
+/// A secret that a hub shares with its local servers. It is never shown.
+#[derive(Clone)]
+pub struct ServerSecret(HeaderValue);
+
+impl ServerSecret {
+    /// Whether a header holds this secret. Digests are compared, so the time that it takes tells
+    /// nothing.
+    pub(crate) fn is(&self, given: &HeaderValue) -> bool {
+        let digest = |value: &HeaderValue| Sha256::digest(value.as_bytes());
+        digest(given).ct_eq(&digest(&self.0)).into()
+    }
+
+    /// The header that shows it to the hub.
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// As on the command line: the secret, or `@` and the path of its file.
+impl FromStr for ServerSecret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let secret = read_argument(text)?;
+        if secret.len() < 16 {
+            return Err("the secret has fewer than 16 characters".into());
+        }
+        let wrong = |_| "the secret has characters that a header cannot hold".to_owned();
+        let mut header = HeaderValue::from_str(&secret).map_err(wrong)?;
+        header.set_sensitive(true);
+        Ok(Self(header))
+    }
+}
+
+impl fmt::Debug for ServerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerSecret")
+    }
+}
+
+/// A secret on the command line: the text itself, or `@` and the path of the file that holds it.
+pub fn read_argument(text: &str) -> Result<String, String> {
+    let secret = match text.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?,
+        None => text.to_owned(),
+    };
+    match secret.trim() {
+        "" => Err("the token is empty".into()),
+        secret => Ok(secret.to_owned()),
+    }
+}
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]

@@ -9,10 +9,12 @@
 //! because another process on the same database, or the clock, may end a session too.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use axum::http::request::Parts;
 use host_caller::{Account, Caller, Token, Unavailable};
+use host_http::ClientAddress;
 use tokio::sync::broadcast;
 
 /// Knows sessions by their tokens.
@@ -30,6 +32,10 @@ pub trait Verifier: Send + Sync + 'static {
 
     /// Which of these sessions, by id, have not ended. It takes one query for all of them.
     async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, Unavailable>;
+
+    /// Finds out which sessions have ended, where that cannot be told at once. Whoever watches
+    /// sessions calls it before [`Verifier::live`], also while there is nothing to watch.
+    async fn refresh(&self) {}
 
     /// Sessions that this process ends from now on. A receiver that lags should ask about all the
     /// sessions that it holds.
@@ -62,6 +68,8 @@ pub struct Credential {
     pub token: Token,
     /// Where it stood.
     pub source: Source,
+    /// The address of the client, where it is known.
+    pub client: Option<IpAddr>,
 }
 
 /// Where a token stood.
@@ -82,13 +90,17 @@ impl Credential {
         let bearer = || Some((host_http::bearer(&request.headers)?, Source::Bearer));
         let query = || Some((host_http::query_token(&request.uri)?, Source::Query));
         let (token, source) = bearer().or_else(query)?;
-        Some(Self { token: token.into(), source })
+        Some(Self { token: token.into(), source, client: client(request) })
     }
 
     /// A token that was read somewhere else, and counts like a bearer.
     pub fn bearer(token: &str) -> Self {
-        Self { token: token.into(), source: Source::Bearer }
+        Self { token: token.into(), source: Source::Bearer, client: None }
     }
+}
+
+fn client(request: &Parts) -> Option<IpAddr> {
+    request.extensions.get().map(|ClientAddress(address)| *address)
 }
 
 #[cfg(test)]

@@ -746,7 +746,7 @@ async fn the_verifier_knows_sessions_in_every_spelling_and_hears_of_their_end() 
     let (token, _) = signed.split_once('.').expect("a signed token");
     let encoded = signed.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let verify = |value: &str, source| {
-        let credential = Credential { token: value.into(), source };
+        let credential = Credential { token: value.into(), source, client: None };
         let accounts = server.accounts.clone();
         async move { accounts.verify(&credential).await.expect("the database answers") }
     };

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -90,10 +91,16 @@ pub trait Callers: Send + Sync + 'static {
     fn ended(&self, caller: &Caller) -> Ended;
 }
 
-/// Sessions cannot be checked now. HTTP: 503.
+/// Why a session cannot be checked now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("sessions cannot be checked now: {0}")]
-pub struct Unavailable(pub String);
+pub enum Unavailable {
+    /// Whatever keeps sessions fails. HTTP: 503.
+    #[error("sessions cannot be checked now: {0}")]
+    Failed(String),
+    /// Too many unknown tokens were tried. HTTP: 429.
+    #[error("too many unknown tokens were tried; try again in {} s", .0.as_secs() + 1)]
+    TooOften(Duration),
+}
 
 #[cfg(test)]
 mod tests {

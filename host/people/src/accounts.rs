@@ -9,7 +9,7 @@ use std::sync::Arc;
 use host_auth::database::DatabaseError;
 use host_auth::{
     Accounts, AccountsConfig, ConfigError, DatabasePlace, LogMailer, Mailer, Secret, SecretError,
-    SignUp, SmtpMailer, Users, VerifyEmail,
+    ServerSecret, SignUp, SmtpMailer, Users, VerifyEmail,
 };
 use url::Url;
 
@@ -40,6 +40,8 @@ pub struct AccountsOptions {
     pub change_email: bool,
     /// Whether people may delete their account.
     pub delete_user: bool,
+    /// The secret of local servers, whose questions about sessions are not counted.
+    pub server_secret: Option<ServerSecret>,
     /// Sends mails; when missing, links are written to the log.
     pub smtp: Option<Smtp>,
 }
@@ -136,6 +138,7 @@ impl AccountsOptions {
             delete_user: self.delete_user,
             password_reset: self.password_reset,
             reset_ends_sessions: !self.keep_sessions_on_reset,
+            server_secret: self.server_secret.clone(),
             mailer,
         };
         let users = Users::open(&place).await.map_err(AccountsError::Database)?;

@@ -1,9 +1,11 @@
 //! Lets requests in that carry a session, for as long as the session lasts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use host_auth::{Credential, Directory, Verifier};
 use host_caller::{Caller, Callers, Ended, Unavailable};
-use host_http::error;
+use host_http::{Early, error, until};
 use host_sync::{Denied, Rooms};
 
 use crate::members::Members;
@@ -91,10 +93,41 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let (mut parts, body) = request.into_parts();
     match gate.caller(&parts).await {
         Ok(caller) => {
-            parts.extensions.insert(caller);
-            next.run(Request::from_parts(parts, body)).await
+            parts.extensions.insert(caller.clone());
+            gate.run(caller, Request::from_parts(parts, body), next).await
         }
         Err(refused) => refused.into_response(),
+    }
+}
+
+impl Gate {
+    /// Runs a request as long as the caller's session lasts. What is sent at once and answered at once
+    /// needs no watching; a body that is awaited and an answer that is streamed do.
+    async fn run(self, caller: Caller, request: Request, next: Next) -> Response {
+        let too_late = Arc::new(AtomicBool::new(false));
+        let (gate, of, late) = (self.clone(), caller.clone(), too_late.clone());
+        let listen = move || -> Ended {
+            let ended = gate.ended(&of);
+            Box::pin(async move {
+                ended.await;
+                late.store(true, Ordering::Relaxed);
+            })
+        };
+        let request = request.map(|body| match body.is_end_stream() {
+            true => body,
+            false => until(body, Early::Broken, listen),
+        });
+        let answer = next.run(request).await;
+        if too_late.load(Ordering::Relaxed) {
+            return NoSession::Invalid.into_response();
+        }
+        if answer.body().size_hint().exact().is_some() {
+            return answer;
+        }
+        let kind = answer.headers().get(header::CONTENT_TYPE);
+        let events = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let early = if events { Early::Completely } else { Early::Broken };
+        answer.map(|body| until(body, early, move || self.ended(&caller)))
     }
 }
 
@@ -119,7 +152,13 @@ impl IntoResponse for NoSession {
             Self::Missing => "Unauthorized: Bearer token required",
             Self::Invalid => "Unauthorized: Invalid session token",
             Self::Unavailable(failed) => {
-                tracing::warn!(error = failed.0, "a session cannot be checked");
+                if let Unavailable::TooOften(after) = failed {
+                    let mut response = error(StatusCode::TOO_MANY_REQUESTS, failed.to_string());
+                    let after = HeaderValue::from(after.as_secs() + 1);
+                    response.headers_mut().insert(header::RETRY_AFTER, after);
+                    return response;
+                }
+                tracing::warn!(error = %failed, "a session cannot be checked");
                 return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string());
             }
         };
@@ -133,6 +172,9 @@ impl From<NoSession> for Denied {
     fn from(refused: NoSession) -> Self {
         match refused {
             NoSession::Missing | NoSession::Invalid => Self::Unauthorized,
+            NoSession::Unavailable(error @ Unavailable::TooOften(_)) => {
+                Self::Unavailable(error.to_string())
+            }
             NoSession::Unavailable(error) => unavailable(error),
         }
     }

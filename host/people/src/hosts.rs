@@ -11,8 +11,31 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::HeaderValue;
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::response::Response;
+use host_http::error;
+
+/// Makes `Host` say where a request is addressed to (RFC 9112, sections 3.2 and 3.3): HTTP/1.1 wants
+/// exactly one, and a target in absolute form replaces it.
+#[expect(clippy::result_large_err, reason = "made once for each request, and passed on as it is")]
+pub fn settle_host(request: &mut Parts) -> Result<(), Response> {
+    let refused = |message: &str| Err(error(StatusCode::BAD_REQUEST, message));
+    match request.headers.get_all(header::HOST).iter().count() {
+        0 if request.version >= Version::HTTP_11 => return refused("the Host header is missing"),
+        0 | 1 => {}
+        _ => return refused("there is more than one Host header"),
+    }
+    if let Some(authority) = request.uri.authority() {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        match HeaderValue::from_str(host) {
+            Ok(host) => drop(request.headers.insert(header::HOST, host)),
+            Err(_) => return refused("the host of the request target is not valid"),
+        }
+    }
+    Ok(())
+}
 
 /// The names that the server answers to.
 #[derive(Clone)]
@@ -50,6 +73,38 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_one_host_and_it_is_the_one_that_was_addressed() {
+        let cases: &[(&str, Version, &[&str], Option<&str>)] = &[
+            ("/", Version::HTTP_11, &["a.com"], Some("a.com")),
+            ("/", Version::HTTP_11, &[], None),
+            ("/", Version::HTTP_11, &["a.com", "b.com"], None),
+            ("/", Version::HTTP_11, &["a.com", "a.com"], None),
+            ("/", Version::HTTP_10, &[], Some("")),
+            ("/", Version::HTTP_10, &["a.com", "b.com"], None),
+            ("http://b.com:1/x", Version::HTTP_11, &["a.com"], Some("b.com:1")),
+            ("http://me@b.com/x", Version::HTTP_11, &["a.com"], Some("b.com")),
+            ("http://b.com/x", Version::HTTP_11, &[], None),
+            ("http://b.com/x", Version::HTTP_10, &[], Some("b.com")),
+        ];
+        for (uri, version, hosts, expected) in cases {
+            let mut request = axum::http::Request::builder().uri(*uri).version(*version);
+            for host in *hosts {
+                request = request.header(header::HOST, *host);
+            }
+            let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+            let settled = settle_host(&mut parts).map(|()| {
+                let host = parts.headers.get(header::HOST);
+                host.map_or("", |host| host.to_str().expect("text")).to_owned()
+            });
+            match (settled, expected) {
+                (Ok(host), Some(expected)) => assert_eq!(host, *expected, "{uri} {hosts:?}"),
+                (Err(refused), None) => assert_eq!(refused.status(), 400),
+                (settled, _) => panic!("{uri} {hosts:?}: {}", settled.is_ok()),
+            }
+        }
+    }
 
     #[test]
     fn only_names_that_are_known_and_addresses_are_answered() {

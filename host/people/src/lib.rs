@@ -19,7 +19,7 @@ mod watch;
 
 pub use accounts::{AccountsError, AccountsOptions, Private, Smtp};
 pub use gate::Gate;
-pub use hosts::Hosts;
+pub use hosts::{Hosts, settle_host};
 pub use origins::{Origins, guard};
 pub use owned_rooms::OwnedRooms;
 pub use plain_rooms::{OpenRooms, SharedToken, SignedIn, SyncToken};

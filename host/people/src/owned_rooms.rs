@@ -27,7 +27,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::header;
 use axum::http::request::Parts;
 use host_auth::{Credential, Directory, RateLimit, Verifier};
 use host_caller::Account;
@@ -36,7 +35,7 @@ use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName, Rooms};
 use crate::gate::{Gate, unavailable};
 use crate::members::{Level, Members, Owned};
 use crate::room_tokens::RoomTokens;
-use crate::watch::Grounds;
+use crate::watch::{Grounds, stays_open};
 
 /// Rooms of accounts, and all that it takes to decide about them. Clones share everything.
 #[derive(Clone)]
@@ -162,12 +161,10 @@ impl Authorizer for OwnedRooms {
     ) -> Result<RoomAccess, Denied> {
         let credential = self.gate.credential(request)?;
         let granted = self.grant(&credential, owner(request), room).await?;
-        // Only a socket stays open.
-        let is_socket = request.headers.contains_key(header::UPGRADE);
         Ok(RoomAccess {
             room: granted.room.kept_as(),
             write: granted.level == Level::Write,
-            over: is_socket.then(|| self.gate.watch().closed(granted.grounds)),
+            over: stays_open(request).then(|| self.gate.watch().closed(granted.grounds)),
         })
     }
 

@@ -8,7 +8,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
-use axum::http::header;
 use axum::http::request::Parts;
 use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName};
 use sha2::{Digest, Sha256};
@@ -16,7 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::gate::Gate;
 use crate::members::PREFIX;
-use crate::watch::Grounds;
+use crate::watch::{Grounds, stays_open};
 
 /// A token that opens all rooms. Only its digest is kept.
 #[derive(Clone)]
@@ -39,16 +38,7 @@ impl FromStr for SyncToken {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let token = match text.strip_prefix('@') {
-            Some(file) => {
-                std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?
-            }
-            None => text.to_owned(),
-        };
-        match token.trim() {
-            "" => Err("the token is empty".into()),
-            token => Ok(Self::new(token)),
-        }
+        Ok(Self::new(&host_auth::read_argument(text)?))
     }
 }
 
@@ -117,7 +107,7 @@ impl Authorizer for SignedIn {
     ) -> Result<RoomAccess, Denied> {
         let caller = self.0.caller(request).await?;
         let mut access = access(room)?;
-        if request.headers.contains_key(header::UPGRADE) {
+        if stays_open(request) {
             access.over = Some(self.0.watch().closed(Grounds::of(&caller)));
         }
         Ok(access)

@@ -249,7 +249,7 @@ impl IntoResponse for Failure {
                 error(StatusCode::SERVICE_UNAVAILABLE, "members cannot be read or written now")
             }
             Self::Unavailable(failed) => {
-                tracing::warn!(error = failed.0, "an account cannot be looked up");
+                tracing::warn!(error = %failed, "an account cannot be looked up");
                 error(StatusCode::SERVICE_UNAVAILABLE, "accounts cannot be looked up now")
             }
         }

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use axum::http::request::Parts;
+use axum::http::{Method, header};
 use host_auth::{Directory, Verifier};
 use host_caller::Caller;
 use host_sync::{Close, Rooms};
@@ -43,6 +45,12 @@ impl Grounds {
         let (session, account) = (caller.session.to_string(), caller.account.id.clone());
         Self { session, account, shared: None, until: None }
     }
+}
+
+/// Whether a request about a room takes longer than its check: a socket, or a body that may arrive
+/// later.
+pub(crate) fn stays_open(request: &Parts) -> bool {
+    request.headers.contains_key(header::UPGRADE) || request.method == Method::POST
 }
 
 /// Everything that is open. Clones share it.
@@ -132,6 +140,7 @@ impl Inner {
                     listening = !matches!(told, Err(tokio::sync::broadcast::error::RecvError::Closed));
                 }
             }
+            self.verifier.refresh().await;
             if let Err(error) = self.close_what_has_ended().await {
                 tracing::warn!(%error, "the sessions of open sockets cannot be checked; they stay open");
             }

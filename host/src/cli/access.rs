@@ -1,6 +1,7 @@
 //! The flags that decide who may use a server.
 
 use clap::Args;
+use host_auth::ServerSecret;
 use host_people::SyncToken;
 use url::Url;
 
@@ -27,6 +28,11 @@ pub struct AccessArgs {
     /// Hub whose sessions every route but the root requires. Local mode only.
     #[arg(long, value_name = "URL")]
     hub_url: Option<Url>,
+    /// Secret that a hub and its local servers share; give it to both. The hub then does not count what
+    /// a local server asks about the sessions of its clients. Put it into the environment or a file to
+    /// keep it out of the list of processes.
+    #[arg(long, value_name = "SECRET|@FILE", env = "HOST_HUB_SECRET", hide_env_values = true)]
+    hub_secret: Option<ServerSecret>,
     /// Host name under which the server is reached, besides localhost and IP addresses; repeat it for more
     /// than one. It counts only where no session is required: there, a web page could otherwise reach the
     /// server by a name of its own (DNS rebinding).
@@ -41,6 +47,7 @@ impl AccessArgs {
             auth: self.auth,
             sync_token: self.sync_token.clone(),
             hub_url: self.hub_url.clone(),
+            hub_secret: self.hub_secret.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
         }
     }

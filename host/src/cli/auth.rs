@@ -20,7 +20,7 @@ pub struct AuthArgs {
     #[arg(long, value_name = "URL", env = "BETTER_AUTH_URL")]
     pub base_url: Option<String>,
     /// Origins of web pages that may use this server and sign people in, separated by commas; like
-    /// --allow-origin.
+    /// --allow-origin. `*` and `?` are wildcards, as in https://*.example.com.
     #[arg(
         long,
         value_name = "ORIGINS",
@@ -137,6 +137,8 @@ impl AuthArgs {
             keep_sessions_on_reset: self.keep_sessions_on_reset,
             change_email: self.change_email,
             delete_user: self.delete_user,
+            // It belongs to the flags about who may use a server.
+            server_secret: None,
             smtp: smtp.transpose()?,
         })
     }

@@ -33,8 +33,8 @@ pub struct RoomAccess {
     pub room: String,
     /// Whether updates are accepted.
     pub write: bool,
-    /// Resolves when the access ends; the socket is then closed with this code and reason. `None`
-    /// means that it never ends. Plain requests are checked once and ignore it.
+    /// Resolves when the access ends; the socket is then closed with this code and reason, and an
+    /// update whose body has not arrived is refused. `None` means that it never ends.
     pub over: Option<Pin<Box<dyn Future<Output = Close> + Send>>>,
 }
 

@@ -146,7 +146,24 @@ async fn apply(
         return error(StatusCode::PAYLOAD_TOO_LARGE, message);
     }
     let request = Request::from_parts(parts, body);
-    let body = match <Bytes as axum::extract::FromRequest<_>>::from_request(request, &()).await {
+    let RoomAccess { room, over, .. } = access;
+    let over = async move {
+        match over {
+            Some(over) => over.await,
+            None => std::future::pending().await,
+        }
+    };
+    let body = tokio::select! {
+        biased;
+        body = <Bytes as axum::extract::FromRequest<_>>::from_request(request, &()) => body,
+        close = over => {
+            let unauthorized = close.code == 4401;
+            let status =
+                if unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+            return error(status, close.reason);
+        }
+    };
+    let body = match body {
         Ok(body) => body,
         Err(rejection) => return error(rejection.status(), rejection.body_text()),
     };
@@ -159,7 +176,7 @@ async fn apply(
             return error(StatusCode::BAD_REQUEST, format!("Invalid Yjs update: {malformed}"));
         }
     };
-    let room = match context.rooms.open(&access.room) {
+    let room = match context.rooms.open(&room) {
         Ok(room) => room,
         Err(refused) => return refused.into_response(),
     };

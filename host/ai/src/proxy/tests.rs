@@ -74,7 +74,7 @@ impl Callers for OneCaller {
         match token {
             TOKEN => caller("ada", "1"),
             OTHER => caller("bob", "2"),
-            "unlucky" => Err(Unavailable("the database is away".into())),
+            "unlucky" => Err(Unavailable::Failed("the database is away".into())),
             _ => Ok(None),
         }
     }

@@ -384,6 +384,16 @@ impl Database {
         .await
     }
 
+    /// Which of these tokens are those of sessions that are not over.
+    pub async fn live_tokens(
+        &self,
+        tokens: &[String],
+        now: Time,
+    ) -> Result<Vec<String>, DatabaseError> {
+        let sql = r#"SELECT "token" FROM "session" WHERE "expiresAt" >= $1 AND "token" IN"#;
+        self.select_among(sql, &[now.into()], tokens).await
+    }
+
     /// Which of these accounts, by id, exist.
     pub async fn existing_users(&self, ids: &[String]) -> Result<Vec<String>, DatabaseError> {
         self.select_among(r#"SELECT "id" FROM "user" WHERE "id" IN"#, &[], ids).await

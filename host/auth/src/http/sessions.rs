@@ -1,11 +1,15 @@
 //! Seeing and ending sessions.
 
+use std::collections::HashSet;
+
 use axum::http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 use super::exchange::Exchange;
 use super::fields::Fields;
 use super::reply::{Answer, Refusal, Reply};
+use crate::hub::{LiveAnswer, LiveQuestion};
+use crate::limits;
 use crate::time::Time;
 
 /// `GET /get-session`
@@ -66,6 +70,23 @@ pub(super) async fn revoke_others(exchange: &mut Exchange) -> Answer {
     let (session, user) = exchange.session().await?;
     exchange.users().end_other_sessions(&user.id, &session.token).await?;
     Reply::status()
+}
+
+/// `POST /epicenter/live-sessions`: which of many tokens are good. It is ours and not Better Auth's,
+/// for local servers, and tells nothing that `get-session` would not tell of each.
+pub(super) async fn live(exchange: &mut Exchange) -> Answer {
+    let body = exchange.body.take().unwrap_or_default();
+    let question: LiveQuestion = serde_json::from_value(body).map_err(|_| Refusal::INVALID_JSON)?;
+    if question.tokens.len() > limits::hub::TOKENS_PER_QUESTION {
+        return Err(Refusal::TOO_LARGE);
+    }
+    let tokens: Vec<_> =
+        question.tokens.iter().map(|token| exchange.inner().bearer(token)).collect();
+    let known: Vec<_> = tokens.iter().flatten().cloned().collect();
+    let live = exchange.users().database.live_tokens(&known, Time::now()).await?;
+    let live: HashSet<_> = live.into_iter().collect();
+    let is_live = |token: &Option<String>| token.as_ref().is_some_and(|token| live.contains(token));
+    Reply::json(&LiveAnswer { live: tokens.iter().map(is_live).collect() })
 }
 
 /// `POST /update-session`: sessions have no fields that can be set.

@@ -42,6 +42,7 @@ pub fn config() -> AccountsConfig {
         delete_user: false,
         password_reset: false,
         reset_ends_sessions: true,
+        server_secret: None,
         mailer: Arc::new(Mailbox::default()),
     }
 }
