@@ -143,6 +143,8 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     let mut peer = TcpStream::connect(address).await.expect("the server listens");
     let request = "GET /50000000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     peer.write_all(request.as_bytes()).await.expect("the server takes it");
+    // The answer has begun before the server is to stop.
+    peer.readable().await.expect("an answer comes");
     stopping.cancel();
     tasks.close();
     // Its task ends though the peer reads nothing, and the peer learns that this was not all.
