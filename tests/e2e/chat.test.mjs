@@ -289,7 +289,7 @@ describe('a chat', () => {
     ['hangup', /^Connection error\. openai/, 3],
     ['cut', /^Connection error\. openai ended the stream/, 1],
     ['page', /^openai does not answer with a stream: <html>/, 1],
-    ['garbage', /^openai sent what cannot be read/, 1],
+    ['garbage', /^openai sent an event that cannot be read/, 1],
     ['flood', /^openai sends more than this server takes/, 1],
     ['silent', /^openai was silent for 2 seconds$/, 1],
     ['stuck', /^openai was silent for 2 seconds$/, 1],
@@ -331,7 +331,7 @@ describe('a chat', () => {
   test('a request that is not one is refused, and says why', async () => {
     const cases = [
       [hi('mistral', 'x'), 400, /^Unsupported provider: mistral$/],
-      ['{bad', 400, /no JSON/],
+      ['{bad', 400, /not JSON/],
       [{}, 422, /\/messages: expected an array, found nothing/],
       [hi('openai', 'x', { model: null }), 422, /\/model: expected a string, found null/],
     ];

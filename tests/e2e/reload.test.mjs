@@ -272,7 +272,7 @@ test('a start with a broken plugin serves the others and says what is wrong', as
     const broken = body.plugins.find((plugin) => plugin.file === 'broken.wasm');
     assert.equal(broken.state, 'failed');
     assert.match(broken.error, /not a WebAssembly file/);
-    assert.match(other.logs, /broken\.wasm/);
+    await until('the log names it', () => /broken\.wasm/.test(other.logs));
   } finally {
     await other.dispose();
   }
