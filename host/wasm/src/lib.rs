@@ -1,6 +1,6 @@
 //! WebAssembly, compiled and run: what the server needs of it, and nothing of what plugins are.
 //!
-//! `component` makes a component of a file, [`load`] compiles it or takes what [`Cache`] has kept;
+//! `component` makes a component of a file, [`load()`] compiles it or takes what [`Cache`] has kept;
 //! [`Engine`] has the two compilers and holds guests to their time, [`Pool`] keeps their instances.
 //! What an instance's store holds and which functions a guest may call is up to the crate above, by
 //! [`Code`] and [`Hosted`].
