@@ -15,8 +15,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMalloc);
 
+fn main() -> ExitCode {
+    host_plugins::compile_if_asked();
+    start()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
     rustls::crypto::ring::default_provider()

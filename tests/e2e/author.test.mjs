@@ -9,7 +9,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Server, command, plugin, until } from './server.mjs';
+import { Server, circularBlog, command, plugin, until } from './server.mjs';
 
 const SCENARIO = fileURLToPath(new URL('../../examples/blog/scenario.json', import.meta.url));
 
@@ -79,6 +79,7 @@ test('check says why a file cannot be served', async () => {
     ['text.wasm', 'hello', /not a WebAssembly file/],
     ['text-format.wasm', '(module)', /WebAssembly text/],
     ['cut.wasm', bytes.subarray(0, bytes.length / 2), /cut short/],
+    ['circular.wasm', circularBlog(), /the compiler ran out of stack on it; copy the file again/],
     ['module.wasm', Buffer.from('0061736d01000000', 'hex'), /does not say which interfaces it implements/],
   ];
   for (const [name, content, text] of cases) {

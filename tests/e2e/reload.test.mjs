@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { Client } from './clients.mjs';
-import { Server, blogThatSays, plugin, until } from './server.mjs';
+import { Server, blogThatSays, circularBlog, plugin, until } from './server.mjs';
 
 const POSTS = '/workspaces/blog/tables/posts';
 const ACTIONS = '/workspaces/blog/actions/posts';
@@ -74,6 +74,7 @@ const BROKEN = {
     changed.fill(0xff, 1000, 1100);
     return changed;
   },
+  'a module on which a parser overflows its stack': () => circularBlog(),
   'a module that is no workspace': () => Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]),
 };
 

@@ -218,6 +218,15 @@ export function blogThatSays(text) {
   return bytes;
 }
 
+/** A blog in which one package has another name, so that two depend on each other; parsers go round and round. */
+export function circularBlog() {
+  const bytes = readFileSync(plugin('blog'));
+  const at = bytes.lastIndexOf('epicenter:workspace/ai@');
+  assert.ok(at > 0, 'blog.wasm does not name the interface');
+  bytes[at + 1] ^= 8;
+  return bytes;
+}
+
 /**
  * Runs a command of the binary, and waits for its end.
  *

@@ -1,5 +1,8 @@
 //! `cargo xtask fuzz`: builds the fuzz targets of `host/sync/fuzz` and runs them with libFuzzer.
 //!
+//! One target has another way: `damaged` loads damaged copies of plugins as a server does. Each is read by a
+//! process of its own, into which libFuzzer could not look, and a copy is known by the number that it is made of.
+//!
 //! On stable Rust and without a tool to install: what libFuzzer needs of the compiler, counters at every edge of the
 //! code, is a pass of LLVM that stable flags can ask for. Only sanitizers would need nightly, and `host-sync` has no
 //! unsafe code for them to watch. libFuzzer itself is C++ and is compiled by `libfuzzer-sys`, so a C++ compiler is
@@ -39,13 +42,22 @@ const MEMORY: u32 = 1024;
 /// Seconds that one input may take; most take microseconds.
 const SLOW: u32 = 10;
 
+/// The target that is a test of `host-plugins`, which the usual tests run with a small count.
+const DAMAGED: &str = "damaged";
+
 #[derive(clap::Args)]
 pub struct Args {
-    /// Targets to run; by default all of them.
+    /// Targets to run, or `damaged` for damaged copies of plugins; by default all targets.
     targets: Vec<String>,
     /// Seconds to run each target.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// Damaged copies of plugins.
+    #[arg(long, default_value_t = 10_000)]
+    count: u64,
+    /// What the first damaged copy is made of; each further one of the number that follows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -54,12 +66,19 @@ pub fn run(args: &Args) -> Result<()> {
     let all = targets(&folder)?;
     for target in &args.targets {
         ensure!(
-            all.contains(target),
-            "there is no fuzz target {target}; there are: {}",
+            all.contains(target) || target == DAMAGED,
+            "there is no fuzz target {target}; there are: {}, {DAMAGED}",
             all.join(", ")
         );
     }
-    let targets = if args.targets.is_empty() { all } else { args.targets.clone() };
+    let mut targets = if args.targets.is_empty() { all } else { args.targets.clone() };
+    if targets.iter().any(|target| target == DAMAGED) {
+        damaged(args)?;
+        targets.retain(|target| target != DAMAGED);
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
     let built = build(&root, &folder)?;
     for targets in targets.chunks(AT_ONCE) {
         let running: Result<Vec<_>> = targets
@@ -85,6 +104,19 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Loads damaged copies of plugins.
+fn damaged(args: &Args) -> Result<()> {
+    let shell = Shell::new()?;
+    shell.change_dir(root());
+    let (count, seed) = (args.count.to_string(), args.seed.to_string());
+    eprintln!("loading {count} damaged copies of plugins, from the seed {seed} on");
+    cmd!(shell, "cargo test --locked -p host-plugins --lib -- damaged_copies --nocapture")
+        .env("DAMAGED_COUNT", count)
+        .env("DAMAGED_SEED", seed)
+        .run()
+        .context("a damaged copy of a plugin did what it must not; the seed says which")
 }
 
 /// The names of the targets.

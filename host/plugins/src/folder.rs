@@ -100,6 +100,8 @@ pub struct PluginsConfig {
     pub allocation: Allocation,
     /// Which compiler makes the code that plugins begin with.
     pub compile: Compile,
+    /// Whether a compiler is kept ready for files that change, so that they do not wait for its start.
+    pub keep_ready: bool,
     /// Who is asked when a plugin asks a language model; without, none can.
     pub models: Option<Arc<dyn Models>>,
 }
@@ -113,6 +115,7 @@ impl PluginsConfig {
             limits: Limits::default(),
             allocation: Allocation::Auto,
             compile: Compile::Twice,
+            keep_ready: true,
             models: None,
         }
     }
@@ -159,9 +162,13 @@ impl Plugins {
     /// Loads and mounts every plugin in the folder, then watches it. When it returns, what could be
     /// served is served; [`Plugins::status`] says what was not, and why.
     pub async fn open(config: PluginsConfig, mounts: impl Mounts) -> Result<Self, OpenError> {
-        let PluginsConfig { dir, cache_dir, limits, allocation, compile, models } = config;
+        let PluginsConfig { dir, cache_dir, limits, allocation, compile, keep_ready, models } =
+            config;
         let engine = Engine::new(allocation, compile).map_err(OpenError::Engine)?;
         let engine = engine.with_models(models);
+        if keep_ready {
+            engine.wasm.engine.prepare();
+        }
         let folder_error = |error| OpenError::Folder { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(folder_error)?;
         let mounts: Arc<dyn Mounts> = Arc::new(mounts);

@@ -40,7 +40,7 @@ mod wasm;
 mod watch;
 
 pub use calls::{Counters, LastError};
-pub use engine::Engine;
+pub use engine::{Engine, compile_if_asked};
 pub use folder::{OpenError, Plugins, PluginsConfig};
 pub use host_wasm::{Allocation, Compile};
 pub use inspect::{Inspection, inspect};

@@ -1,6 +1,7 @@
 //! What must hold of plugins, shown with guests that behave and guests that do not.
 
 mod ai;
+mod compiler;
 mod folder;
 mod guest;
 mod http;
@@ -14,10 +15,24 @@ use std::time::{Duration, Instant};
 use host_workspace::{ActionError, Fault, Logic};
 
 use self::guest::Guest;
+use crate::wasm::contract::CONTRACT;
 use crate::{Allocation, Compile, Engine, Limits, LoadError, Metered, Plugin};
 
 #[global_allocator]
 static ALLOCATOR: Metered = Metered(std::alloc::System);
+
+/// Lets this program compile for the tests: it is started again, with arguments that lead to the one test
+/// below.
+pub(crate) fn can_compile() {
+    const TEST: &str = "tests::this_program_compiles_when_it_is_asked_to";
+    let arguments = &["--exact", TEST, "--nocapture", "--test-threads=1"];
+    host_wasm::child::run_if_asked_by(arguments, &CONTRACT);
+}
+
+#[test]
+fn this_program_compiles_when_it_is_asked_to() {
+    can_compile();
+}
 
 fn engine() -> Engine {
     Engine::new(Allocation::OnDemand, Compile::Once).unwrap()

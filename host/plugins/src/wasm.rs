@@ -17,7 +17,7 @@ use wasmtime::component::Component;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
-use self::contract::{CONTRACT, Linkers, Prepared};
+use self::contract::{Linkers, Prepared};
 #[cfg(test)]
 pub(crate) use self::outgoing::Hooks;
 use self::state::State;
@@ -27,11 +27,7 @@ use crate::log::{Log, one_line};
 use crate::reach::Reach;
 use crate::runtime::Runtime;
 
-/// How far whoever optimises stands back behind those who serve. 10: halfway, so that it gets an idle
-/// core to itself and still gets on beside busy ones.
-const NICE: i32 = 10;
-
-/// What compiles components, and links them with what they may call.
+/// What has components compiled, and links them with what they may call.
 pub(crate) struct Host {
     pub(crate) engine: host_wasm::Engine,
     optimising: Linkers,
@@ -74,7 +70,7 @@ pub(crate) struct Linked {
     source: Source,
     prepared: Prepared,
     from_cache: bool,
-    /// The component, where its code is not the fastest that there is.
+    /// The file, where its code is not the fastest that there is.
     to_optimise: Option<Vec<u8>>,
     /// The interfaces that it imports, by their full names.
     pub(crate) imports: Vec<String>,
@@ -90,12 +86,11 @@ pub(crate) async fn link(
 ) -> Result<Linked, String> {
     let turn = compiling.turn(&source.file).await;
     let waited = turn.waited;
+    let bytes = std::mem::take(&mut source.bytes);
+    let Source { file, hash, cache, .. } = &source;
+    let loaded = host_wasm::load(&host.engine, cache.as_ref(), file, bytes, *hash).await?;
     let host = host.clone();
     let link = move || {
-        let bytes = std::mem::take(&mut source.bytes);
-        let Source { file, hash, cache, .. } = &source;
-        let cache = cache.as_deref();
-        let loaded = host_wasm::load(&host.engine, cache, &CONTRACT, file, &bytes, *hash)?;
         let prepared = host.prepare(&loaded.component, loaded.is_optimised())?;
         let ty = loaded.component.component_type();
         let imports = ty.imports(loaded.component.engine()).map(|(name, _)| name.to_owned());
@@ -103,11 +98,8 @@ pub(crate) async fn link(
         let (from_cache, to_optimise) = (loaded.from_cache, loaded.to_optimise);
         Ok(Linked { source, prepared, from_cache, to_optimise, imports, waited })
     };
-    // Reading foreign bytes may find a bug in a parser: a panic there is an error of this file.
     let linked = tokio::task::spawn_blocking(link).await;
-    linked.unwrap_or_else(|_| {
-        Err("the compiler failed on it; build it with another toolchain".into())
-    })
+    linked.unwrap_or_else(|_| Err("it cannot be linked; build it with another toolchain".into()))
 }
 
 /// The component of a plugin, with the instances that serve its calls.
@@ -122,7 +114,7 @@ pub(crate) struct Wasm {
     definition: Arc<Definition>,
     pub(crate) from_cache: bool,
     optimised: AtomicBool,
-    /// What was compiled by the baseline compiler, until somebody begins to optimise it.
+    /// The file that was compiled by the baseline compiler, until somebody begins to optimise it.
     to_optimise: Mutex<Option<Vec<u8>>>,
 }
 
@@ -192,20 +184,14 @@ impl Wasm {
     /// as long as it takes, on a thread of its own that gives way to all others.
     pub(crate) async fn optimise(&self) -> Result<bool, String> {
         let Some(bytes) = self.to_optimise.lock().take() else { return Ok(false) };
-        let (host, hash, cache) = (self.host.clone(), self.source.hash, self.source.cache.clone());
-        let (send, receive) = tokio::sync::oneshot::channel();
-        let compile = move || {
-            let _ = rustix::process::nice(NICE);
-            let compiled = host_wasm::optimise(&host.engine, cache.as_deref(), &bytes, hash);
-            // Nobody waits any more when the server has ended meanwhile.
-            let _ = send.send(compiled.and_then(|component| host.prepare(&component, true)));
-        };
-        std::thread::Builder::new()
-            .name("plugin-optimiser".into())
-            .spawn(compile)
-            .map_err(|error| format!("no thread to optimise it: {error}"))?;
-        let compiled = receive.await.map_err(|_| "the optimising compiler failed on it")?;
-        self.pool.replace(compiled?);
+        let Source { hash, cache, .. } = &self.source;
+        let engine = &self.host.engine;
+        let component = host_wasm::optimise(engine, cache.as_ref(), &bytes, *hash).await?;
+        let host = self.host.clone();
+        let prepare = move || host.prepare(&component, true);
+        let prepared = tokio::task::spawn_blocking(prepare).await;
+        let prepared = prepared.map_err(|_| "the optimised code cannot be linked")?;
+        self.pool.replace(prepared?);
         self.optimised.store(true, Ordering::Relaxed);
         Ok(true)
     }

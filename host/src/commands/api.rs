@@ -617,6 +617,7 @@ impl Folder {
                 // A command ends before optimised code would be ready, and the next command wants it cached.
                 let config = PluginsConfig {
                     compile: Compile::Once,
+                    keep_ready: false,
                     ..PluginsConfig::new(plugins, data.path().join("cache"))
                 };
                 Some(Plugins::open(config, workspaces).await?)

@@ -62,15 +62,12 @@ impl Cache {
             .ok()
     }
 
-    /// Keeps a compiled plugin.
-    pub fn put(&self, engine: &Engine, plugin: Hash, component: &Component) {
+    /// Keeps the code of a compiled plugin.
+    pub(crate) fn put(&self, engine: &Engine, plugin: Hash, code: &[u8]) {
         let name = name(engine, plugin);
-        let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
-            let tag = self.mac(&name, &code).finalize().into_bytes();
-            self.make_room(code.len() as u64)?;
-            self.write(&name, &tag, &code)
-        });
-        if let Err(error) = kept {
+        let tag = self.mac(&name, code).finalize().into_bytes();
+        let kept = self.make_room(code.len() as u64);
+        if let Err(error) = kept.and_then(|()| self.write(&name, &tag, code)) {
             tracing::warn!(
                 "a compiled plugin could not be kept in {}: {error}",
                 self.dir.display()
@@ -137,7 +134,7 @@ fn name(engine: &Engine, plugin: Hash) -> String {
 
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` requires bytes that `Component::serialize` returned, unchanged. The only
+    // SAFETY: `deserialize` requires bytes that `precompile_component` returned, unchanged. The only
     // caller has checked their HMAC, made with a key that nobody but this server can read, by `put`
     // above, over just these bytes. That they fit this engine's settings and this CPU, wasmtime
     // checks itself.

@@ -8,6 +8,8 @@
 //! compilers that write no custom sections, as Go's, need no tool after them. A module built for WASI
 //! preview 1 is wrapped with the adapter to WASI 0.2. Everything else gets one error that says what
 //! the file is and what would mend it.
+//!
+//! The parsers that are used here may fail in ways that end a process: they run in [`crate::child`] alone.
 
 use std::borrow::Cow;
 
@@ -15,6 +17,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::component::Component;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -27,7 +30,13 @@ pub struct Contract {
     pub wit: fn(&[String]) -> Result<&'static str, String>,
     /// The world that a guest implements.
     pub world: &'static str,
+    /// What can tell for an engine whether a component fits the contract.
+    pub rehearsal: fn(&wasmtime::Engine) -> wasmtime::Result<Rehearsal>,
 }
+
+/// Resolves a component's imports and finds its exports, as it is done before it is run; the error says
+/// what does not fit.
+pub type Rehearsal = Box<dyn Fn(&Component) -> Result<(), String> + Send>;
 
 /// The file as a component.
 pub(crate) fn wrapped<'b>(bytes: &'b [u8], contract: &Contract) -> Result<Cow<'b, [u8]>, String> {

@@ -1,4 +1,4 @@
-//! What compiles and runs the components of a server.
+//! What runs the components of a server, and has them compiled.
 //!
 //! **Two compilers.** The optimising one takes its time and makes fast code. The baseline compiler, which
 //! not every machine has, is several times quicker, and its code runs at half the speed: a plugin that
@@ -19,15 +19,15 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Strategy, UpdateDeadline,
-};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline};
 
+use crate::child::Children;
 use crate::hosted::Hosted;
-use crate::limits::{POOL_MEMORIES, STACK, STACK_BASELINE, STACK_OF_HOST, TICK};
+use crate::limits::{POOL_MEMORIES, TICK};
 use crate::pace::Load;
+use crate::settings::{Compile, baseline_engine, optimising};
 
-/// Compiles and runs components. Cheap to clone; one for each server.
+/// Runs components, and has them compiled. Cheap to clone; one for each server.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -37,6 +37,7 @@ struct Inner {
     optimising: wasmtime::Engine,
     /// None where the machine has none, or the operator wants none.
     baseline: Option<wasmtime::Engine>,
+    children: Children,
     compatibility: String,
     pooling: bool,
     load: Load,
@@ -55,16 +56,6 @@ pub struct EngineConfig {
     pub table_elements: usize,
 }
 
-/// Which compiler makes the code that a plugin begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compile {
-    /// The baseline compiler where there is one, then the optimising one: a plugin is live sooner.
-    Twice,
-    /// The optimising compiler alone. For plugins from strangers: one compiler less has to be trusted
-    /// with what they sent.
-    Once,
-}
-
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocation {
@@ -77,18 +68,7 @@ pub enum Allocation {
 impl Engine {
     /// Starts the engine and the thread that advances its epoch; the thread ends with the engine.
     pub fn new(config: EngineConfig) -> Result<Self, wasmtime::Error> {
-        let baseline = match config.compile {
-            Compile::Twice => wasmtime::Engine::new(&baseline())
-                .inspect_err(|error| tracing::debug!("no baseline compiler: {error:#}"))
-                .ok(),
-            Compile::Once => None,
-        };
-        // Where nobody waits for it, it leaves the other cores alone.
-        let optimising = || {
-            let mut config = optimising();
-            config.parallel_compilation(baseline.is_none());
-            config
-        };
+        let baseline = baseline_engine(config.compile);
         let pooled = match config.allocation {
             Allocation::Auto => {
                 wasmtime::Engine::new(optimising().allocation_strategy(pool(&config)))
@@ -122,7 +102,20 @@ impl Engine {
         optimising.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = format!("{:016x}", hasher.finish());
         let load = Load::default();
-        Ok(Self { inner: Arc::new(Inner { optimising, baseline, compatibility, pooling, load }) })
+        let children = Children::new(config.compile);
+        let inner = Inner { optimising, baseline, children, compatibility, pooling, load };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Keeps a compiler ready from now on, so that the next file does not wait for one to start. To be called
+    /// in a runtime.
+    pub fn prepare(&self) {
+        self.inner.children.prepare();
+    }
+
+    /// The compilers.
+    pub(crate) fn children(&self) -> &Children {
+        &self.inner.children
     }
 
     /// Whether instances come from a pool.
@@ -130,12 +123,12 @@ impl Engine {
         self.inner.pooling
     }
 
-    /// The compiler whose code runs fast.
+    /// What runs the code of the compiler whose code runs fast.
     pub fn optimising(&self) -> &wasmtime::Engine {
         &self.inner.optimising
     }
 
-    /// The compiler that is fast itself, where there is one.
+    /// What runs the code of the compiler that is fast itself, where there is one.
     pub fn baseline(&self) -> Option<&wasmtime::Engine> {
         self.inner.baseline.as_ref()
     }
@@ -177,21 +170,6 @@ impl Engine {
         });
         store
     }
-}
-
-fn optimising() -> Config {
-    let mut config = Config::new();
-    config.epoch_interruption(true);
-    config.max_wasm_stack(STACK).async_stack_size(STACK + STACK_OF_HOST);
-    config
-}
-
-/// Without a pool, because its instances are few and soon gone.
-fn baseline() -> Config {
-    let mut config = optimising();
-    config.strategy(Strategy::Winch);
-    config.max_wasm_stack(STACK_BASELINE).async_stack_size(STACK_BASELINE + STACK_OF_HOST);
-    config
 }
 
 fn pool(config: &EngineConfig) -> InstanceAllocationStrategy {

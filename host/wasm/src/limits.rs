@@ -27,6 +27,34 @@ pub const STACK_OF_HOST: usize = 3 << 20;
 /// the pool full is told that the plugin is busy.
 pub const POOL_MEMORIES: u32 = 1_000;
 
+/// What a compiler's process may write to, in bytes. 1 GiB: twice what the largest known plugin takes.
+pub const COMPILER_MEMORY: usize = 1 << 30;
+
+/// What a compiler's process may compute, on all cores together. 5 minutes: several times what the largest
+/// known plugin takes on a slow machine.
+pub const COMPILER_CPU: Duration = Duration::from_secs(5 * 60);
+
+/// How long a compiler is waited for. 15 minutes: on a machine that is busy, its time of computing comes slowly.
+pub const COMPILER_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// Bytes of stack of a compiler. 4 MiB: twice what threads usually have; what needs more recurses by the
+/// file's will.
+pub const COMPILER_STACK: usize = 4 << 20;
+
+/// Bytes of stack on which code is read and linked to see whether it can be. 1 MiB: half of what threads
+/// have where it is done in earnest.
+pub const REHEARSAL_STACK: usize = 1 << 20;
+
+/// How far a compiler for which nobody waits stands back behind those who serve. 10: halfway, so that it
+/// gets an idle core to itself and still gets on beside busy ones.
+pub const NICE: i32 = 10;
+
+/// Bytes of code that are taken from a compiler. 1 GiB: it has no memory for more.
+pub const CODE_BYTES: usize = COMPILER_MEMORY;
+
+/// Bytes that are kept of what a compiler says when it crashes. 8 KiB: its reason is in the first lines.
+pub const LAST_WORDS: u64 = 8 << 10;
+
 /// Bytes of all files in the cache; those unused for longest go first. 1 GiB: a hundred of the largest.
 pub const CACHE_BYTES: u64 = 1 << 30;
 

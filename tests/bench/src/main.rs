@@ -66,6 +66,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    host_plugins::compile_if_asked();
     // One thread: the server gets the other core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Subject::parse() {

@@ -20,8 +20,14 @@ use super::state::State;
 const PACKAGE: &str = "epicenter:workspace";
 
 /// How a file shows that it was built for the contract.
-pub(crate) const CONTRACT: host_wasm::Contract =
-    host_wasm::Contract { version_of_export, wit, world: "workspace" };
+pub(crate) static CONTRACT: host_wasm::Contract =
+    host_wasm::Contract { version_of_export, wit, world: "workspace", rehearsal };
+
+/// Does what is done with a component before it is asked anything.
+fn rehearsal(engine: &wasmtime::Engine) -> wasmtime::Result<host_wasm::Rehearsal> {
+    let linkers = Linkers::new(engine)?;
+    Ok(Box::new(move |component| linkers.prepare(recognise(component)?, component).map(drop)))
+}
 
 /// A version that this host speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
