@@ -167,6 +167,16 @@ pub struct RoomArgs {
     /// Largest presence state, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().awareness.state_bytes)]
     max_awareness_bytes: usize,
+    /// Most bytes of all presence states in one room together.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().awareness.bytes)]
+    max_room_awareness_bytes: usize,
+    /// Most bytes that are held for all connections together: answers that wait to be read, and messages that have
+    /// not come as a whole. Beyond that, the connection that owes most is ended.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().held_bytes)]
+    max_held_bytes: usize,
+    /// The same for the connections of one address.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().held_bytes_per_address)]
+    max_held_bytes_per_address: usize,
 }
 
 impl RoomArgs {
@@ -180,10 +190,13 @@ impl RoomArgs {
             frame_bytes: self.max_frame_bytes,
             document_bytes: self.max_document_bytes,
             pending_bytes: self.max_pending_bytes,
+            held_bytes: self.max_held_bytes,
+            held_bytes_per_address: self.max_held_bytes_per_address,
             ..Limits::default()
         };
         limits.awareness.states = self.max_awareness_states;
         limits.awareness.state_bytes = self.max_awareness_bytes;
+        limits.awareness.bytes = self.max_room_awareness_bytes;
         limits
     }
 }

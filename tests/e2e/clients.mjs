@@ -11,6 +11,7 @@ import { until, within } from './server.mjs';
 
 export const SYNC = 0;
 export const AWARENESS = 1;
+export const AUTH = 2;
 export const QUERY_AWARENESS = 3;
 export const SYNC_STATUS = 102;
 

@@ -19,7 +19,8 @@
 //! left for databases, plugins and requests of our own.
 //!
 //! **Proxies.** A trusted proxy opens connections on behalf of many, so its own address is not bounded.
-//! Instead, requests that are under way are counted for the client that the proxy names.
+//! Instead, requests that are under way are counted for the client that the proxy names, and a connection
+//! that a request took over for as long as it is open.
 //!
 //! **Sockets.** Whoever takes over a connection, as WebSockets do, takes its place along
 //! ([`Stream::into_parts`]) and the duty to notice a peer that stands still ([`Pace`]).

@@ -162,7 +162,7 @@ impl Serving {
         let stream = Stream::new(socket, place.clone(), Pace::new(&limits));
         let app = Mutex::new(app);
         let service = hyper::service::service_fn(|request: Request<Incoming>| {
-            let working = place.work();
+            let (working, place) = (place.work(), place.clone());
             let mut request = request.map(|body| Paced::new(body, Pace::new(&limits)));
             let client = client_address(peer.ip(), request.headers(), &proxies);
             let extensions = request.extensions_mut();
@@ -181,6 +181,10 @@ impl Serving {
                 };
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     working.for_good();
+                    // The client has the connection for as long as it is open.
+                    if let Some(asked) = asked {
+                        place.keep(asked);
+                    }
                     return Ok(answer.map(|body| Answer::new(body, None, None)));
                 }
                 Ok::<_, Infallible>(answer.map(|body| Answer::new(body, Some(working), asked)))

@@ -36,6 +36,11 @@ impl Pace {
         }
     }
 
+    /// Patience by the same limits, all of it.
+    pub fn anew(&self) -> Self {
+        Self { left: self.patience, waiting_since: None, timer: None, ..*self }
+    }
+
     /// The peer has moved bytes.
     pub fn moved(&mut self, bytes: usize) {
         if self.waiting_since.is_none() && self.left == self.patience {

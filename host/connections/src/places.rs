@@ -7,8 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -105,7 +105,7 @@ impl Places {
         if let Some(address) = address {
             state.by_address.entry(address).or_default().insert(id);
         }
-        Ok(Place { id, activity, places: self.0.clone() })
+        Ok(Place { id, activity, places: self.0.clone(), asked: OnceLock::new() })
     }
 
     /// Counts a request that a proxy passes on for a client, as long as what is returned is held.
@@ -191,6 +191,8 @@ pub struct Place {
     id: u64,
     activity: Arc<Activity>,
     places: Arc<Inner>,
+    /// The request that took the connection over, where a proxy passed it on.
+    asked: OnceLock<Asked>,
 }
 
 impl Place {
@@ -199,6 +201,11 @@ impl Place {
         self.activity.has_asked.store(true, Ordering::Relaxed);
         self.activity.waits_since.store(0, Ordering::Relaxed);
         Working { place: self.clone(), for_good: false }
+    }
+
+    /// Counts a request for its client for as long as the connection lives.
+    pub(crate) fn keep(&self, asked: Asked) {
+        let _ = self.asked.set(asked);
     }
 
     pub(crate) fn has_asked(&self) -> bool {

@@ -27,10 +27,11 @@ impl Stream {
     }
 
     /// The connection by itself, for whoever speaks something else than HTTP on it, and its place
-    /// among all, which is to be held for as long. The pace of the peer is no longer looked at.
-    pub fn into_parts(self) -> (TcpStream, Arc<Place>) {
+    /// among all, which is to be held for as long. The pace of the peer's reading is for them to go on
+    /// with.
+    pub fn into_parts(self) -> (TcpStream, Arc<Place>, Pace) {
         self.place.blocked(false);
-        (self.socket, self.place)
+        (self.socket, self.place, self.pace)
     }
 
     fn written(

@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::any::Any;
-use crate::lib0::{MAX_DEPTH, Reader};
+use crate::lib0::Reader;
 use crate::store::{Applied, Store};
 use crate::update::{ANY, Header, Id, Parent};
 
@@ -200,7 +200,7 @@ impl Arrays {
             for at in block..end {
                 let id = Id { client, clock: at };
                 let start = reader.position();
-                reader.skip_any(MAX_DEPTH).expect("a block holds a scanned struct");
+                reader.skip_any().expect("a block holds a scanned struct");
                 if at >= clock && !store.is_deleted(id) {
                     let value = Any::scanned(&bytes[start..reader.position()]);
                     let array = self.names[array as usize].clone();

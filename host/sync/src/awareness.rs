@@ -6,9 +6,18 @@
 //!
 //! Removed clients are remembered with their clock for a while, so that a late echo does not bring
 //! them back, and so that a reader that fell behind learns of the removal.
+//!
+//! **One who returns.** A removal has a clock of its own, one higher than what it removes. A client
+//! that was cut off does not know of it: it comes back with the state that it had, which is no newer
+//! than the removal and cannot be told from an echo. So whoever says such a state is answered with the
+//! removal. The client itself never lets itself be removed: it says its state again with a clock
+//! above the removal's, and is seen. One that only echoed the state learns that it is gone.
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
+use crate::json::check_json;
 use crate::lib0::{Malformed, Reader, write_bytes, write_var};
 
 /// The connection that owns a state.
@@ -19,6 +28,8 @@ pub type Owner = u64;
 pub struct Awareness {
     states: HashMap<u64, State>,
     live: usize,
+    /// Bytes of the states that are live.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -36,17 +47,13 @@ pub struct AwarenessBounds {
     pub states: usize,
     /// Bytes of one state.
     pub state_bytes: usize,
+    /// Bytes of all states in a room.
+    pub bytes: usize,
 }
 
-/// Why presence was refused.
+/// Why a state was not taken in. The others that came with it were.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AwarenessError {
-    /// Not the format.
-    #[error("malformed awareness: {0}")]
-    Malformed(#[from] Malformed),
-    /// A state is not JSON.
-    #[error("an awareness state is not JSON")]
-    Json,
+pub enum Refused {
     /// A state is too large.
     #[error("an awareness state has {size} bytes, and {limit} is the limit")]
     Size {
@@ -61,90 +68,146 @@ pub enum AwarenessError {
         /// The limit.
         limit: usize,
     },
+    /// The room's states are too large together.
+    #[error("the awareness states of the room would take more than {limit} bytes")]
+    Bytes {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// States that a connection sent, whose form was checked.
+#[derive(Debug, Clone)]
+pub struct States(Bytes);
+
+impl States {
+    /// Checks the form of states. Others parse them as they come: what is not JSON would break them.
+    pub fn scan(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(&bytes);
+        for _ in 0..reader.count(3)? {
+            let (_, clock, json) = said(&mut reader)?;
+            // A removal is one later, and must still be a number that others can read.
+            if clock + 1 >= 1 << 53 {
+                return Err(Malformed::Number);
+            }
+            check_json(json)?;
+        }
+        reader.end()?;
+        Ok(Self(bytes))
+    }
+
+    /// Each client with its clock, and its state unless it is gone.
+    fn iter(&self) -> impl Iterator<Item = (u64, u64, Option<&str>)> {
+        let mut reader = Reader::new(&self.0);
+        let count = reader.count(3).unwrap_or_default();
+        std::iter::repeat_with(move || said(&mut reader))
+            .take(count)
+            .map_while(Result::ok)
+            .map(|(client, clock, json)| (client, clock, (json.trim() != "null").then_some(json)))
+    }
+}
+
+fn said<'a>(reader: &mut Reader<'a>) -> Result<(u64, u64, &'a str), Malformed> {
+    Ok((reader.var()?, reader.var()?, reader.string()?))
+}
+
+/// What came of states that a connection sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Clients whose state changed.
+    pub changed: Vec<u64>,
+    /// Clients that were removed, and whose state was no newer than that.
+    pub outdated: Vec<u64>,
+    /// Why some were not taken in.
+    pub refused: Option<Refused>,
+}
+
+/// What came of one state.
+enum Outcome {
+    Changed,
+    Known,
+    Outdated,
 }
 
 impl Awareness {
-    /// Takes in the states that a connection sent. Returns the clients whose state changed.
+    /// Takes in the states that a connection sent.
     pub fn apply(
         &mut self,
         owner: Owner,
-        bytes: &[u8],
+        states: &States,
         bounds: &AwarenessBounds,
         is_open: impl Fn(Owner) -> bool,
-    ) -> Result<Vec<u64>, AwarenessError> {
-        let mut reader = Reader::new(bytes);
-        let mut changed = Vec::new();
-        for _ in 0..reader.count(3)? {
-            let client = reader.var()?;
-            let clock = reader.var()?;
-            // A removal is one later, and must still be a number that others can read.
-            if clock + 1 >= 1 << 53 {
-                return Err(Malformed::Number.into());
-            }
-            let json = reader.string()?;
-            if json.len() > bounds.state_bytes {
-                return Err(AwarenessError::Size { size: json.len(), limit: bounds.state_bytes });
-            }
-            // Others parse it as it comes; what is not JSON would break them.
-            if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
-                return Err(AwarenessError::Json);
-            }
-            let json = (json.trim() != "null").then(|| Box::<str>::from(json));
-            if self.set(client, clock, json, owner, bounds, &is_open)? {
-                changed.push(client);
+    ) -> Applied {
+        let mut applied = Applied::default();
+        for (client, clock, json) in states.iter() {
+            match self.set(client, clock, json, owner, bounds, &is_open) {
+                Ok(Outcome::Changed) => applied.changed.push(client),
+                Ok(Outcome::Outdated) => applied.outdated.push(client),
+                Ok(Outcome::Known) => {}
+                Err(refused) => applied.refused = Some(refused),
             }
         }
-        reader.end()?;
-        Ok(changed)
+        applied
     }
 
     fn set(
         &mut self,
         client: u64,
         clock: u64,
-        json: Option<Box<str>>,
+        json: Option<&str>,
         owner: Owner,
         bounds: &AwarenessBounds,
         is_open: impl Fn(Owner) -> bool,
-    ) -> Result<bool, AwarenessError> {
-        match self.states.get_mut(&client) {
-            Some(state) => {
-                // A removal counts at the same clock, too: that is how clients drop one who fell
-                // silent. Who is connected is known better here, so that takes the owner.
-                let removes = json.is_none() && state.json.is_some() && clock == state.clock;
-                if clock <= state.clock && !removes {
-                    return Ok(false);
-                }
-                if json.is_none() && owner != state.owner && is_open(state.owner) {
-                    return Ok(false);
-                }
-                if json.is_some() && state.json.is_none() && self.live >= bounds.states {
-                    return Err(AwarenessError::States { limit: bounds.states });
-                }
-                self.live += json.is_some() as usize;
-                self.live -= state.json.is_some() as usize;
-                *state = State { clock, json, owner };
+    ) -> Result<Outcome, Refused> {
+        let before = self.states.get(&client);
+        match (before, json) {
+            (None, None) => return Ok(Outcome::Known),
+            (Some(state), Some(_)) if clock <= state.clock => {
+                return Ok(if state.json.is_none() { Outcome::Outdated } else { Outcome::Known });
             }
-            None if json.is_none() => return Ok(false),
-            None => {
-                if self.live >= bounds.states {
-                    return Err(AwarenessError::States { limit: bounds.states });
-                }
-                if self.states.len() >= bounds.states * 2 {
-                    self.states.retain(|_, state| state.json.is_some());
-                }
-                self.live += 1;
-                self.states.insert(client, State { clock, json, owner });
+            // A removal counts at the same clock, too: that is how clients drop one who fell silent.
+            // Who is connected is known better here, so that takes the owner.
+            (Some(state), None)
+                if clock < state.clock
+                    || clock == state.clock && state.json.is_none()
+                    || owner != state.owner && is_open(state.owner) =>
+            {
+                return Ok(Outcome::Known);
+            }
+            _ => {}
+        }
+        let replaced = before.and_then(|state| state.json.as_deref());
+        let (live, bytes) =
+            (self.live - replaced.is_some() as usize, self.bytes - replaced.map_or(0, str::len));
+        if let Some(json) = json {
+            let size = json.len();
+            if size > bounds.state_bytes {
+                return Err(Refused::Size { size, limit: bounds.state_bytes });
+            }
+            if live >= bounds.states {
+                return Err(Refused::States { limit: bounds.states });
+            }
+            if bytes + size > bounds.bytes {
+                return Err(Refused::Bytes { limit: bounds.bytes });
             }
         }
-        Ok(true)
+        if before.is_none() && self.states.len() >= bounds.states * 2 {
+            self.states.retain(|_, state| state.json.is_some());
+        }
+        self.live = live + json.is_some() as usize;
+        self.bytes = bytes + json.map_or(0, str::len);
+        self.states.insert(client, State { clock, json: json.map(Box::from), owner });
+        Ok(Outcome::Changed)
     }
 
     /// Removes what a connection owned. Returns those clients.
     pub fn leave(&mut self, owner: Owner) -> Vec<u64> {
         let mut left = Vec::new();
         for (client, state) in &mut self.states {
-            if state.owner == owner && state.json.take().is_some() {
+            if state.owner == owner
+                && let Some(json) = state.json.take()
+            {
+                self.bytes -= json.len();
                 state.clock += 1;
                 left.push(*client);
             }
@@ -198,9 +261,9 @@ impl Awareness {
 mod tests {
     use super::*;
 
-    const BOUNDS: AwarenessBounds = AwarenessBounds { states: 4, state_bytes: 64 };
+    const BOUNDS: AwarenessBounds = AwarenessBounds { states: 4, state_bytes: 64, bytes: 128 };
 
-    fn states(states: &[(u64, u64, &str)]) -> Vec<u8> {
+    fn encode(states: &[(u64, u64, &str)]) -> Bytes {
         let mut out = Vec::new();
         write_var(&mut out, states.len() as u64);
         for (client, clock, json) in states {
@@ -208,36 +271,80 @@ mod tests {
             write_var(&mut out, *clock);
             write_bytes(&mut out, json.as_bytes());
         }
-        out
+        out.into()
+    }
+
+    fn apply(awareness: &mut Awareness, owner: Owner, states: &[(u64, u64, &str)]) -> Applied {
+        let states = States::scan(encode(states)).unwrap();
+        let applied = awareness.apply(owner, &states, &BOUNDS, |_| true);
+        let live: Vec<_> = awareness.present().map(|(_, json)| json.len()).collect();
+        assert_eq!((awareness.live, awareness.bytes), (live.len(), live.iter().sum()));
+        applied
     }
 
     #[test]
     fn newer_clocks_win_and_echoes_change_nothing() {
         let mut awareness = Awareness::default();
-        let mut apply =
-            |owner, list: &[_]| awareness.apply(owner, &states(list), &BOUNDS, |_| true).unwrap();
-        assert_eq!(apply(1, &[(10, 1, "{}")]), [10]);
-        assert_eq!(apply(2, &[(10, 1, "{}")]), [0u64; 0]);
-        assert_eq!(apply(2, &[(10, 1, "null")]), [0u64; 0], "another may not remove it");
-        assert_eq!(apply(1, &[(10, 1, "null")]), [10]);
-        assert_eq!(apply(2, &[(10, 1, "{}")]), [0u64; 0], "a late echo does not bring it back");
-        assert_eq!(apply(2, &[(10, 2, "{\"a\":1}")]), [10]);
-        assert_eq!(apply(2, &[(11, 1, " null ")]), [0u64; 0], "that is nobody, too");
+        let mut changed = |owner, list: &[_]| apply(&mut awareness, owner, list).changed;
+        assert_eq!(changed(1, &[(10, 1, "{}")]), [10]);
+        assert_eq!(changed(2, &[(10, 1, "{}")]), [0u64; 0]);
+        assert_eq!(changed(2, &[(10, 1, "null")]), [0u64; 0], "another may not remove it");
+        assert_eq!(changed(1, &[(10, 1, "null")]), [10]);
+        assert_eq!(changed(2, &[(10, 1, "{}")]), [0u64; 0], "a late echo does not bring it back");
+        assert_eq!(changed(2, &[(10, 2, "{\"a\":1}")]), [10]);
+        assert_eq!(changed(2, &[(11, 1, " null ")]), [0u64; 0], "that is nobody, too");
         assert_eq!(awareness.leave(1), [0u64; 0]);
         assert_eq!(awareness.leave(2), [10]);
         assert!(awareness.is_empty());
-        assert_eq!(awareness.encode_all(), states(&[(10, 3, "null")]));
+        assert_eq!(awareness.encode_all(), encode(&[(10, 3, "null")]));
     }
 
     #[test]
-    fn hostile_states_are_refused() {
+    fn a_state_that_is_no_newer_than_its_removal_is_outdated() {
         let mut awareness = Awareness::default();
-        let mut apply = |bytes: &[u8]| awareness.apply(1, bytes, &BOUNDS, |_| true);
-        assert!(matches!(apply(&[200, 1]), Err(AwarenessError::Malformed(_))));
-        assert_eq!(apply(&states(&[(1, 1, "{oops")])), Err(AwarenessError::Json));
-        let large = format!("\"{}\"", "x".repeat(64));
-        assert!(matches!(apply(&states(&[(1, 1, &large)])), Err(AwarenessError::Size { .. })));
-        let many: Vec<_> = (0..5).map(|id| (id, 1, "{}")).collect();
-        assert_eq!(apply(&states(&many)), Err(AwarenessError::States { limit: 4 }));
+        apply(&mut awareness, 1, &[(10, 5, "{}")]);
+        assert_eq!(awareness.leave(1), [10]);
+        let outdated = Applied { outdated: vec![10], ..Applied::default() };
+        for clock in [0, 5, 6] {
+            assert_eq!(apply(&mut awareness, 2, &[(10, clock, "{}")]), outdated);
+            let removal = &[(10, clock, "null")];
+            assert_eq!(apply(&mut awareness, 2, removal), Applied::default(), "nothing to answer");
+        }
+        assert_eq!(apply(&mut awareness, 2, &[(10, 7, "{}")]).changed, [10]);
+        let known = apply(&mut awareness, 3, &[(10, 6, "{}")]);
+        assert_eq!(known, Applied::default(), "an echo of one who is there");
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_as_a_whole() {
+        assert_eq!(States::scan(vec![200, 1].into()).unwrap_err(), Malformed::Count);
+        let cases = [
+            (encode(&[(1, 1, "{}"), (2, 1, "{oops")]), Malformed::Json),
+            (encode(&[(1, (1 << 53) - 1, "{}")]), Malformed::Number),
+            ([&encode(&[(1, 1, "{}")])[..], &[0]].concat().into(), Malformed::Trailing),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(States::scan(bytes).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_over_a_limit_is_left_out_and_the_rest_is_taken_in() {
+        let mut awareness = Awareness::default();
+        let text = |size: usize| format!("\"{}\"", "x".repeat(size - 2));
+        let large = text(65);
+        let applied = apply(&mut awareness, 1, &[(1, 1, "{}"), (2, 1, &large), (3, 1, "{}")]);
+        assert_eq!(applied.changed, [1, 3]);
+        assert_eq!(applied.refused, Some(Refused::Size { size: 65, limit: 64 }));
+        let many: Vec<_> = (1..7).map(|id| (id, 2, "{}")).collect();
+        let applied = apply(&mut awareness, 1, &many);
+        assert_eq!(applied.changed, [1, 2, 3, 4]);
+        assert_eq!(applied.refused, Some(Refused::States { limit: 4 }));
+        let wide = text(60);
+        let applied = apply(&mut awareness, 1, &[(1, 3, &wide), (2, 3, &wide), (3, 3, &wide)]);
+        assert_eq!(applied.changed, [1, 2]);
+        assert_eq!(applied.refused, Some(Refused::Bytes { limit: 128 }));
+        assert_eq!(awareness.leave(1).len(), 4);
+        assert_eq!(apply(&mut awareness, 1, &[(3, 9, &wide)]).changed, [3], "what left makes room");
     }
 }

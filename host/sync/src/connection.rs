@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use host_connections::Pace;
 use hyper::upgrade::OnUpgrade;
 
 use crate::authorizer::RoomAccess;
+use crate::awareness::States;
+use crate::budget::{CHARGED, Charge};
 use crate::lib0::Malformed;
-use crate::limits::Limits;
+use crate::limits::{HEARTBEAT, Limits, VECTOR_BYTES};
 use crate::outbox::{Next, Outbox};
-use crate::protocol::Message;
+use crate::protocol::{self, Message};
 use crate::room::{Command, ConnectionId, Room};
 use crate::rooms::{Admission, Rooms};
-use crate::update::{Update, read_state_vector};
-use crate::websocket::{self, Close, Decoder, Incoming, ReadHalf, Violation, WriteHalf};
+use crate::update::{Update, scan_state_vector};
+use crate::websocket::{self, Close, Decoder, Incoming, ReadHalf, Taken, Violation, WriteHalf};
 
 /// Serves a socket until it ends, then takes it out of the room.
 pub(crate) async fn serve(
@@ -29,15 +32,23 @@ pub(crate) async fn serve(
     access: RoomAccess,
     rooms: &Rooms,
 ) {
-    let limits = rooms.limits();
-    let connection = admission.connection();
     // The peer may have gone between its request and our answer.
     let Ok(upgraded) = upgrade.await else { return };
-    let Ok((mut half, socket, first)) = websocket::take(upgraded) else { return };
+    let Ok(taken) = websocket::take(upgraded) else { return };
+    run(taken, room, admission, access, rooms).await;
+}
+
+/// The same, on a connection that was taken over.
+async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess, rooms: &Rooms) {
+    let limits = rooms.limits();
+    let connection = admission.connection();
+    let purse = admission.purse();
+    let Taken { read: mut half, write: socket, first, pace } = taken;
     let decoder = Decoder::new(limits.frame_bytes, &first);
     // It is a part of the buffer that the request was read into, and would keep all of it.
     drop(first);
-    let outbox = Arc::new(Outbox::new(socket));
+    let outbox = Arc::new(Outbox::new(socket, purse.clone()));
+    let _registered = purse.budget().register(purse, &outbox);
     let join = Command::Join { connection, outbox: outbox.clone() };
     if room.send(join).await.is_err() {
         let frame = websocket::close(&Close::new(1011, "the room cannot be opened"));
@@ -49,12 +60,15 @@ pub(crate) async fn serve(
         half: &mut half,
         outbox: &outbox,
         decoder,
+        pace: pace.anew(),
+        partial: purse.charge(0),
         room: &room,
         connection,
         may_write,
         alive: &alive,
+        limits,
     };
-    let writer = Writer { room: &room, connection, outbox: &outbox, limits };
+    let writer = Writer { room: &room, connection, outbox: &outbox, limits, pace };
     let mut writing = std::pin::pin!(writer.run());
     let ended = tokio::select! {
         close = reader.run() => Ended::Told(close),
@@ -130,9 +144,9 @@ async fn watch(alive: &AtomicBool, rooms: &Rooms) {
 /// Closes a socket that was not let into a room.
 pub(crate) async fn refuse(upgrade: OnUpgrade, close: Close, limits: &Limits) {
     if let Ok(upgraded) = upgrade.await
-        && let Ok((mut half, socket, _)) = websocket::take(upgraded)
+        && let Ok(mut taken) = websocket::take(upgraded)
     {
-        finish(&mut half, &socket, websocket::close(&close), limits).await;
+        finish(&mut taken.read, &taken.write, websocket::close(&close), limits).await;
     }
 }
 
@@ -140,10 +154,15 @@ struct Reader<'a> {
     half: &'a mut ReadHalf,
     outbox: &'a Outbox,
     decoder: Decoder,
+    /// How long a message that has begun may take to come.
+    pace: Pace,
+    /// What is charged for a message that has not come as a whole.
+    partial: Charge,
     room: &'a Room,
     connection: ConnectionId,
     may_write: bool,
     alive: &'a AtomicBool,
+    limits: &'a Limits,
 }
 
 impl Reader<'_> {
@@ -158,11 +177,18 @@ impl Reader<'_> {
                         Err(Close::new(1003, "this protocol has binary messages only"))
                     }
                     Ok(Some(Incoming::Ping(payload))) => {
-                        self.outbox.push(websocket::pong(&payload));
+                        self.outbox.control(websocket::pong(&payload));
                         self.outbox.flush();
                         Ok(())
                     }
                     Ok(Some(Incoming::Pong)) => Ok(()),
+                    // The client keeps its connection: what it sends besides can be taken in, and it
+                    // would only come back with the same.
+                    Ok(Some(Incoming::TooLarge)) => {
+                        let limit = self.limits.frame_bytes;
+                        self.refuse(format_args!("a message is larger than {limit} bytes"));
+                        Ok(())
+                    }
                     // A close is answered with a close, and nothing after it is read.
                     Ok(Some(Incoming::Close(code))) => Err(Close::new(code, "")),
                     Err(Violation(code, what)) => Err(Close::new(code, what)),
@@ -171,35 +197,70 @@ impl Reader<'_> {
                     return Some(close);
                 }
             }
+            let held = self.decoder.held();
+            self.partial.set(if held < CHARGED { 0 } else { held });
+            let is_amid = self.decoder.is_amid();
             let decoder = &mut self.decoder;
             let read = self.half.read(|bytes| {
                 decoder.push(bytes);
-                !bytes.is_empty()
+                bytes.len()
             });
-            match read.await {
-                Ok(true) => self.alive.store(true, Ordering::Relaxed),
-                Ok(false) | Err(_) => return None,
+            let read = tokio::select! {
+                read = read => read,
+                () = self.pace.spent(), if is_amid => {
+                    return Some(Close::new(1008, "a message was sent too slowly"));
+                }
+            };
+            match read {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => {
+                    self.pace.moved(count);
+                    self.alive.store(true, Ordering::Relaxed);
+                }
             }
         }
+    }
+
+    /// Tells the peer that something of it was not taken in.
+    fn refuse(&self, why: impl std::fmt::Display) {
+        self.outbox.refuse(websocket::binary(&protocol::refused(&format!("refused: {why}"))));
+        self.outbox.flush();
     }
 
     async fn handle(&self, frame: Bytes) -> Result<(), Close> {
         let malformed =
             |what: &str, error: Malformed| Close::new(1007, format!("malformed {what}: {error}"));
         let connection = self.connection;
+        // What is kept of it stays charged, wherever it goes.
+        let frame = self.outbox.purse().own(frame);
         let command = match Message::read(&frame).map_err(|e| malformed("message", e))? {
             Message::Step1(vector) => {
-                let peer = read_state_vector(&vector).map_err(|e| malformed("state vector", e))?;
-                Command::Step1 { connection, peer }
+                if vector.len() > VECTOR_BYTES {
+                    self.refuse(format_args!("a state vector is larger than {VECTOR_BYTES} bytes"));
+                    return Ok(());
+                }
+                scan_state_vector(&vector).map_err(|e| malformed("state vector", e))?;
+                Command::Step1 { connection, vector }
             }
             Message::Update(bytes) => {
-                let update = Update::scan(bytes).map_err(|e| malformed("Yjs update", e))?;
+                let update = match Update::scan(bytes) {
+                    Ok(update) => update,
+                    // A client can hold that, though others could not read it.
+                    Err(Malformed::Nesting) => {
+                        self.refuse(Malformed::Nesting);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(malformed("Yjs update", error)),
+                };
                 if update.is_empty() {
                     return Ok(());
                 }
                 Command::Update { connection, update, may_write: self.may_write }
             }
-            Message::Awareness(states) => Command::Awareness { connection, states },
+            Message::Awareness(states) => {
+                let states = States::scan(states).map_err(|e| malformed("awareness", e))?;
+                Command::Awareness { connection, states }
+            }
             Message::QueryAwareness => Command::QueryAwareness { connection },
             Message::SyncStatus(frame) => Command::SyncStatus { connection, frame },
             Message::Unknown(_) => return Ok(()),
@@ -214,18 +275,22 @@ struct Writer<'a> {
     connection: ConnectionId,
     outbox: &'a Outbox,
     limits: &'a Limits,
+    pace: Pace,
 }
 
 impl Writer<'_> {
     /// Sends until the socket ends (none), or until only this frame is left to be sent.
-    async fn run(self) -> Option<Bytes> {
+    async fn run(mut self) -> Option<Bytes> {
         let mut ping = tokio::time::interval(self.limits.ping_interval);
+        let mut beat = tokio::time::interval(HEARTBEAT);
         ping.tick().await;
+        beat.tick().await;
         loop {
             tokio::select! {
-                next = self.outbox.next() => match next {
+                next = self.outbox.next(&mut self.pace) => match next {
                     Next::CatchUp(knows) => {
                         let connection = self.connection;
+                        self.outbox.purse().budget().room(self.room.size()).await;
                         if self.room.send(Command::CatchUp { connection, knows }).await.is_err() {
                             return None;
                         }
@@ -234,10 +299,17 @@ impl Writer<'_> {
                     Next::End => return None,
                 },
                 _ = ping.tick() => {
-                    self.outbox.push(websocket::ping());
+                    self.outbox.control(websocket::ping());
+                    self.outbox.flush();
+                }
+                _ = beat.tick() => {
+                    self.outbox.beat();
                     self.outbox.flush();
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,20 +4,21 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use host_http::{bearer, error, query_token};
+use host_http::{ClientAddress, bearer, error, network, query_token};
 use serde_json::json;
 
 use crate::authorizer::{Authorizer, Denied, RoomAccess};
 use crate::connection;
 use crate::room::RoomError;
 use crate::rooms::{OpenError, Rooms};
+use crate::sending::Sending;
 use crate::store::OverLimit;
 use crate::update::Update;
 use crate::websocket::{Close, handshake};
@@ -80,7 +81,7 @@ async fn enter(
     let is_upgrade = parts.headers.contains_key(header::UPGRADE);
     if !is_upgrade {
         return match access {
-            Ok(access) => document(&context, &room, &access.room).await,
+            Ok(access) => document(&context, &room, &access.room, address(&parts)).await,
             Err(denied) => denied.into_response(),
         };
     }
@@ -108,19 +109,31 @@ async fn enter(
     answer
 }
 
+/// Whose a request is: that of the client, also behind a proxy that is trusted to name it.
 fn address(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
+    let client = parts.extensions.get::<ClientAddress>().map(|client| client.0);
+    let peer = || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    client.or_else(peer).map(network)
 }
 
 /// `id` is the room's name in the request, `stored_as` its name in storage.
-async fn document(context: &Context, id: &str, stored_as: &str) -> Response {
+async fn document(
+    context: &Context,
+    id: &str,
+    stored_as: &str,
+    address: Option<IpAddr>,
+) -> Response {
     let room = match context.rooms.open_existing(stored_as).await {
         Ok(Some(room)) => room,
         Ok(None) => return error(StatusCode::NOT_FOUND, format!("Room not found: {id}")),
         Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
     };
     match room.snapshot().await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Ok(bytes) => {
+            let purse = context.rooms.purse(address);
+            let body = Body::new(Sending::new(bytes, &purse));
+            ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+        }
         Err(failed) => failed.into_response(),
     }
 }

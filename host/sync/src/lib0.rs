@@ -1,7 +1,11 @@
 //! The lib0 encoding that Yjs and its protocols are written in.
 //!
 //! Everything here reads hostile bytes: each read is checked against what is left, varints must be
-//! canonical, and no length is believed before that many bytes are there.
+//! canonical, and no length is believed before that many bytes are there. Whatever passes over values
+//! does not recurse, so that they may be nested as deep as any client can read; what makes JSON of them
+//! stops at [`MAX_DEPTH`].
+
+use crate::json::check_json;
 
 /// Why bytes could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +31,15 @@ pub enum Malformed {
     /// Text that must be JSON is not.
     #[error("text that must be JSON is not")]
     Json,
-    /// Values are nested too deep.
+    /// A value that is to become JSON is nested too deep for that.
     #[error("values are nested deeper than {MAX_DEPTH}")]
     Depth,
+    /// Values are nested deeper than clients can read.
+    #[error("values are nested deeper than the {MAX_NESTING} that clients can read")]
+    Nesting,
+    /// Values are nested deeper than any client writes them.
+    #[error("values are nested deeper than {MAX_WRITABLE}")]
+    Bottomless,
     /// A clock is beyond what a document can hold, or a length is zero.
     #[error("a clock or length is out of range")]
     Clock,
@@ -38,7 +48,14 @@ pub enum Malformed {
     Trailing,
 }
 
-/// How deep values may be nested. Deeper ones would exhaust the stack of readers that recurse.
+/// How deep values in a document may be nested. Yjs recurses when it reads them, and V8's stack ends at
+/// some 4,400: a value deeper than that would break everybody who shares the document.
+pub const MAX_NESTING: usize = 4000;
+
+/// How deep an honest client can nest values: V8's stack ends at some 7,200 when Yjs writes them.
+pub const MAX_WRITABLE: usize = 8000;
+
+/// How deep values may be nested to be read as JSON, as rows are. A document may hold deeper ones.
 pub const MAX_DEPTH: u32 = 64;
 
 /// The largest clock that a client can reach. Yjs counts in doubles and yrs in `u32`; half of that
@@ -153,11 +170,7 @@ impl<'a> Reader<'a> {
     /// A string with its length before it, which is JSON. Yjs parses such strings as they come; one
     /// that is not JSON would break every client that reads the document.
     pub fn json_string(&mut self) -> Result<()> {
-        let text = self.string()?;
-        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Malformed::Json),
-        }
+        check_json(self.string()?)
     }
 
     /// A signed varint: six bits and the sign in the first byte.
@@ -182,32 +195,44 @@ impl<'a> Reader<'a> {
         Ok(if first & 0x40 != 0 { -value } else { value })
     }
 
-    /// Passes over one value of lib0's "any" encoding.
-    pub fn skip_any(&mut self, depth: u32) -> Result<()> {
-        if depth == 0 {
-            return Err(Malformed::Depth);
-        }
-        match self.u8()? {
-            127 | 126 | 121 | 120 => {}
-            125 => drop(self.signed()?),
-            124 => drop(self.take(4)?),
-            123 | 122 => drop(self.take(8)?),
-            119 => drop(self.string()?),
-            118 => {
-                for _ in 0..self.count(2)? {
-                    self.string()?;
-                    self.skip_any(depth - 1)?;
+    /// Passes over one value of lib0's "any" encoding. It does not recurse.
+    pub fn skip_any(&mut self) -> Result<()> {
+        // The containers around the one that is read: how many values each still has, and whether those
+        // have keys.
+        let mut outer = Vec::new();
+        let (mut left, mut keyed) = (1, false);
+        let mut deepest = 0;
+        loop {
+            while left == 0 {
+                match outer.pop() {
+                    Some(container) => (left, keyed) = container,
+                    None if deepest > MAX_NESTING => return Err(Malformed::Nesting),
+                    None => return Ok(()),
                 }
             }
-            117 => {
-                for _ in 0..self.count(1)? {
-                    self.skip_any(depth - 1)?;
-                }
+            left -= 1;
+            if keyed {
+                self.string()?;
             }
-            116 => drop(self.bytes()?),
-            _ => return Err(Malformed::Kind),
+            match self.u8()? {
+                127 | 126 | 121 | 120 => {}
+                125 => drop(self.signed()?),
+                124 => drop(self.take(4)?),
+                123 | 122 => drop(self.take(8)?),
+                119 => drop(self.string()?),
+                kind @ (118 | 117) => {
+                    outer.push((left, keyed));
+                    deepest = deepest.max(outer.len());
+                    if deepest > MAX_WRITABLE {
+                        return Err(Malformed::Bottomless);
+                    }
+                    keyed = kind == 118;
+                    left = self.count(if keyed { 2 } else { 1 })?;
+                }
+                116 => drop(self.bytes()?),
+                _ => return Err(Malformed::Kind),
+            }
         }
-        Ok(())
     }
 
     /// One value of lib0's "any" encoding as JSON, the way `JSON.stringify` sees it: `undefined`
@@ -372,7 +397,7 @@ mod tests {
             assert_eq!(reader.json(MAX_DEPTH).unwrap(), value);
             reader.end().unwrap();
             let mut reader = Reader::new(&out);
-            reader.skip_any(MAX_DEPTH).unwrap();
+            reader.skip_any().unwrap();
             reader.end().unwrap();
         }
     }
@@ -402,9 +427,38 @@ mod tests {
             (&[99], Malformed::Kind),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(Reader::new(bytes).skip_any(MAX_DEPTH), Err(expected), "{bytes:?}");
+            assert_eq!(Reader::new(bytes).skip_any(), Err(expected), "{bytes:?}");
         }
-        let deep = [117, 1].repeat(10_000);
-        assert_eq!(Reader::new(&deep).skip_any(MAX_DEPTH), Err(Malformed::Depth));
+    }
+
+    #[test]
+    fn values_are_passed_over_as_deep_as_clients_read_and_are_json_less_deep() {
+        let lists = |levels: usize| [[117, 1].repeat(levels), vec![126]].concat();
+        // Each level has a value before the inner one and one after it, under keys.
+        let objects = |levels: usize| {
+            let open = [118, 3, 1, b'a', 126, 1, b'b'].repeat(levels);
+            [open, vec![126], [1, b'c', 117, 0].repeat(levels)].concat()
+        };
+        let wide = |levels: usize| {
+            let open = [117, 0xc8, 1].repeat(levels);
+            [open, vec![126], [120].repeat(levels * 199)].concat()
+        };
+        for value in [lists(MAX_NESTING), objects(MAX_NESTING - 1), wide(MAX_NESTING)] {
+            let mut reader = Reader::new(&value);
+            reader.skip_any().unwrap();
+            reader.end().unwrap();
+            assert_eq!(Reader::new(&value).json(MAX_DEPTH), Err(Malformed::Depth));
+            let cut = &value[..value.len() - 1];
+            assert!(Reader::new(cut).skip_any().is_err());
+        }
+        for value in [lists(MAX_NESTING + 1), lists(MAX_WRITABLE)] {
+            assert_eq!(Reader::new(&value).skip_any(), Err(Malformed::Nesting));
+        }
+        for value in [lists(MAX_WRITABLE + 1), lists(1_000_000), objects(1_000_000)] {
+            assert_eq!(Reader::new(&value).skip_any(), Err(Malformed::Bottomless));
+        }
+        let deepest = MAX_DEPTH as usize - 1;
+        assert!(Reader::new(&lists(deepest)).json(MAX_DEPTH).is_ok());
+        assert!(Reader::new(&lists(deepest + 1)).json(MAX_DEPTH).is_err());
     }
 }

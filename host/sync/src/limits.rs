@@ -18,6 +18,22 @@ pub(crate) const UNSAVED_BYTES: usize = 16 * MIB;
 pub(crate) const BEAT: Duration = Duration::from_millis(250);
 /// Bytes of unsaved updates that are written without waiting for the beat.
 pub(crate) const BEAT_BYTES: usize = 256 * KIB;
+/// A socket to which nothing was sent for so long is sent presence of nobody. `y-websocket` gives up a
+/// connection on which it heard no message for 30 seconds, pings aside. At worst something was sent just
+/// after one beat, so that it is twice this until the second: that leaves a slow network its time.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(12);
+/// Bytes of a state vector. Each client that ever wrote takes about eight, so this is for half a million
+/// of them.
+pub(crate) const VECTOR_BYTES: usize = 4 * MIB;
+/// Bytes of pings and pongs that wait for one socket; beyond that it is not answered. Whoever asks that
+/// often has not read the answers before.
+pub(crate) const CONTROL_BYTES: usize = 4 * KIB;
+/// Bytes of acknowledgements that wait for one write in a room. Beyond that a socket's newer one takes the
+/// place of its older one.
+pub(crate) const STATUS_BYTES: usize = 256 * KIB;
+/// A message that is over [`Limits::frame_bytes`] is passed over up to so many times that; whoever
+/// announces one beyond that is not waited for.
+pub(crate) const PASSED_OVER: u64 = 16;
 /// Between two tries to write when storage fails.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Bytes of a log below which it is not compacted. Rewriting a small document often would cost more
@@ -40,9 +56,15 @@ pub struct Limits {
     pub connections: usize,
     /// Sockets from one address; an office behind one address has a few hundred people.
     pub connections_per_address: usize,
-    /// Presence states in one room, and bytes of one of them: a cursor, a name and a colour take
-    /// a few hundred bytes.
+    /// Presence states in one room, and bytes of one of them and of all: a cursor, a name and a colour
+    /// take a few hundred bytes, and everybody who joins is sent all of it.
     pub awareness: AwarenessBounds,
+    /// Bytes that are held for all connections together: answers that wait to be read, and messages that
+    /// have not come as a whole. Beyond it whoever owes most is ended. It has room for the largest
+    /// message from several clients at once, and leaves a server of 512 MiB most of its memory.
+    pub held_bytes: usize,
+    /// The same for one address: half, so that no address can have all of it.
+    pub held_bytes_per_address: usize,
     /// Bytes of a room's id.
     pub room_id_bytes: usize,
     /// Bytes that wait for one socket before it counts as fallen behind and is sent one diff when
@@ -65,7 +87,9 @@ impl Default for Limits {
             rooms: 100_000,
             connections: 100_000,
             connections_per_address: 10_000,
-            awareness: AwarenessBounds { states: 4096, state_bytes: 64 * KIB },
+            awareness: AwarenessBounds { states: 4096, state_bytes: 64 * KIB, bytes: 8 * MIB },
+            held_bytes: 128 * MIB,
+            held_bytes_per_address: 64 * MIB,
             room_id_bytes: 512,
             queue_bytes: MIB,
             idle_timeout: Duration::from_secs(60),

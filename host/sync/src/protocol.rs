@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 sync | 0 = step 1 (a state vector), 1 = step 2 (an update), 2 = update; then its bytes |
 //! | 1 awareness | presence states, see `awareness` |
+//! | 2 auth | 0, and why something that the peer sent was not taken in; only we send it |
 //! | 3 query awareness | nothing |
 //! | 102 sync status | bytes that we send back once everything before them is on disk |
 //!
@@ -15,12 +16,15 @@ use crate::lib0::{Malformed, Reader, write_bytes, write_var};
 
 const SYNC: u64 = 0;
 const AWARENESS: u64 = 1;
+const AUTH: u64 = 2;
 const QUERY_AWARENESS: u64 = 3;
 const SYNC_STATUS: u64 = 102;
 
 const STEP_1: u64 = 0;
 const STEP_2: u64 = 1;
 const UPDATE: u64 = 2;
+
+const PERMISSION_DENIED: u64 = 0;
 
 /// What a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,18 @@ pub fn update(update: &[u8]) -> Bytes {
 /// Passes on presence states.
 pub fn awareness(states: &[u8]) -> Bytes {
     frame(&[AWARENESS], states)
+}
+
+/// Says that something was not taken in, and why. It is the one message of the protocol that has words
+/// in it: `y-websocket` prints them as a warning, and an application can listen for it.
+pub fn refused(reason: &str) -> Bytes {
+    frame(&[AUTH, PERMISSION_DENIED], reason.as_bytes())
+}
+
+/// Presence of nobody. It changes nothing, and whoever hears it knows that we are here: a ping of
+/// WebSocket does not reach the clients' code.
+pub fn nothing() -> Bytes {
+    awareness(&[0])
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::arrays::{ArrayChange, Arrays};
+use crate::awareness::States;
 use crate::edit::Edit;
 use crate::lib0::Malformed;
 use crate::limits::MAILBOX;
@@ -83,12 +84,12 @@ pub enum RoomError {
 pub(crate) enum Command {
     Join { connection: ConnectionId, outbox: Arc<Outbox> },
     Leave { connection: ConnectionId },
-    Step1 { connection: ConnectionId, peer: StateVector },
+    Step1 { connection: ConnectionId, vector: Bytes },
     Update { connection: ConnectionId, update: Update, may_write: bool },
-    Awareness { connection: ConnectionId, states: Bytes },
+    Awareness { connection: ConnectionId, states: States },
     QueryAwareness { connection: ConnectionId },
     SyncStatus { connection: ConnectionId, frame: Bytes },
-    CatchUp { connection: ConnectionId, knows: StateVector },
+    CatchUp { connection: ConnectionId, knows: Arc<StateVector> },
     Apply { update: Update, done: Reply<()> },
     Snapshot { done: Reply<Document> },
     Attach { model: Box<dyn Model>, done: Reply<()> },
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     /// in use is never let go.
     pub users: AtomicUsize,
     pub connections: AtomicUsize,
+    /// Bytes of the document, about.
+    pub size: AtomicUsize,
     /// Notified when the last user leaves.
     pub unused: Notify,
 }
@@ -151,6 +154,11 @@ impl Room {
     /// The room's id.
     pub fn id(&self) -> &Arc<str> {
         &self.shared.id
+    }
+
+    /// Bytes of the document, about: at most what telling a peer what it missed takes.
+    pub(crate) fn size(&self) -> usize {
+        self.shared.size.load(Ordering::Relaxed)
     }
 
     /// Applies an update; returns once it is durable.
@@ -241,6 +249,7 @@ pub(crate) fn channel(id: Arc<str>) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         commands,
         users: AtomicUsize::new(0),
         connections: AtomicUsize::new(0),
+        size: AtomicUsize::new(0),
         unused: Notify::new(),
     };
     (Arc::new(shared), mailbox)

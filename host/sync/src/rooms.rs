@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{Budget, Purse};
 use crate::limits::Limits;
 use crate::room::{Command, ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
 use crate::storage::{Storage, StorageError};
@@ -26,6 +27,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     hooks: Arc<dyn Hooks>,
     limits: Arc<Limits>,
+    budget: Budget,
     tasks: TaskTracker,
     stop: CancellationToken,
     connections: AtomicUsize,
@@ -90,6 +92,7 @@ impl Rooms {
             rooms: Mutex::default(),
             storage,
             hooks,
+            budget: Budget::new(limits.held_bytes, limits.held_bytes_per_address),
             limits: Arc::new(limits),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -130,7 +133,7 @@ impl Rooms {
         let room = Room { shared: shared.clone() };
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
-            match RoomTask::load(shared.clone(), inner.storage.clone(), inner.limits.clone()).await {
+            match RoomTask::load(shared.clone(), inner.storage.clone(), inner.limits.clone(), inner.budget.clone()).await {
                 Ok(task) => {
                     inner.hooks.created(&shared.id);
                     let release = |shared: &Arc<Shared>| inner.release(shared);
@@ -196,11 +199,17 @@ impl Rooms {
         });
     }
 
+    /// A purse for what is held for a request.
+    pub(crate) fn purse(&self, address: Option<IpAddr>) -> Arc<Purse> {
+        self.inner.budget.purse(address)
+    }
+
     /// Counts a socket in, as long as what is returned is held.
     pub fn admit(&self, address: Option<IpAddr>) -> Result<Admission, OpenError> {
         let limits = &self.inner.limits;
         let admission = Admission {
             inner: self.inner.clone(),
+            purse: self.inner.budget.purse(address),
             address,
             connection: self.inner.next_connection.fetch_add(1, Ordering::Relaxed),
         };
@@ -263,6 +272,7 @@ impl Inner {
 /// A socket that counts against the limits until this is dropped.
 pub struct Admission {
     inner: Arc<Inner>,
+    purse: Arc<Purse>,
     address: Option<IpAddr>,
     connection: ConnectionId,
 }
@@ -271,6 +281,11 @@ impl Admission {
     /// Names the socket within the process.
     pub fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// What is held for it is charged to this.
+    pub(crate) fn purse(&self) -> &Arc<Purse> {
+        &self.purse
     }
 }
 

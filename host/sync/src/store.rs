@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::lib0::{MAX_CLOCK, write_var};
+use crate::lib0::{MAX_CLOCK, Reader, write_var};
 use crate::update::{Id, SectionWriter, StateVector, Struct, Update, rest, write_pieces};
 
 /// Memory that a struct takes beside its bytes, for the accounting of document sizes.
@@ -246,6 +246,21 @@ impl Store {
     /// The clock of a client up to which everything is known.
     pub fn known(&self, client: u64) -> u32 {
         self.clients.get(&client).map_or(0, Client::known)
+    }
+
+    /// What a state vector that was scanned says of the clients of this document. That is no larger than
+    /// the document, whatever the peer names; and a peer that has nothing of it is seen to have nothing.
+    pub fn part_of(&self, vector: &[u8]) -> StateVector {
+        let mut reader = Reader::new(vector);
+        let count = reader.var().unwrap_or_default();
+        let mut part = StateVector::new();
+        for _ in 0..count {
+            let (Ok(client), Ok(clock)) = (reader.var(), reader.clock()) else { break };
+            if clock > 0 && self.clients.contains_key(&client) {
+                part.insert(client, clock);
+            }
+        }
+        part
     }
 
     /// Everything that is known, by client.

@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 
-use crate::lib0::{MAX_CLOCK, MAX_DEPTH, Malformed, Reader, write_var};
+use crate::lib0::{MAX_CLOCK, Malformed, Reader, write_var};
 
 /// Names one element of a document: the client that made it and that client's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -311,13 +311,13 @@ fn skip_content(reader: &mut Reader, kind: u8) -> Result<u32, Malformed> {
         ANY => {
             let count = reader.count(1)?;
             for _ in 0..count {
-                reader.skip_any(MAX_DEPTH)?;
+                reader.skip_any()?;
             }
             count as u32
         }
         DOC => {
             reader.string()?;
-            reader.skip_any(MAX_DEPTH)?;
+            reader.skip_any()?;
             1
         }
         _ => return Err(Malformed::Kind),
@@ -400,7 +400,7 @@ impl<'a> Content<'a> {
                 let mut reach = |element: u32| {
                     while *next < element {
                         if *any {
-                            reader.skip_any(MAX_DEPTH)?
+                            reader.skip_any()?
                         } else {
                             reader.string().map(drop)?
                         }
@@ -567,6 +567,16 @@ pub fn read_state_vector(bytes: &[u8]) -> Result<StateVector, Malformed> {
     }
     reader.end()?;
     Ok(vector)
+}
+
+/// Checks the form of a state vector that somebody sent.
+pub fn scan_state_vector(bytes: &[u8]) -> Result<(), Malformed> {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..reader.count(2)? {
+        reader.var()?;
+        reader.clock()?;
+    }
+    reader.end()
 }
 
 /// Writes a state vector, highest client first as Yjs does.

@@ -18,4 +18,4 @@ mod stream;
 pub use frames::{Close, Decoder, Incoming, Violation};
 pub(crate) use frames::{binary, close, ping, pong};
 pub(crate) use handshake::handshake;
-pub(crate) use stream::{ReadHalf, WriteHalf, take};
+pub(crate) use stream::{ReadHalf, Taken, WriteHalf, take};

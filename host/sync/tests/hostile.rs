@@ -27,7 +27,7 @@ impl Server {
         let Ok(applied) = self.store.apply(&update, bounds) else { return false };
         self.arrays.apply(&self.store, &applied, &mut |change| match change {
             ArrayChange::Inserted { id, value, .. } => {
-                drop(self.live.insert(id, value.json().unwrap()));
+                drop(self.live.insert(id, value.json().unwrap_or(json!("too deep"))));
             }
             ArrayChange::Deleted { id } => drop(self.live.remove(&id)),
         });
@@ -124,6 +124,13 @@ fn shapes_that_break_integrators_are_refused_or_harmless() {
         let structs = std::iter::once(outer).chain((0..levels).map(inner)).collect();
         update(&[(5, 0, structs)], NO_DELETES)
     };
+    let deep_embed = |levels: usize| {
+        let json = ["5b".repeat(levels), "5d".repeat(levels)].concat();
+        let mut length = Vec::new();
+        write_var(&mut length, json.len() as u64 / 2);
+        let length: String = length.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("05010174{length}{json}")
+    };
     let item = |hex: &str| update(&[(5, 0, vec![unhex(hex)])], NO_DELETES);
     let cases: Vec<(&str, Vec<u8>, bool)> = vec![
         ("a skip that wraps the clock", unhex("010228feffffff0f0a03007800"), false),
@@ -132,8 +139,11 @@ fn shapes_that_break_integrators_are_refused_or_harmless() {
         ("structs that nothing backs", unhex("01ffffff7f0500"), false),
         ("deletions that nothing backs", unhex("000105ffffff7f"), false),
         ("a number that is not in its shortest form", unhex("8000"), false),
-        ("values that nobody can read", deep_any(10_000), false),
-        ("values that are deep", deep_any(60), true),
+        ("values deeper than any stack", deep_any(1_000_000), false),
+        ("values of a depth that clients can read", deep_any(4000), true),
+        ("values of a depth that rows may have", deep_any(60), true),
+        ("an embed deeper than any stack", item(&deep_embed(100_000)), false),
+        ("an embed of a depth that clients can read", item(&deep_embed(4000)), true),
         ("types as deep as there is room", deep_types(20_000), true),
         ("a right origin left of the origin", item("c4280228000161"), true),
         ("an element behind itself", item("880500017e"), true),
@@ -374,9 +384,9 @@ fn honest_from_start<'a>(alone: &Server, server: &mut Server) -> std::slice::Ite
 
 #[test]
 fn frames_and_presence_that_are_broken_are_errors() {
-    use host_sync::awareness::{Awareness, AwarenessBounds};
+    use host_sync::awareness::{Awareness, AwarenessBounds, States};
     use host_sync::protocol::{self, Message};
-    let bounds = AwarenessBounds { states: 4, state_bytes: 64 };
+    let bounds = AwarenessBounds { states: 4, state_bytes: 64, bytes: 200 };
     let states = [2, 7, 1, 2, b'{', b'}', 8, 1, 4, b'n', b'u', b'l', b'l'];
     let pool: Vec<Vec<u8>> = [
         protocol::awareness(&states),
@@ -395,7 +405,9 @@ fn frames_and_presence_that_are_broken_are_errors() {
         let bytes = mutate(&mut random, &seed, &pool);
         match Message::read(&bytes.into()) {
             Ok(Message::Awareness(states)) => {
-                let _ = awareness.apply(at % 3, &states, &bounds, |owner| owner != 2);
+                if let Ok(states) = States::scan(states) {
+                    awareness.apply(at % 3, &states, &bounds, |owner| owner != 2);
+                }
             }
             Ok(Message::Step1(vector)) => drop(host_sync::update::read_state_vector(&vector)),
             Ok(Message::Update(update)) => drop(Update::scan(update)),
@@ -407,8 +419,8 @@ fn frames_and_presence_that_are_broken_are_errors() {
         assert!(awareness.present().count() <= bounds.states);
         // Others can read what is passed on, removals included.
         let mut copy = Awareness::default();
-        let wide = AwarenessBounds { states: 64, state_bytes: 64 };
-        copy.apply(1, &awareness.encode_all(), &wide, |_| true).unwrap();
+        let states = States::scan(awareness.encode_all().into()).unwrap();
+        assert_eq!(copy.apply(1, &states, &bounds, |_| true).refused, None);
     }
 }
 

@@ -6,16 +6,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Answers with the body that came, or with as much as the path says, or says that none came.
+/// Answers with the body that came, or with as much as the path says, or says that none came. An upgrade is
+/// agreed to.
 #[derive(Clone)]
 struct Echo;
 
 impl App for Echo {
     fn answer(
         &mut self,
-        request: Request<Paced<Incoming>>,
+        mut request: Request<Paced<Incoming>>,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         async move {
+            if request.headers().contains_key(header::UPGRADE) {
+                let upgrade = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    let upgraded = upgrade.await.expect("an upgrade");
+                    let mut peer = TokioIo::new(upgraded);
+                    let _ = peer.read_to_end(&mut Vec::new()).await;
+                });
+                let mut answer = Response::new(Body::empty());
+                *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                return answer;
+            }
             let size = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
             let from = request.extensions().get::<ClientAddress>().map(|client| client.0);
             let body = request.into_body().collect().await.map(|body| body.to_bytes());
@@ -202,6 +214,32 @@ async fn a_proxy_is_bounded_by_its_clients() {
     // The answer ends when its last byte is written, which its reader may know first.
     let text = answer(&mut again).await;
     assert!(text.starts_with("HTTP/1.1 100") || text.starts_with("HTTP/1.1 503"), "{text}");
+}
+
+#[tokio::test]
+async fn a_connection_that_a_proxy_passed_on_counts_for_its_client_while_it_is_open() {
+    let proxy = "127.0.0.1".parse().expect("an address");
+    let server = Server::start(Maximum { connections: 100, per_address: 1 }, &[proxy]).await;
+    let get = |client: &str, upgrade: &str| {
+        format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: {client}\r\n{upgrade}\r\n")
+    };
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
+    let mut socket = server.send(&get("203.0.113.7", upgrade)).await;
+    assert!(answer(&mut socket).await.starts_with("HTTP/1.1 101"));
+    let mut second = server.send(&get("203.0.113.7", "")).await;
+    assert!(answer(&mut second).await.starts_with("HTTP/1.1 503"));
+    let mut other = server.send(&get("203.0.113.8", "")).await;
+    assert!(answer(&mut other).await.starts_with("HTTP/1.1 200"));
+    drop(socket);
+    let served = async {
+        loop {
+            let mut peer = server.send(&get("203.0.113.7", "")).await;
+            if answer(&mut peer).await.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("an answer");
 }
 
 #[tokio::test(start_paused = true)]

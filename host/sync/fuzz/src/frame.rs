@@ -1,13 +1,13 @@
 //! Frames as a connection sends them, one after the other, each with its length in two bytes.
 
 use bytes::Bytes;
-use host_sync::awareness::{Awareness, AwarenessBounds};
+use host_sync::awareness::{Awareness, AwarenessBounds, States};
 use host_sync::protocol::Message;
 use host_sync::store::{Bounds, Store};
 use host_sync::update::{Update, read_state_vector, write_state_vector};
 
 pub fn run(bytes: &[u8]) {
-    let bounds = AwarenessBounds { states: 4, state_bytes: 64 };
+    let bounds = AwarenessBounds { states: 4, state_bytes: 64, bytes: 200 };
     let mut store = Store::default();
     let mut awareness = Awareness::default();
     let mut rest = bytes;
@@ -39,13 +39,14 @@ pub fn run(bytes: &[u8]) {
                 }
             }
             Message::Awareness(states) => {
-                let _ = awareness.apply(owner, &states, &bounds, |owner| owner != 2);
+                let Ok(states) = States::scan(states) else { continue };
+                awareness.apply(owner, &states, &bounds, |owner| owner != 2);
                 let present = awareness.present().count();
                 assert!(present <= bounds.states);
                 assert_eq!(awareness.is_empty(), present == 0);
-                let wide = AwarenessBounds { states: 64, state_bytes: 64 };
                 let mut copy = Awareness::default();
-                copy.apply(1, &awareness.encode_all(), &wide, |_| true).expect("our states read");
+                let all = States::scan(awareness.encode_all().into()).expect("our states read");
+                assert_eq!(copy.apply(1, &all, &bounds, |_| true).refused, None);
                 assert_eq!(copy.present().count(), present);
             }
             Message::QueryAwareness => {

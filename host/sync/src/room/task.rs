@@ -27,9 +27,12 @@ use tokio::time::Instant;
 use super::{Command, ConnectionId, Document, Model, Reply, RoomError, Shared};
 use crate::arrays::Arrays;
 use crate::awareness::Awareness;
+use crate::budget::Budget;
 use crate::edit::Edit;
 use crate::lib0::Malformed;
-use crate::limits::{BEAT, BEAT_BYTES, COMPACT_BYTES, Limits, MAILBOX, RETRY, UNSAVED_BYTES};
+use crate::limits::{
+    BEAT, BEAT_BYTES, COMPACT_BYTES, Limits, MAILBOX, RETRY, STATUS_BYTES, UNSAVED_BYTES,
+};
 use crate::outbox::Outbox;
 use crate::protocol;
 use crate::storage::{Storage, StorageError};
@@ -47,6 +50,7 @@ pub(crate) struct RoomTask {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     limits: Arc<Limits>,
+    budget: Budget,
     store: Store,
     /// Counts changes.
     version: u64,
@@ -55,6 +59,8 @@ pub(crate) struct RoomTask {
     /// The arrays and their follower, where there is one.
     model: Option<(Arrays, Box<dyn Model>)>,
     awareness: Awareness,
+    /// All presence as one frame, until it changes.
+    presence: Option<Bytes>,
     connections: HashMap<ConnectionId, Arc<Outbox>>,
     /// The client id under which the server itself writes. It is a new one each time the room is
     /// loaded, because one that is used again after a backup was restored would give one id to two
@@ -68,6 +74,8 @@ pub(crate) struct RoomTask {
     unsaved: Vec<Bytes>,
     unsaved_bytes: usize,
     waiters: Vec<Waiter>,
+    /// Bytes of the acknowledgements among them.
+    status_bytes: usize,
 }
 
 /// A whole document, encoded as the answer to the step 1 of a peer that has nothing.
@@ -78,10 +86,10 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(document: &[u8]) -> Self {
+    fn of(document: &[u8], budget: &Budget) -> Self {
         let frame = websocket::binary(&protocol::step_2(document));
         let head = frame.len() - document.len();
-        Self { frame, head }
+        Self { frame: budget.shared(frame), head }
     }
 
     fn document(&self) -> Bytes {
@@ -100,6 +108,10 @@ struct Turn {
     presence_from: Option<ConnectionId>,
     /// Whether there was more than one.
     presence_mixed: bool,
+    /// Those who asked for all presence.
+    asked: HashSet<ConnectionId>,
+    /// Removed clients that a connection still takes for present.
+    outdated: HashMap<ConnectionId, HashSet<u64>>,
 }
 
 type Saving = std::pin::Pin<Box<dyn Future<Output = Result<u64, StorageError>> + Send>>;
@@ -110,6 +122,7 @@ impl RoomTask {
         shared: Arc<Shared>,
         storage: Arc<dyn Storage>,
         limits: Arc<Limits>,
+        budget: Budget,
     ) -> Result<Self, StorageError> {
         let stored = storage.load(&shared.id).await?.unwrap_or_default();
         let mut store = Store::default();
@@ -125,16 +138,19 @@ impl RoomTask {
                 break client;
             }
         };
+        shared.size.store(store.size(), Ordering::Relaxed);
         let whole_bytes: usize = stored.updates.iter().map(Bytes::len).sum();
         Ok(Self {
             shared,
             storage,
             limits,
+            budget,
             store,
             version: 0,
             whole: None,
             model: None,
             awareness: Awareness::default(),
+            presence: None,
             connections: HashMap::new(),
             client,
             position: stored.position,
@@ -144,6 +160,7 @@ impl RoomTask {
             unsaved: Vec::new(),
             unsaved_bytes: 0,
             waiters: Vec::new(),
+            status_bytes: 0,
         })
     }
 
@@ -174,7 +191,7 @@ impl RoomTask {
                 }
             }
             if saving.is_none() && !self.waiters.is_empty() {
-                let waiters = std::mem::take(&mut self.waiters);
+                let waiters = self.take_waiters();
                 self.acknowledge(waiters);
             }
             tokio::select! {
@@ -239,7 +256,7 @@ impl RoomTask {
     /// Starts writing what is unsaved. Those who wait now wait for this write.
     fn save(&mut self) -> (Saving, usize, Vec<Waiter>) {
         let updates = std::mem::take(&mut self.unsaved);
-        let waiters = std::mem::take(&mut self.waiters);
+        let waiters = self.take_waiters();
         let bytes: usize = updates.iter().map(Bytes::len).sum();
         let storage = self.storage.clone();
         let room = self.shared.id.clone();
@@ -274,6 +291,25 @@ impl RoomTask {
         self.log_bytes += bytes;
     }
 
+    fn take_waiters(&mut self) -> Vec<Waiter> {
+        self.status_bytes = 0;
+        std::mem::take(&mut self.waiters)
+    }
+
+    /// Notes an acknowledgement that waits for the next write.
+    fn await_status(&mut self, connection: ConnectionId, frame: Bytes) {
+        if self.status_bytes > STATUS_BYTES {
+            let older = |waiter: &Waiter| matches!(waiter, Waiter::Status { connection: c, .. } if *c == connection);
+            if let Some(at) = self.waiters.iter().rposition(older)
+                && let Waiter::Status { frame, .. } = self.waiters.remove(at)
+            {
+                self.status_bytes -= frame.len();
+            }
+        }
+        self.status_bytes += frame.len();
+        self.waiters.push(Waiter::Status { connection, frame });
+    }
+
     fn acknowledge(&mut self, waiters: Vec<Waiter>) {
         for waiter in waiters {
             match waiter {
@@ -292,7 +328,7 @@ impl RoomTask {
     /// longer than `close_timeout`: nothing of what is lost then was acknowledged.
     async fn flush(&mut self) {
         if self.unsaved.is_empty() {
-            let waiters = std::mem::take(&mut self.waiters);
+            let waiters = self.take_waiters();
             return self.acknowledge(waiters);
         }
         let (write, bytes, waiters) = self.save();
@@ -320,7 +356,7 @@ impl RoomTask {
         let started = std::time::Instant::now();
         let document = self.store.compact();
         let bytes = document.len();
-        self.whole = Some(Whole::of(&document));
+        self.whole = Some(Whole::of(&document, &self.budget));
         match self.storage.compact(&self.shared.id, document, self.position).await {
             Ok(()) => {
                 tracing::debug!(
@@ -338,9 +374,11 @@ impl RoomTask {
 
     /// Marks the sockets whose queue is too long as behind, before this turn changes anything.
     fn mark_those_behind(&mut self) {
+        let mut vector = None;
         for outbox in self.connections.values() {
             if outbox.queued() > self.limits.queue_bytes && !outbox.is_behind() {
-                outbox.fall_behind(self.store.state_vector());
+                let vector = vector.get_or_insert_with(|| Arc::new(self.store.state_vector()));
+                outbox.fall_behind(vector.clone());
             }
         }
     }
@@ -351,8 +389,7 @@ impl RoomTask {
                 let vector = write_state_vector(&self.store.state_vector());
                 outbox.push(websocket::binary(&protocol::step_1(&vector)));
                 if !self.awareness.is_empty() {
-                    let states = protocol::awareness(&self.awareness.encode_present());
-                    outbox.push(websocket::binary(&states));
+                    outbox.push(self.presence());
                 }
                 self.connections.insert(connection, outbox);
                 self.shared.connections.store(self.connections.len(), Ordering::Relaxed);
@@ -361,15 +398,18 @@ impl RoomTask {
                 self.connections.remove(&connection);
                 self.shared.connections.store(self.connections.len(), Ordering::Relaxed);
                 let left = self.awareness.leave(connection);
-                self.turn.note_presence(connection, left);
+                self.presence_changed(connection, left);
             }
-            Command::Step1 { connection, peer } => {
+            Command::Step1 { connection, vector } => {
                 let Some(outbox) = self.connections.get(&connection).cloned() else { return };
-                if outbox.queued() > self.limits.queue_bytes || outbox.is_behind() {
-                    // It gets its answer once it has read what is queued.
-                    outbox.fall_behind(peer);
+                let peer = self.store.part_of(&vector);
+                let is_behind = outbox.queued() > self.limits.queue_bytes || outbox.is_behind();
+                let is_there = peer.is_empty() && self.whole.is_some();
+                if is_behind || !is_there && !self.budget.has_room(self.store.size()) {
+                    // It gets its answer once it has read what is queued, and there is room for it.
+                    outbox.fall_behind(Arc::new(peer));
                 } else {
-                    outbox.push(self.step_2(&peer));
+                    outbox.push(self.step_2(&peer, &outbox));
                 }
             }
             // A reader sends updates, too: Yjs answers a step 1 with its whole delete set. Only what
@@ -385,37 +425,41 @@ impl RoomTask {
                 if let Err(error) = self.apply(Some(connection), update)
                     && let Some(outbox) = self.connections.get(&connection)
                 {
-                    outbox.close(Close::new(1009, error.to_string()));
+                    outbox.refuse(refused(&error));
                 }
             }
             Command::Awareness { connection, states } => {
                 let connections = &self.connections;
                 let is_open = |owner| connections.contains_key(&owner);
                 let bounds = &self.limits.awareness;
-                match self.awareness.apply(connection, &states, bounds, is_open) {
-                    Ok(changed) => self.turn.note_presence(connection, changed),
-                    Err(error) => {
-                        if let Some(outbox) = self.connections.get(&connection) {
-                            outbox.close(Close::new(1008, error.to_string()));
-                        }
-                    }
+                let applied = self.awareness.apply(connection, &states, bounds, is_open);
+                self.presence_changed(connection, applied.changed);
+                if !applied.outdated.is_empty() {
+                    self.turn.outdated.entry(connection).or_default().extend(applied.outdated);
+                }
+                if let Some(error) = applied.refused
+                    && let Some(outbox) = self.connections.get(&connection)
+                {
+                    outbox.push(refused(&error));
                 }
             }
             Command::QueryAwareness { connection } => {
-                if let Some(outbox) = self.connections.get(&connection) {
-                    let states = self.awareness.encode_present();
-                    outbox.push_presence(websocket::binary(&protocol::awareness(&states)));
-                }
+                self.turn.asked.insert(connection);
             }
             Command::SyncStatus { connection, frame } => {
-                let frame = websocket::binary(&frame);
-                self.waiters.push(Waiter::Status { connection, frame });
+                if let Some(outbox) = self.connections.get(&connection) {
+                    let frame = outbox.purse().own(websocket::binary(&frame));
+                    self.await_status(connection, frame);
+                }
             }
             Command::CatchUp { connection, knows } => {
                 let Some(outbox) = self.connections.get(&connection).cloned() else { return };
-                let missed = websocket::binary(&protocol::update(&self.diff(&knows)));
-                let presence =
-                    || websocket::binary(&protocol::awareness(&self.awareness.encode_all()));
+                // A step 2 means that the peer has everything, which it may be waiting for.
+                let missed = self.step_2(&knows, &outbox);
+                let presence = outbox.missed_presence().then(|| {
+                    let states = protocol::awareness(&self.awareness.encode_all());
+                    outbox.purse().own(websocket::binary(&states))
+                });
                 outbox.catch_up(missed, presence);
             }
             Command::Apply { update, done } => match self.apply(None, update) {
@@ -462,25 +506,35 @@ impl RoomTask {
         RoomError::Refused { room: self.shared.id.to_string(), source }
     }
 
-    /// What a peer lacks. One that has nothing gets the whole document, which is encoded once.
-    fn diff(&mut self, peer: &StateVector) -> Bytes {
-        if !peer.is_empty() {
-            return self.store.diff(peer).into();
+    /// Answers a step 1 with what a peer lacks. Peers that have nothing share the bytes, and others are
+    /// charged for theirs.
+    fn step_2(&mut self, peer: &StateVector, outbox: &Outbox) -> Bytes {
+        if peer.is_empty() {
+            return self.whole().frame.clone();
         }
-        self.whole().document()
-    }
-
-    /// Answers a step 1. Peers that have nothing share the bytes.
-    fn step_2(&mut self, peer: &StateVector) -> Bytes {
-        if !peer.is_empty() {
-            return websocket::binary(&protocol::step_2(&self.store.diff(peer)));
-        }
-        self.whole().frame.clone()
+        outbox.purse().own(websocket::binary(&protocol::step_2(&self.store.diff(peer))))
     }
 
     fn whole(&mut self) -> &Whole {
-        let store = &self.store;
-        self.whole.get_or_insert_with(|| Whole::of(&store.diff(&StateVector::new())))
+        let (store, budget) = (&self.store, &self.budget);
+        self.whole.get_or_insert_with(|| Whole::of(&store.diff(&StateVector::new()), budget))
+    }
+
+    fn presence_changed(&mut self, from: ConnectionId, changed: Vec<u64>) {
+        if !changed.is_empty() {
+            self.presence = None;
+            self.turn.note_presence(from, changed);
+        }
+    }
+
+    /// All presence, encoded once for all who want it.
+    fn presence(&mut self) -> Bytes {
+        let (awareness, budget) = (&self.awareness, &self.budget);
+        let frame = self.presence.get_or_insert_with(|| {
+            let states = protocol::awareness(&awareness.encode_present());
+            budget.shared(websocket::binary(&states))
+        });
+        frame.clone()
     }
 
     /// Applies an update to the document and the model, and notes it for the log and for the frame at
@@ -504,7 +558,7 @@ impl RoomTask {
             }
         }
         if self.store.wants_compaction() {
-            self.whole = Some(Whole::of(&self.store.compact()));
+            self.whole = Some(Whole::of(&self.store.compact(), &self.budget));
         }
         Ok(())
     }
@@ -541,11 +595,17 @@ impl RoomTask {
     fn end_turn(&mut self) {
         let turn = std::mem::take(&mut self.turn);
         if !turn.updates.is_empty() {
+            self.shared.size.store(self.store.size(), Ordering::Relaxed);
             self.broadcast(&turn.updates);
+        }
+        for connection in &turn.asked {
+            if let Some(outbox) = self.connections.get(connection).cloned() {
+                outbox.push_presence(self.presence());
+            }
         }
         if !turn.presence.is_empty() {
             let states = protocol::awareness(&self.awareness.encode_of(&turn.presence));
-            let frame = websocket::binary(&states);
+            let frame = self.budget.shared(websocket::binary(&states));
             let from = turn.presence_from.filter(|_| !turn.presence_mixed);
             for (connection, outbox) in &self.connections {
                 if Some(*connection) != from {
@@ -553,9 +613,19 @@ impl RoomTask {
                 }
             }
         }
+        for (connection, clients) in &turn.outdated {
+            if let Some(outbox) = self.connections.get(connection) {
+                let removals = protocol::awareness(&self.awareness.encode_of(clients));
+                outbox.push_presence(websocket::binary(&removals));
+            }
+        }
         for outbox in self.connections.values() {
             outbox.flush();
         }
+    }
+
+    fn shared_frame(&self, update: &[u8]) -> Bytes {
+        self.budget.shared(websocket::binary(&protocol::update(update)))
     }
 
     /// Sends each connection one frame with everything that others wrote. One that wrote in this
@@ -569,8 +639,8 @@ impl RoomTask {
             }
         }
         let frame = |list: &[&Update]| match list {
-            [one] => websocket::binary(&protocol::update(one.bytes())),
-            many => websocket::binary(&protocol::update(&merge(many.iter().copied()))),
+            [one] => self.shared_frame(one.bytes()),
+            many => self.shared_frame(&merge(many.iter().copied())),
         };
         let frames: Vec<_> =
             by_writer.iter().map(|(writer, list)| (*writer, frame(list))).collect();
@@ -593,13 +663,15 @@ impl RoomTask {
 
 impl Turn {
     fn note_presence(&mut self, from: ConnectionId, changed: Vec<u64>) {
-        if changed.is_empty() {
-            return;
-        }
         self.presence_mixed |= self.presence_from.is_some_and(|before| before != from);
         self.presence_from = Some(from);
         self.presence.extend(changed);
     }
+}
+
+/// What tells a peer that something of it was not taken in.
+fn refused(why: &impl std::fmt::Display) -> Bytes {
+    websocket::binary(&protocol::refused(&format!("refused: {why}")))
 }
 
 /// The next time at which all rooms save.

@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use crate::limits::PASSED_OVER;
+
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -34,6 +36,8 @@ pub enum Incoming {
     Ping(Bytes),
     /// A pong.
     Pong,
+    /// A message over the limit, of which nothing is kept.
+    TooLarge,
     /// The code to close with in return.
     Close(u16),
 }
@@ -42,77 +46,131 @@ pub enum Incoming {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Violation(pub u16, pub &'static str);
 
+/// Bytes of a payload that is not copied without need.
+const LARGE: usize = 64 * 1024;
+
+fn whole(kind: u8, message: Bytes) -> Incoming {
+    if kind == BINARY { Incoming::Binary(message) } else { Incoming::Text }
+}
+
 /// Reads messages out of bytes.
 #[derive(Debug)]
 pub struct Decoder {
     /// Bytes that came and are not taken yet; without memory while there are none.
     buffer: Vec<u8>,
     taken: usize,
-    /// The fragments of a message that is not complete.
-    fragments: Option<(u8, Vec<u8>)>,
+    /// Bytes that are to come and are passed over.
+    skip: u64,
+    /// A message of which there is more to come.
+    message: Option<Message>,
     /// Bytes of a message.
     limit: usize,
+}
+
+/// A message that came in part.
+#[derive(Debug)]
+enum Message {
+    /// Its kind, and what came of it.
+    Kept(u8, Vec<u8>),
+    /// It is over the limit; so many bytes of it were announced.
+    PassedOver(u64),
+}
+
+/// What stands before a frame's payload.
+struct Head {
+    /// Whether it is its message's last.
+    last: bool,
+    kind: u8,
+    mask: [u8; 4],
+    /// Where the payload begins in the buffer.
+    start: usize,
+    /// Bytes of the payload.
+    length: u64,
 }
 
 impl Decoder {
     /// Begins with what was read before.
     pub fn new(limit: usize, first: &[u8]) -> Self {
-        Self { buffer: first.to_vec(), taken: 0, fragments: None, limit }
+        Self { buffer: first.to_vec(), taken: 0, skip: 0, message: None, limit }
     }
 
     /// Adds bytes that came.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        self.buffer.extend_from_slice(&bytes[skipped as usize..]);
     }
 
-    /// The next message that is there as a whole.
+    /// Whether more of a message is to come.
+    pub fn is_amid(&self) -> bool {
+        self.skip > 0 || self.message.is_some() || !self.buffer.is_empty()
+    }
+
+    /// Bytes that are held of a message that has not come as a whole.
+    pub fn held(&self) -> usize {
+        let message = match &self.message {
+            Some(Message::Kept(_, bytes)) => bytes.len(),
+            _ => 0,
+        };
+        self.buffer.len() + message
+    }
+
+    /// The next message that is there as a whole, or word of one that is too large.
     pub fn next_frame(&mut self) -> Result<Option<Incoming>, Violation> {
         loop {
-            let Some((last, kind, payload)) = self.frame()? else {
-                self.buffer.drain(..std::mem::take(&mut self.taken));
-                if self.buffer.is_empty() {
-                    self.buffer = Vec::new();
+            let Some(head) = self.head()? else { return Ok(self.wait()) };
+            if head.kind < CLOSE && self.is_over(&head) {
+                if self.pass_over(&head)? {
+                    return Ok(Some(Incoming::TooLarge));
                 }
-                return Ok(None);
-            };
-            let bytes = &self.buffer[payload];
-            if kind >= CLOSE {
-                if !last || bytes.len() > 125 {
-                    return Err(Violation(1002, "a control frame is too long or in fragments"));
-                }
-                return Ok(Some(match kind {
-                    CLOSE => Incoming::Close(close_code(bytes)?),
-                    PING => Incoming::Ping(Bytes::copy_from_slice(bytes)),
-                    PONG => Incoming::Pong,
-                    _ => return Err(Violation(1002, "a frame of an unknown kind")),
-                }));
+                continue;
             }
-            let (kind, message) = match (&mut self.fragments, kind) {
-                (None, BINARY | TEXT) if last => (kind, Bytes::copy_from_slice(bytes)),
-                (None, BINARY | TEXT) => {
-                    self.fragments = Some((kind, bytes.to_vec()));
-                    continue;
+            let Some(payload) = self.payload(&head) else { return Ok(self.wait()) };
+            let bytes = &self.buffer[payload.clone()];
+            let (kind, message) = match (self.message.take(), head.kind) {
+                (message, CLOSE..) => {
+                    self.message = message;
+                    return Ok(Some(match head.kind {
+                        CLOSE => Incoming::Close(close_code(bytes)?),
+                        PING => Incoming::Ping(Bytes::copy_from_slice(bytes)),
+                        _ => Incoming::Pong,
+                    }));
                 }
-                (Some((_, fragments)), CONTINUATION) => {
-                    if fragments.len() + bytes.len() > self.limit {
-                        return Err(Violation(1009, "a message is too large"));
-                    }
-                    fragments.extend_from_slice(bytes);
-                    if !last {
-                        continue;
-                    }
-                    let (kind, message) = self.fragments.take().expect("just matched");
-                    (kind, message.into())
+                (Some(Message::Kept(kind, mut message)), _) => {
+                    message.extend_from_slice(bytes);
+                    (kind, message)
                 }
-                _ => return Err(Violation(1002, "a frame out of order or of an unknown kind")),
+                (_, kind) if head.last => return Ok(Some(whole(kind, self.take_out(payload)))),
+                (_, kind) => (kind, bytes.to_vec()),
             };
-            let incoming = if kind == BINARY { Incoming::Binary(message) } else { Incoming::Text };
-            return Ok(Some(incoming));
+            if head.last {
+                return Ok(Some(whole(kind, message.into())));
+            }
+            self.message = Some(Message::Kept(kind, message));
         }
     }
 
-    /// The next frame: whether it is its message's last, its kind, and where its payload is.
-    fn frame(&mut self) -> Result<Option<(bool, u8, std::ops::Range<usize>)>, Violation> {
+    /// A payload that is there. A large one keeps the memory into which it was read, where nothing else
+    /// is in it.
+    fn take_out(&mut self, payload: std::ops::Range<usize>) -> Bytes {
+        if payload.len() < LARGE || payload.end < self.buffer.len() {
+            return Bytes::copy_from_slice(&self.buffer[payload]);
+        }
+        self.taken = 0;
+        Bytes::from(std::mem::take(&mut self.buffer)).slice(payload)
+    }
+
+    /// Nothing more can be taken. What was taken makes room.
+    fn wait(&mut self) -> Option<Incoming> {
+        self.buffer.drain(..std::mem::take(&mut self.taken));
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+        None
+    }
+
+    /// The head of the next frame, once all of it is there.
+    fn head(&self) -> Result<Option<Head>, Violation> {
         let bytes = &self.buffer[self.taken..];
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -121,7 +179,16 @@ impl Decoder {
         if second & 0x80 == 0 {
             return Err(Violation(1002, "a frame is not masked"));
         }
-        let (extended, length) = match second & 0x7f {
+        let (last, kind, short) = (first & 0x80 != 0, first & 0x0f, second & 0x7f);
+        match (kind, &self.message) {
+            (CLOSE | PING | PONG, _) if last && short <= 125 => {}
+            (CLOSE | PING | PONG, _) => {
+                return Err(Violation(1002, "a control frame is too long or in fragments"));
+            }
+            (TEXT | BINARY, None) | (CONTINUATION, Some(_)) => {}
+            _ => return Err(Violation(1002, "a frame out of order or of an unknown kind")),
+        }
+        let (extended, length) = match short {
             126 => match rest.first_chunk() {
                 Some(length) => (2, u16::from_be_bytes(*length) as u64),
                 None => return Ok(None),
@@ -132,19 +199,51 @@ impl Decoder {
             },
             length => (0, length as u64),
         };
-        // Before anything is kept of it: a length may lie.
-        if length > self.limit as u64 {
-            return Err(Violation(1009, "a message is too large"));
-        }
         let Some(mask) = rest[extended..].first_chunk::<4>() else { return Ok(None) };
-        let (mask, start) = (*mask, self.taken + 2 + extended + 4);
-        let (last, kind, end) = (first & 0x80 != 0, first & 0x0f, start + length as usize);
-        let Some(payload) = self.buffer.get_mut(start..end) else { return Ok(None) };
-        for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+        let start = self.taken + 2 + extended + 4;
+        Ok(Some(Head { last, kind, mask: *mask, start, length }))
+    }
+
+    /// Bytes that were announced of the message to which a frame belongs, with those of the frame.
+    fn announced(&self, head: &Head) -> u64 {
+        let before = match &self.message {
+            None => 0,
+            Some(Message::Kept(_, bytes)) => bytes.len() as u64,
+            Some(Message::PassedOver(announced)) => *announced,
+        };
+        before.saturating_add(head.length)
+    }
+
+    /// Whether a frame's message is over the limit. That is known before anything is kept of the frame:
+    /// a length may lie.
+    fn is_over(&self, head: &Head) -> bool {
+        self.announced(head) > self.limit as u64
+            || matches!(self.message, Some(Message::PassedOver(_)))
+    }
+
+    /// Passes over a frame's payload. True for the first of its message.
+    fn pass_over(&mut self, head: &Head) -> Result<bool, Violation> {
+        let announced = self.announced(head);
+        if announced > (self.limit as u64).saturating_mul(PASSED_OVER) {
+            return Err(Violation(1009, "a message is too large even to be passed over"));
+        }
+        let is_first = !matches!(self.message, Some(Message::PassedOver(_)));
+        self.message = (!head.last).then_some(Message::PassedOver(announced));
+        let there = head.length.min((self.buffer.len() - head.start) as u64);
+        self.taken = head.start + there as usize;
+        self.skip = head.length - there;
+        Ok(is_first)
+    }
+
+    /// Where a frame's payload is, once all of it is there.
+    fn payload(&mut self, head: &Head) -> Option<std::ops::Range<usize>> {
+        let payload = head.start..head.start + head.length as usize;
+        let bytes = self.buffer.get_mut(payload.clone())?;
+        for (byte, mask) in bytes.iter_mut().zip(head.mask.iter().cycle()) {
             *byte ^= mask;
         }
-        self.taken = end;
-        Ok(Some((last, kind, start..end)))
+        self.taken = payload.end;
+        Some(payload)
     }
 }
 
@@ -262,7 +361,7 @@ mod tests {
 
     #[test]
     fn what_the_protocol_forbids_is_refused_with_its_code() {
-        let cases: [(u16, Vec<u8>); 12] = [
+        let cases: [(u16, Vec<u8>); 14] = [
             (1002, masked(&[0x88, 0x81], &[3])),
             (1002, masked(&[0x88, 0x82], &[3, 237])),
             (1007, masked(&[0x88, 0x83], &[3, 232, 0xff])),
@@ -272,13 +371,57 @@ mod tests {
             (1002, masked(&[0x83, 0x80], b"")),
             (1002, masked(&[0x8b, 0x80], b"")),
             (1002, masked(&[0x09, 0x80], b"")),
-            (1009, vec![0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255]),
-            (1009, vec![0x82, 0xfe, 4, 0]),
-            (1009, [masked(&[0x02, 0x88], &[0; 8]), masked(&[0x80, 0x89], &[0; 9])].concat()),
+            (1009, masked(&[0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255], b"")),
+            (1009, vec![0x82, 0xfe, 1, 1, 1, 2, 3, 4]),
+            (1009, [masked(&[0x02, 0xfe, 1, 0], &[0; 256]), masked(&[0x80, 0x81], &[0])].concat()),
+            (1002, [masked(&[0x02, 0x91], &[0; 17]), masked(&[0x82, 0x81], &[0])].concat()),
+            (1002, vec![0x88, 0xfe]),
         ];
         for (code, bytes) in cases {
             let refused = decode(16, &bytes).unwrap_err();
             assert_eq!(refused.0, code, "{bytes:?}: {}", refused.1);
+        }
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_passed_over_and_what_follows_is_read() {
+        let stream = [
+            masked(&[0x82, 0x91], &[1; 17]),
+            masked(&[0x82, 0x90], &[2; 16]),
+            masked(&[0x02, 0x88], &[3; 8]),
+            masked(&[0x00, 0x89], &[4; 9]),
+            masked(&[0x89, 0x81], b"p"),
+            masked(&[0x00, 0x80], b""),
+            masked(&[0x80, 0xfe, 0, 200], &[5; 200]),
+            masked(&[0x82, 0x81], b"x"),
+        ];
+        let expected = [
+            Incoming::TooLarge,
+            Incoming::Binary(vec![2; 16].into()),
+            Incoming::TooLarge,
+            Incoming::Ping("p".into()),
+            Incoming::Binary("x".into()),
+        ];
+        assert_eq!(decode(16, &stream.concat()).unwrap(), expected);
+        let mut decoder = Decoder::new(16, &stream.concat());
+        for expected in expected {
+            assert_eq!(decoder.next_frame().unwrap(), Some(expected), "in one piece");
+        }
+        assert_eq!(decoder.next_frame().unwrap(), None);
+        assert!(!decoder.is_amid() && decoder.held() == 0);
+    }
+
+    #[test]
+    fn a_large_message_is_read_whether_or_not_another_follows() {
+        let large = vec![7; LARGE];
+        let frame = masked(&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0], &large);
+        for after in [&[][..], &masked(&[0x82, 0x81], b"x")] {
+            let mut decoder = Decoder::new(LARGE, &[&frame[..], after].concat());
+            assert_eq!(decoder.next_frame(), Ok(Some(Incoming::Binary(large.clone().into()))));
+            let next = (!after.is_empty()).then(|| Incoming::Binary("x".into()));
+            assert_eq!(decoder.next_frame(), Ok(next));
+            assert_eq!(decoder.next_frame(), Ok(None));
+            assert!(!decoder.is_amid() && decoder.held() == 0);
         }
     }
 

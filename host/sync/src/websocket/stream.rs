@@ -4,9 +4,10 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use host_connections::{Place, Stream};
+use host_connections::{Pace, Place, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
@@ -23,20 +24,33 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
-/// Takes over a connection. Also returns what was read of it already.
-pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes)> {
+/// A connection that was taken over.
+pub(crate) struct Taken {
+    pub read: ReadHalf,
+    pub write: WriteHalf,
+    /// What was read of it already.
+    pub first: Bytes,
+    /// How patient one is with its peer.
+    pub pace: Pace,
+}
+
+/// Takes over a connection.
+pub(crate) fn take(upgraded: Upgraded) -> io::Result<Taken> {
     let upgraded = match upgraded.downcast::<TokioIo<Stream>>() {
         Ok(parts) => {
-            let (socket, place) = parts.io.into_inner().into_parts();
+            let (socket, place, pace) = parts.io.into_inner().into_parts();
             let (read, write) = socket.into_split();
-            return Ok((ReadHalf::Tcp(read, Some(place)), WriteHalf::Tcp(write), parts.read_buf));
+            let (read, write) = (ReadHalf::Tcp(read, Some(place)), WriteHalf::Tcp(write));
+            return Ok(Taken { read, write, first: parts.read_buf, pace });
         }
         Err(upgraded) => upgraded,
     };
+    let pace = Pace::new(&host_connections::Limits::default());
     match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             let (read, write) = parts.io.into_inner().into_split();
-            Ok((ReadHalf::Tcp(read, None), WriteHalf::Tcp(write), parts.read_buf))
+            let (read, write) = (ReadHalf::Tcp(read, None), WriteHalf::Tcp(write));
+            Ok(Taken { read, write, first: parts.read_buf, pace })
         }
         Err(upgraded) => {
             let (ours, mut theirs) = UnixStream::pair()?;
@@ -46,7 +60,8 @@ pub(crate) fn take(upgraded: Upgraded) -> io::Result<(ReadHalf, WriteHalf, Bytes
                 let _ = tokio::io::copy_bidirectional(&mut upgraded, &mut theirs).await;
             });
             let (read, write) = ours.into_split();
-            Ok((ReadHalf::Pipe(read), WriteHalf::Pipe(write), Bytes::new()))
+            let (read, write) = (ReadHalf::Pipe(read), WriteHalf::Pipe(write));
+            Ok(Taken { read, write, first: Bytes::new(), pace })
         }
     }
 }
@@ -129,6 +144,14 @@ impl WriteHalf {
             Self::Tcp(half) if count == 1 => half.try_write(&slices[0]),
             Self::Tcp(half) => half.try_write_vectored(&slices[..count]),
             Self::Pipe(half) => half.try_write_vectored(&slices[..count]),
+        }
+    }
+
+    /// Gives up what waits in the system for a peer that does not read: once the connection is dropped,
+    /// it is not kept any longer.
+    pub fn reset(&self) {
+        if let Self::Tcp(half) = self {
+            let _ = SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
         }
     }
 

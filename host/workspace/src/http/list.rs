@@ -39,7 +39,7 @@ pub(super) async fn list(
     let definition = found.workspace.definition();
     if live::is_wanted(request.headers()) {
         let parameters = Parameters::read(definition.table(&table), query, &["filter", "fields"])?;
-        return live::stream(&workspaces, found, table, parameters, request.headers());
+        return live::stream(&workspaces, found, table, parameters, &request);
     }
     let parameters = Parameters::read(definition.table(&table), query, Parameters::OF_LISTS)?;
     let tag = format!("\"{:x}-{:x}\"", found.snapshot.epoch, found.table.version);

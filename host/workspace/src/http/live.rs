@@ -26,8 +26,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use host_http::{ClientAddress, network};
 use host_sync::Admission;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
@@ -64,13 +66,14 @@ pub(super) fn stream(
     found: Found,
     table: String,
     parameters: Option<Parameters>,
-    headers: &HeaderMap,
+    request: &Request,
 ) -> Result<Response, Failure> {
+    let client = request.extensions().get::<ClientAddress>();
     let admission = workspaces
         .rooms()
-        .admit(None)
+        .admit(client.map(|ClientAddress(address)| network(*address)))
         .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let parameters = parameters.unwrap_or_default();
     let mut reader = Reader {
         stopping: workspaces.rooms().stopping().clone(),
