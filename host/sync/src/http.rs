@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,10 +15,10 @@ use host_http::{ClientAddress, bearer, error, network, query_token};
 use serde_json::json;
 
 use crate::authorizer::{Authorizer, Denied, RoomAccess};
+use crate::bodies::{NotReceived, Sending, receive};
 use crate::connection;
 use crate::room::RoomError;
 use crate::rooms::{OpenError, Rooms};
-use crate::sending::Sending;
 use crate::store::OverLimit;
 use crate::update::Update;
 use crate::websocket::{Close, handshake};
@@ -45,11 +45,10 @@ struct Context {
 /// # }
 /// ```
 pub fn router(path: &str, rooms: Rooms, authorizer: Arc<dyn Authorizer>) -> Router {
-    let limit = DefaultBodyLimit::max(rooms.limits().frame_bytes);
     Router::new()
         .route(path, get(list))
         .route(&format!("{path}/"), get(list))
-        .route(&format!("{path}/{{room}}"), get(enter).post(apply).layer(limit))
+        .route(&format!("{path}/{{room}}"), get(enter).post(apply))
         .with_state(Context { rooms, authorizer })
 }
 
@@ -158,7 +157,7 @@ async fn apply(
         let message = format!("the update is larger than the limit of {limit} bytes");
         return error(StatusCode::PAYLOAD_TOO_LARGE, message);
     }
-    let request = Request::from_parts(parts, body);
+    let purse = context.rooms.purse(address(&parts));
     let RoomAccess { room, over, .. } = access;
     let over = async move {
         match over {
@@ -168,7 +167,7 @@ async fn apply(
     };
     let body = tokio::select! {
         biased;
-        body = <Bytes as axum::extract::FromRequest<_>>::from_request(request, &()) => body,
+        body = receive(body, limit, &purse) => body,
         close = over => {
             let unauthorized = close.code == 4401;
             let status =
@@ -178,7 +177,14 @@ async fn apply(
     };
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+        Err(failed) => {
+            let status = match failed {
+                NotReceived::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                NotReceived::Ended => StatusCode::SERVICE_UNAVAILABLE,
+                NotReceived::Broken(_) => StatusCode::BAD_REQUEST,
+            };
+            return error(status, failed.to_string());
+        }
     };
     if body.is_empty() {
         return error(StatusCode::BAD_REQUEST, "Empty update body");
