@@ -101,10 +101,13 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
         steps.run("npm packages are installed", || install(shell, &root.join(E2E)))?;
         let client = root.join(CLIENT);
         steps.run("npm packages of the client are installed", || install(shell, &client))?;
+        steps.run("the client is built", || {
+            let _folder = shell.push_dir(&client);
+            Ok(cmd!(shell, "npm run build").quiet().run()?)
+        })?;
         if filter.is_none() {
             steps.run("tests of the client pass", || {
                 let _folder = shell.push_dir(&client);
-                cmd!(shell, "npm run build").quiet().run()?;
                 Ok(cmd!(shell, "npm test").env("HOST_BIN", target.join("debug/host")).run()?)
             })?;
         }
