@@ -4,11 +4,15 @@
 //! let it open WebSockets and send simple requests anywhere. So besides the CORS headers, a request
 //! that carries the origin of a page may open a socket or change anything only if that origin is
 //! allowed. Programs that are not browsers send no origin.
+//!
+//! The same holds for query actions, although they are a GET: a plugin may send requests to other
+//! servers or ask a model while it answers one. Browsers send no origin with many GETs, but say in
+//! `Sec-Fetch-Site` how the page relates to the server.
 
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use host_auth::{Credential, NotAnOrigin, TrustedOrigins, has_session_cookie};
 use host_http::error;
@@ -77,7 +81,8 @@ impl Origins {
             return Some(error(StatusCode::MISDIRECTED_REQUEST, message));
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let harmless = reads && !headers.contains_key(header::UPGRADE);
+        let acts = is_action(request.uri.path());
+        let harmless = reads && !acts && !headers.contains_key(header::UPGRADE);
         // The routes of accounts check origins themselves, as Better Auth does.
         if harmless || request.uri.path().starts_with("/auth/") {
             return None;
@@ -91,6 +96,13 @@ impl Origins {
                 );
                 Some(error(StatusCode::FORBIDDEN, message))
             }
+            // `none` is an address that the user typed.
+            None if acts && reads && is_of_another_page(headers) => {
+                let message = "pages of other origins may not run actions; one that is allowed by \
+                               --allow-origin has to ask with CORS";
+                Some(error(StatusCode::FORBIDDEN, message))
+            }
+            None if reads && acts => None,
             // A browser sends cookies by itself, and the page's origin whenever it matters.
             None if Credential::stated(request).is_none() && has_session_cookie(headers) => {
                 let message = "a session cookie counts only together with an Origin; programs send \
@@ -100,6 +112,18 @@ impl Origins {
             _ => None,
         }
     }
+}
+
+/// Whether a path is that of an action: `/workspaces/blog/actions/posts/popular`.
+fn is_action(path: &str) -> bool {
+    let rest = path.strip_prefix("/workspaces/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(_, rest)| rest.starts_with("actions/"))
+}
+
+/// Whether a browser says that a page of another origin caused the request.
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
 /// Adds the headers that keep a browser from guessing an answer's type, from showing it within another
@@ -118,4 +142,57 @@ pub fn guard(mut response: Response) -> Response {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn status(path: &str, headers: &[(&str, &str)]) -> Option<StatusCode> {
+        let hosts = Hosts::any();
+        let origins = Origins::new(&["https://app.example".into()], hosts).expect("an origin");
+        let mut request = Request::get(path).header("host", "localhost:8787");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        origins.refusal(&parts).map(|answer| answer.status())
+    }
+
+    #[test]
+    fn a_page_of_another_origin_cannot_run_a_query() {
+        let query = "/workspaces/blog/actions/posts/popular?limit=1";
+        for headers in [
+            [("sec-fetch-site", "cross-site")],
+            [("sec-fetch-site", "same-site")],
+            [("origin", "https://evil.example")],
+            [("origin", "null")],
+        ] {
+            assert_eq!(status(query, &headers), Some(StatusCode::FORBIDDEN), "{headers:?}");
+            for read in ["/workspaces/blog/tables/posts", "/workspaces/actions/tables/actions"] {
+                assert_eq!(status(read, &headers), None, "{headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn programs_own_pages_and_allowed_pages_run_queries() {
+        let query = "/workspaces/blog/actions/posts/popular";
+        let allowed = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")];
+        let cookie =
+            [("cookie", "better-auth.session_token=a.b"), ("sec-fetch-site", "same-origin")];
+        let cases: [&[(&str, &str)]; 6] = [
+            &[],
+            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-site", "same-origin")],
+            &[("origin", "http://localhost:8787")],
+            &allowed,
+            &cookie,
+        ];
+        for headers in cases {
+            assert_eq!(status(query, headers), None, "{headers:?}");
+        }
+    }
 }
