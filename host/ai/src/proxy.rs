@@ -24,18 +24,22 @@
 //! minute, and the tokens that the answers speak of ([`meter`]). Answers are asked for without
 //! compression, so that they can be read.
 //!
-//! **The key** is in no log, no header that goes out and no error that a provider words.
+//! **The key** is in no log and no header that goes out. Where an answer repeats it, in one of the
+//! forms that [`secret`] knows, there are stars in its place; only what passes through a tunnel, or what
+//! a provider compresses though it was asked not to, is not searched.
 
 mod body;
 mod credentials;
 mod headers;
 mod meter;
+mod secret;
 mod target;
 mod tunnel;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -58,6 +62,7 @@ use crate::usage::{Tally, Usage};
 use body::{Activity, Download, Upload};
 use credentials::Credentials;
 use meter::Meter;
+use secret::{Finder, Mask};
 
 /// Bytes of a model's name, which is kept with what it took.
 const MODEL: usize = 256;
@@ -86,6 +91,11 @@ pub fn router(prefix: &'static str, config: ProxyConfig) -> Router {
             config.limits.proxied,
         ),
         tunnels: TaskTracker::new(),
+        finders: config
+            .providers
+            .iter()
+            .filter_map(|provider| Some((provider.name().to_owned(), Finder::new(provider.key()?))))
+            .collect(),
         stop: stop.clone(),
         _stop_on_drop: stop.drop_guard(),
         config,
@@ -99,6 +109,8 @@ struct Proxy {
     /// Requests that may be under way.
     admission: Admission,
     tunnels: TaskTracker,
+    /// What finds the key of a provider, by the provider's name.
+    finders: HashMap<String, Finder>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
@@ -188,10 +200,11 @@ impl Proxy {
             }
         };
 
+        let finder = provider.key().and_then(|_| self.finders.get(name));
         let mut headers = headers::to_caller(answer.headers());
-        self.rewrite(&mut headers, provider, &url, &parts)?;
-        if let Some(key) = provider.key() {
-            headers::hide(&mut headers, key);
+        self.rewrite(&mut headers, provider, &url, &parts, finder)?;
+        if let Some(finder) = finder {
+            headers::hide(&mut headers, finder);
         }
         let status = answer.status();
         // The model of an API that names it in the path.
@@ -222,14 +235,16 @@ impl Proxy {
             }
             _ => {
                 let failed = status.is_client_error() || status.is_server_error();
-                let hidden = provider.key().filter(|_| failed);
-                if hidden.is_some() && !headers::is_plain(answer.headers()) {
+                let plain = headers::is_plain(answer.headers());
+                if failed && finder.is_some() && !plain {
                     return Err(ProxyError::Unreadable(name.to_owned(), status));
                 }
                 let meter = headers::is_json(answer.headers()) && !failed;
                 let meter = meter.then(|| Meter::new(tally, !model.is_empty()));
                 let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
-                let body = Body::new(Download::new(answer, activity, hidden, meter, admitted));
+                let mask = finder.filter(|finder| plain && (failed || finder.is_secret()));
+                let mask = mask.cloned().map(Mask::new);
+                let body = Body::new(Download::new(answer, activity, mask, meter, admitted));
                 self.while_signed_in(body, caller.as_ref())
             }
         };
@@ -257,13 +272,15 @@ impl Proxy {
         callers.identify(token).await?.map(Some).ok_or(ProxyError::InvalidToken)
     }
 
-    /// Makes the provider's URLs in `headers` ours.
+    /// Makes the provider's URLs in `headers` ours. An error does not name a place that has the key
+    /// in its own name.
     fn rewrite(
         &self,
         headers: &mut axum::http::HeaderMap,
         provider: &Provider,
         url: &url::Url,
         request: &axum::http::request::Parts,
+        key: Option<&Finder>,
     ) -> Result<(), ProxyError> {
         let ours = format!("{}{}/{}", target::origin(request), self.prefix, provider.name());
         for name in headers::URLS {
@@ -273,7 +290,13 @@ impl Proxy {
                 let place = url.join(&value).map(|url| url.origin().ascii_serialization());
                 ProxyError::Astray(
                     provider.name().to_owned(),
-                    place.unwrap_or_else(|_| "no URL at all".into()),
+                    match place {
+                        Ok(place) if key.is_some_and(|key| key.finds(place.as_bytes())) => {
+                            "an address with the key in it".into()
+                        }
+                        Ok(place) => place,
+                        Err(_) => "no URL at all".into(),
+                    },
                 )
             };
             let path = target::below(provider, url, &value).ok_or_else(astray)?;

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::BodyDataStream;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::meter::Meter;
+use super::secret::Mask;
 use crate::admission::Permit;
-use crate::providers::Key;
 
 /// When something last moved in either direction. Cheap to clone.
 #[derive(Clone)]
@@ -87,15 +87,14 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// `hidden` is made unreadable wherever it stands in the answer; `meter` reads what it took.
+    /// `mask` covers the key wherever it stands in the answer; `meter` reads what it took.
     pub fn new(
         body: reqwest::Body,
         activity: Activity,
-        hidden: Option<&Key>,
+        mask: Option<Mask>,
         meter: Option<Meter>,
         admitted: Permit,
     ) -> Self {
-        let mask = hidden.map(Mask::new);
         Self { body, activity, silence: None, mask, meter, _admitted: admitted }
     }
 }
@@ -133,7 +132,7 @@ impl Body for Download {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 // Trailers are left out: what has been held back has to go in their place.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => (mask.push(&data), true),
+                    Ok(data) => (mask.push(data), true),
                     Err(_trailers) => (mask.finish(), true),
                 },
                 None => (mask.finish(), false),
@@ -148,70 +147,16 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && self.mask.as_ref().is_none_or(|mask| mask.held.is_empty())
+        self.body.is_end_stream() && self.mask.as_ref().is_none_or(|mask| mask.held() == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut size = self.body.size_hint();
-        let held = self.mask.as_ref().map_or(0, |mask| mask.held.len() as u64);
+        let held = self.mask.as_ref().map_or(0, |mask| mask.held() as u64);
         if let Some(upper) = size.upper() {
             size.set_upper(upper + held);
         }
         size.set_lower(size.lower() + held);
         size
-    }
-}
-
-/// Writes stars over a key in a text that comes in pieces. The text keeps its length, which was
-/// announced before it.
-struct Mask {
-    key: Vec<u8>,
-    /// The end of what came, as far as it may be the beginning of the key.
-    held: BytesMut,
-}
-
-impl Mask {
-    fn new(key: &Key) -> Self {
-        Self { key: key.bytes().to_owned(), held: BytesMut::new() }
-    }
-
-    /// Takes the next piece, and returns what can go on.
-    fn push(&mut self, piece: &[u8]) -> Bytes {
-        self.held.extend_from_slice(piece);
-        while let Some(at) = memchr::memmem::find(&self.held, &self.key) {
-            self.held[at..at + self.key.len()].fill(b'*');
-        }
-        let longest = self.held.len().min(self.key.len().saturating_sub(1));
-        let keep = (1..=longest).rev().find(|length| self.held.ends_with(&self.key[..*length]));
-        self.held.split_to(self.held.len() - keep.unwrap_or(0)).freeze()
-    }
-
-    /// What is left.
-    fn finish(&mut self) -> Bytes {
-        self.held.split().freeze()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_covered_wherever_the_text_is_cut() {
-        let text = b"keykey sk-12 sk-123 sk-1sk-123, sk-123";
-        let covered = b"keykey sk-12 ****** sk-1******, ******";
-        let key = Key::new("sk-123").expect("a key");
-        for first in 0..text.len() {
-            for second in first..text.len() {
-                let mut mask = Mask::new(&key);
-                let mut got = Vec::new();
-                for piece in [&text[..first], &text[first..second], &text[second..]] {
-                    got.extend(mask.push(piece));
-                    assert!(mask.held.len() < 6);
-                }
-                got.extend(mask.finish());
-                assert_eq!(got, covered, "cut at {first} and {second}");
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::providers::Key;
+use super::secret::Finder;
 
 /// Headers of an answer that are a URL of the provider, to continue at.
 pub(super) const URLS: [HeaderName; 4] = [
@@ -62,6 +62,7 @@ const PROVIDER: &[&str] = &[
     "content-security-policy-report-only",
     "nel",
     "public-key-pins",
+    "refresh",
     "report-to",
     "reporting-endpoints",
     "service-worker-allowed",
@@ -111,10 +112,10 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Leaves out headers that have the key in them.
-pub(super) fn hide(headers: &mut HeaderMap, key: &Key) {
+pub(super) fn hide(headers: &mut HeaderMap, key: &Finder) {
     let telling: Vec<HeaderName> = headers
         .iter()
-        .filter(|(_, value)| memchr::memmem::find(value.as_bytes(), key.bytes()).is_some())
+        .filter(|(_, value)| key.finds(value.as_bytes()))
         .map(|(name, _)| name.clone())
         .collect();
     for name in telling {

@@ -476,6 +476,44 @@ async fn an_error_that_repeats_the_key_has_it_covered() {
 }
 
 #[tokio::test]
+async fn an_answer_that_repeats_the_key_has_it_covered_as_well() {
+    // An event stream, cut within the key; then a document with the key in base64.
+    let pieces = ["data: {\"you\":\"sk-the-", "real-key\"}\n\n", "data: [DONE]\n\n"];
+    let stage = Stage::new(move |_| {
+        let pieces = futures_util::stream::iter(pieces.map(Ok::<_, Infallible>));
+        ([("content-type", "text/event-stream")], Body::from_stream(pieces)).into_response()
+    })
+    .await;
+    let answer = within(stage.get("openai/v1/echo").await.text()).await.expect("the body");
+    assert_eq!(answer, "data: {\"you\":\"***************\"}\n\ndata: [DONE]\n\n");
+
+    let basic = "Basic dTpzay10aGUtcmVhbC1rZXk="; // "u:sk-the-real-key"
+    let stage = Stage::new(move |_| {
+        let told = [
+            ("refresh", "0; url=https://elsewhere/?sk%2Dthe%2Dreal%2Dkey".to_owned()),
+            ("link", format!("</v1/x?key={}>; rel=next", KEY.replace('-', "%2d"))),
+            ("x-echo", basic.to_owned()),
+        ];
+        (axum::response::AppendHeaders(told), axum::Json(json!({ "authorization": basic })))
+            .into_response()
+    })
+    .await;
+    let answer = stage.get("openai/v1/echo").await;
+    for name in ["refresh", "link", "x-echo"] {
+        assert!(!answer.headers().contains_key(name), "{name}");
+    }
+    let text = answer.text().await.expect("the body");
+    assert!(text.contains("*****") && !text.contains("ay10aGUtcmVhbC1rZXk"), "{text}");
+
+    let stage = Stage::new(|_| {
+        (StatusCode::FOUND, [("location", format!("https://{KEY}.elsewhere/"))]).into_response()
+    })
+    .await;
+    let text = message(stage.get("openai/v1/echo").await).await;
+    assert!(text.contains("an address with the key in it"), "{text}");
+}
+
+#[tokio::test]
 async fn an_error_that_cannot_be_searched_for_the_key_is_told_in_our_words() {
     let stage = Stage::new(|_| {
         let encoding = [("content-encoding", "gzip"), ("content-type", "application/json")];
