@@ -49,8 +49,6 @@ pub struct Text {
     runs: Vec<Run>,
     /// The first element, to be seen or not.
     first: Option<Id>,
-    /// Whether there is something that is not of a text: nested types, or values of an array.
-    other: bool,
 }
 
 /// Elements that follow each other in the text and in their client's clock.
@@ -75,16 +73,17 @@ pub enum NotText {
     #[error("the document is too tangled to be read as text")]
     Tangled,
     /// The root holds something else.
-    #[error("the document's content is not plain text; change it with a Yjs client")]
+    #[error("the document's content is not plain text; use a Yjs client to read and change it")]
     Other,
 }
 
 impl Text {
-    /// Reads a root text out of a whole document.
+    /// Reads a root text out of a whole document. Nested types or values of an array that are to be seen
+    /// there are [`NotText::Other`].
     pub fn read(document: &Update, root: &str) -> Result<Self, NotText> {
         let mut sequence = Sequence::cut(document, root)?;
         sequence.integrate()?;
-        Ok(sequence.text(document, root))
+        sequence.text(document, root)
     }
 
     /// What it says, without marks and embedded things.
@@ -93,10 +92,7 @@ impl Text {
     }
 
     /// The edit that makes it say something else; empty when it says that already.
-    pub fn replace(&self, new: &str) -> Result<Edit, NotText> {
-        if self.other {
-            return Err(NotText::Other);
-        }
+    pub fn replace(&self, new: &str) -> Edit {
         let old = self.content.as_str();
         let prefix = common_prefix(old, new);
         let suffix = common_suffix(&old[prefix..], &new[prefix..]);
@@ -128,7 +124,7 @@ impl Text {
                 }
             }
         }
-        Ok(edit)
+        edit
     }
 
     /// The elements left and right of a place in the content, which is given in bytes.
@@ -422,7 +418,7 @@ impl<'a> Sequence<'a> {
     }
 
     /// Reads what is to be seen, in order.
-    fn text(&self, document: &Update, root: &str) -> Text {
+    fn text(&self, document: &Update, root: &str) -> Result<Text, NotText> {
         let mut deleted: HashMap<u64, Vec<(u32, u32)>> = HashMap::new();
         for (id, len) in document.deletes() {
             deleted.entry(id.client).or_default().push((id.clock, id.clock + len));
@@ -432,7 +428,6 @@ impl<'a> Sequence<'a> {
         // characters; so the parts of each piece are found first, and lined up then.
         let mut parts: Vec<Part> = Vec::new();
         let mut parts_of: HashMap<u32, Range<usize>> = HashMap::new();
-        let mut other = false;
         for client in &self.clients {
             let mut ranges: &[(u32, u32)] = &[];
             let mut content: Option<(u32, Content)> = None;
@@ -457,9 +452,10 @@ impl<'a> Sequence<'a> {
                         let elements = range.start - item.clock..range.end - item.clock;
                         let bytes = content.and_then(|content| content.take(elements).ok());
                         bytes.and_then(|bytes| String::from_utf8(bytes.into_owned()).ok())
-                    } else {
-                        other |= kind != EMBED;
+                    } else if kind == EMBED {
                         None
+                    } else {
+                        return Err(NotText::Other);
                     };
                     parts.push(Part { clock: range.start, len, text });
                 }
@@ -488,7 +484,7 @@ impl<'a> Sequence<'a> {
             }
             at = piece.next;
         }
-        Text { root: root.to_owned(), content, runs, first: id(self.first), other }
+        Ok(Text { root: root.to_owned(), content, runs, first: id(self.first) })
     }
 }
 

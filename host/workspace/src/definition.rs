@@ -119,6 +119,22 @@ impl Issue {
     }
 }
 
+/// Bytes of the longest id of a row.
+const MAX_ID: usize = 512;
+
+/// What keeps an id from naming a row in a URL. Anything can be written there with percent signs but `.`
+/// and `..`, which clients resolve before they send them.
+pub(crate) fn id_issue(id: &str) -> Option<Issue> {
+    match id {
+        "" => Some(Issue::at("id", "must not be empty")),
+        "." | ".." => Some(Issue::at("id", "must not be \".\" or \"..\", which no URL can hold")),
+        id if id.len() > MAX_ID => {
+            Some(Issue::at("id", format!("must have at most {MAX_ID} bytes, and has {}", id.len())))
+        }
+        _ => None,
+    }
+}
+
 /// A definition that passed [`Definition::check`], shared by all who serve it.
 pub type CheckedDefinition = Arc<Definition>;
 

@@ -24,7 +24,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock, Weak};
 
 use bytes::Bytes;
-use host_sync::{NotText, RoomError, Rooms, StorageError, Text, Update};
+use host_sync::{RoomError, Rooms, StorageError, Text, Update};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -112,7 +112,7 @@ impl Documents {
         let room = room.map_err(|source| self.storage(guid, source))?;
         let Some(room) = room else { return Ok(String::new()) };
         let document = room.document().await?;
-        order(document.bytes, |text| Ok(text.content().to_owned())).await
+        order(document.bytes, |text| text.content().to_owned()).await
     }
 
     /// Makes a document say something. Returns once that is durable.
@@ -124,7 +124,7 @@ impl Documents {
             let Writing { text: new, replaces } = writing.clone();
             let edit = order(document.bytes, move |text| {
                 let stale = replaces.is_some_and(|replaces| replaces != tag(text.content()));
-                if stale { Ok(None) } else { text.replace(&new).map(Some) }
+                if stale { None } else { Some(text.replace(&new)) }
             });
             let edit = edit.await?.ok_or_else(|| Error::stale("the text"))?;
             if room.edit_at(document.version, edit).await? {
@@ -169,16 +169,15 @@ impl Documents {
 /// Puts a document's text in order, on a thread of its own, and takes something from it.
 async fn order<T: Send + 'static>(
     document: Bytes,
-    take: impl FnOnce(&Text) -> Result<T, NotText> + Send + 'static,
+    take: impl FnOnce(&Text) -> T + Send + 'static,
 ) -> Result<T, Error> {
     static READING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(READERS));
     // Only closing it could make it fail, and nobody does.
     let _turn = READING.acquire().await;
     let read = tokio::task::spawn_blocking(move || {
-        let document = Update::scan(document).map_err(|error| error.to_string())?;
-        let text = Text::read(&document, CONTENT).map_err(|error| error.to_string())?;
-        take(&text).map_err(|error| error.to_string())
+        let document = Update::scan(document).map_err(|error| error.to_string());
+        let document = document.map_err(ActionError::Failed)?;
+        Ok::<_, Error>(take(&Text::read(&document, CONTENT)?))
     });
-    let read = read.await.map_err(|error| ActionError::Failed(error.to_string()))?;
-    Ok(read.map_err(|message| ActionError::Invalid(vec![Issue::whole(message)]))?)
+    read.await.map_err(|error| ActionError::Failed(error.to_string()))?
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
@@ -43,6 +44,8 @@ pub(crate) enum Field<'a> {
     Bool(bool),
     /// Numbers are what they are in the documents, in which JavaScript wrote them.
     Number(f64),
+    /// A text that says when, of a field whose schema has `format: date-time`.
+    Time(Timestamp, Cow<'a, str>),
     Text(Cow<'a, str>),
     /// An array or an object.
     Other(Cow<'a, Value>),
@@ -175,13 +178,24 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The same as a time, where it is a text that says when: `10:00:00+02:00` is `08:00:00Z`.
+    pub fn as_time(self) -> Self {
+        match self {
+            Self::Text(text) => match text.parse() {
+                Ok(time) => Self::Time(time, text),
+                Err(_) => Self::Text(text),
+            },
+            other => other,
+        }
+    }
+
     /// The same, not bound to the row.
     pub fn into_value(self) -> Value {
         match self {
             Self::Null => Value::Null,
             Self::Bool(value) => value.into(),
             Self::Number(number) => number.into(),
-            Self::Text(text) => text.into_owned().into(),
+            Self::Time(_, text) | Self::Text(text) => text.into_owned().into(),
             Self::Other(value) => value.into_owned(),
         }
     }
@@ -197,6 +211,7 @@ impl<'a> Field<'a> {
             (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
             // JSON knows no number that is none; those that are equal are so with either sign.
             (Self::Number(a), Self::Number(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+            (Self::Time(a, _), Self::Time(b, _)) => a.cmp(b),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Other(a), Self::Other(b)) if self.comparable(other) => {
                 a.to_string().cmp(&b.to_string())
@@ -210,9 +225,10 @@ impl<'a> Field<'a> {
             Self::Null => 0,
             Self::Bool(_) => 1,
             Self::Number(_) => 2,
-            Self::Text(_) => 3,
-            Self::Other(value) if value.is_array() => 4,
-            Self::Other(_) => 5,
+            Self::Time(..) => 3,
+            Self::Text(_) => 4,
+            Self::Other(value) if value.is_array() => 5,
+            Self::Other(_) => 6,
         }
     }
 }
@@ -223,6 +239,7 @@ impl PartialEq for Field<'_> {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Number(a), Self::Number(b)) => a == b,
+            (Self::Time(a, _), Self::Time(b, _)) => a == b,
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Other(a), Self::Other(b)) => same(a, b),
             _ => false,

@@ -20,7 +20,7 @@ use imbl::{OrdMap, Vector};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::definition::{Definition, Issue, TableDefinition};
+use crate::definition::{Definition, Issue, TableDefinition, id_issue};
 use crate::documents::{Documents, guid};
 use crate::fields::{Fields, Members};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
@@ -417,6 +417,7 @@ async fn parse_rows(
         match entry.map(known) {
             None => rows.push((key, None)),
             Some(Ok(row)) => rows.push((key, Some(row))),
+            Some(Err(entry)) if !entry.timed => rows.push((key, Some(untimed(entry)))),
             Some(Err(entry)) => unparsed.push((key, entry)),
         }
     }
@@ -452,7 +453,7 @@ async fn parse_rows(
     rows
 }
 
-/// A row must carry the key under which it is kept: it is addressed by it.
+/// A row must carry the key under which it is kept, and that must be one by which it can be addressed.
 fn belongs(key: &str, parsed: Parsed) -> Parsed {
     #[derive(serde::Deserialize)]
     struct Identity<'a> {
@@ -460,6 +461,9 @@ fn belongs(key: &str, parsed: Parsed) -> Parsed {
         id: std::borrow::Cow<'a, str>,
     }
     let text = parsed?;
+    if let Some(issue) = id_issue(key) {
+        return Err(vec![issue]);
+    }
     // Serde would take an array for a struct.
     let object = text.trim_start().starts_with('{');
     match serde_json::from_str::<Identity>(&text) {
@@ -472,6 +476,7 @@ fn belongs(key: &str, parsed: Parsed) -> Parsed {
 async fn parse_kv(logic: &dyn Logic, key: &str, entry: Entry, faults: &mut Vec<Fault>) -> Row {
     let entry = match known(entry) {
         Ok(row) => return row,
+        Err(entry) if !entry.timed => return untimed(entry),
         Err(entry) => entry,
     };
     match when_free(|| logic.parse_kv(key, entry.value.to_string(), "")).await {
@@ -515,6 +520,12 @@ fn row(entry: Entry, parsed: Parsed) -> Row {
         Err(issues) => Err(issues.into()),
     };
     Row { entry: entry.id, raw: entry.value, parsed, faulted: false, members: Members::default() }
+}
+
+/// An entry of which nobody can say whether it is older than another: a write makes it a row.
+fn untimed(entry: Entry) -> Row {
+    let issue = Issue::at("ts", "must be a number, the time of the entry in ms; write the row again");
+    row(entry, Err(vec![issue]))
 }
 
 fn broken(entry: Entry, fault: &Fault) -> Row {

@@ -42,23 +42,27 @@ impl Workspaces {
     /// The routes of workspaces, to be nested under `/workspaces`.
     pub fn router(&self) -> Router {
         let only = |methods: MethodRouter<Self>| methods.fallback(wrong_method);
-        let table = get(list::list).post(rows::create).delete(list::delete);
+        let table = only(get(list::list).post(rows::create).delete(list::delete));
         let row = get(rows::read).put(rows::update).patch(rows::update).delete(rows::delete);
-        Router::new()
+        let routes = Router::new()
             .route("/", only(get(descriptor::descriptors)))
             .route("/{workspace}", only(get(descriptor::descriptor)))
-            .route("/{workspace}/tables/{table}", only(table))
+            .route("/{workspace}/", only(get(descriptor::descriptor)))
+            .route("/{workspace}/tables/{table}", table.clone())
+            .route("/{workspace}/tables/{table}/", table)
             .route("/{workspace}/tables/{table}/{id}", only(row))
             .route(
                 "/{workspace}/tables/{table}/{id}/documents/{document}",
                 only(get(documents::read).put(documents::write)),
             )
             .route("/{workspace}/kv", only(get(kv::all)))
+            .route("/{workspace}/kv/", only(get(kv::all)))
             .route("/{workspace}/kv/{key}", only(get(kv::read).put(kv::set).delete(kv::delete)))
             .route("/{workspace}/awareness", only(get(awareness::states)))
             .route("/{workspace}/actions/{*path}", any(actions::action))
             .fallback(nothing_here)
-            .with_state(self.clone())
+            .with_state(self.clone());
+        host_http::decoded(routes)
     }
 }
 
@@ -112,6 +116,8 @@ async fn body(request: Request, limit: usize) -> Result<Value, Failure> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Failure> {
+    // Some editors and languages begin a text with a byte-order mark.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     serde_json::from_slice(bytes)
         .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
 }

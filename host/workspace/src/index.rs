@@ -34,6 +34,8 @@ pub(crate) const TABLE_PREFIX: &str = "table:";
 
 /// Times beyond this (the year 144,683) are not believed: the clock could not go on from there.
 const LATEST_TIME: f64 = (1u64 << 52) as f64;
+/// The time of an entry whose `ts` is missing or no number: every entry that has one counts before it.
+const NEVER: f64 = f64::NEG_INFINITY;
 
 /// The entry of a key that counts.
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub(crate) struct Entry {
     pub id: Id,
     /// Its value, as JSON text.
     pub value: Arc<str>,
+    /// Whether its `ts` is a number. One that has none is older than all others.
+    pub timed: bool,
     /// Its current form as JSON text, where the follower's own plugin has parsed it for a write.
     pub parsed: Option<Arc<str>>,
 }
@@ -135,7 +139,8 @@ impl Index {
     /// The entry of a key that counts.
     pub fn entry(&self, array: &str, key: &str) -> Option<Entry> {
         let live = self.arrays.get(array)?.keys.get(key)?.first()?;
-        Some(Entry { id: live.id, value: live.value.clone(), parsed: None })
+        let timed = live.time != NEVER;
+        Some(Entry { id: live.id, value: live.value.clone(), timed, parsed: None })
     }
 
     /// Adds a follower, for whom everything that is there has changed.
@@ -251,10 +256,10 @@ impl Model for Tracker {
     }
 }
 
-/// Reads an element of an array; none when it is no entry.
+/// Reads an element of an array; `None` when it is no entry, which takes a key and a value.
 fn read(encoded: Any) -> Option<Note> {
     let Ok(Value::Object(mut entry)) = encoded.json() else { return None };
-    let time = entry.get("ts")?.as_f64()?;
+    let time = entry.get("ts").and_then(Value::as_f64).unwrap_or(NEVER);
     let Some(Value::String(key)) = entry.remove("key") else { return None };
     let value = entry.get("val")?.to_string().into();
     Some(Note { encoded, key: key.into(), time, value, parsed: None })

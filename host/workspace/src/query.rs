@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::definition::{Issue, TableDefinition};
 use crate::fields::{Field, Fields};
 use crate::logic::ActionError;
+use crate::schema::property;
 
 /// Rows of a page when a query does not say.
 pub const DEFAULT_LIMIT: usize = 1_000;
@@ -39,6 +40,8 @@ pub struct Filter {
     pub operator: Operator,
     /// With what.
     pub value: Value,
+    /// Whether the field holds times, which are compared as such.
+    time: bool,
 }
 
 /// How a field is compared.
@@ -89,6 +92,8 @@ pub struct Order {
     pub field: String,
     /// Highest first.
     pub descending: bool,
+    /// Whether the field holds times, which are compared as such.
+    time: bool,
 }
 
 /// A part of the rows that a query selects.
@@ -101,9 +106,20 @@ pub struct Page {
 }
 
 impl Filter {
+    /// A condition on a member of the row.
+    pub fn new(field: impl Into<String>, operator: Operator, value: Value) -> Self {
+        Self { field: field.into(), operator, value, time: false }
+    }
+
+    /// The same on rows of a table.
+    pub(crate) fn on(self, table: &TableDefinition) -> Self {
+        Self { time: holds_times(table, &self.field), ..self }
+    }
+
     fn holds(&self, row: Fields) -> bool {
-        let field = row.get(&self.field);
-        let wanted = Field::of(&self.value);
+        let read = |field| member(field, self.time && self.operator != Operator::Prefix);
+        let field = read(row.get(&self.field));
+        let wanted = read(Field::of(&self.value));
         let ordered = |allowed: &[Ordering]| {
             field.comparable(&wanted) && allowed.contains(&field.compare(&wanted))
         };
@@ -117,10 +133,13 @@ impl Filter {
             Operator::Lte => ordered(&[Less, Equal]),
             Operator::In => {
                 let mut list = self.value.as_array().into_iter().flatten();
-                list.any(|one| field == Field::of(one))
+                list.any(|one| field == read(Field::of(one)))
             }
             Operator::Contains => match (&field, &wanted) {
-                (Field::Text(text), Field::Text(part)) => text.contains(&**part),
+                (
+                    Field::Text(text) | Field::Time(_, text),
+                    Field::Text(part) | Field::Time(_, part),
+                ) => text.contains(&**part),
                 (Field::Other(list), one) => {
                     let mut list = list.as_array().into_iter().flatten();
                     list.any(|member| Field::of(member) == *one)
@@ -242,7 +261,7 @@ struct Key<'a> {
 
 impl<'a> Key<'a> {
     fn of(id: &'a str, row: Fields<'a>, sort: &[Order]) -> Self {
-        Self { fields: sort.iter().map(|by| row.get(&by.field)).collect(), id: id.into() }
+        Self { fields: sort.iter().map(|by| by.of(row)).collect(), id: id.into() }
     }
 
     fn compare(&self, other: &Key, sort: &[Order]) -> Ordering {
@@ -254,7 +273,7 @@ impl<'a> Key<'a> {
     /// Whether a row comes after it; looks at no more members than that takes.
     fn is_before(&self, id: &str, row: Fields, sort: &[Order]) -> bool {
         let fields = self.fields.iter().zip(sort);
-        let fields = fields.map(|(a, by)| by.turn(a.compare(&row.get(&by.field))));
+        let fields = fields.map(|(a, by)| by.turn(a.compare(&by.of(row))));
         first_difference(fields).then_with(|| (*self.id).cmp(id)).is_lt()
     }
 
@@ -268,10 +287,17 @@ impl<'a> Key<'a> {
 }
 
 impl Query {
+    /// The same over rows of a table.
+    pub(crate) fn on(mut self, table: &TableDefinition) -> Self {
+        self.filters = self.filters.into_iter().map(|filter| filter.on(table)).collect();
+        self.sort = self.sort.into_iter().map(|order| order.on(table)).collect();
+        self
+    }
+
     /// Names the list that its pages are of. A place in it means nothing in another: there it
     /// would pass over rows, or show some again, and nobody would notice.
     fn list(&self, of: &str) -> u32 {
-        let filters = self.filters.iter().map(|Filter { field, operator, value }| {
+        let filters = self.filters.iter().map(|Filter { field, operator, value, .. }| {
             json!([field, format!("{operator:?}"), value]).to_string()
         });
         let mut filters: Vec<_> = filters.collect();
@@ -284,7 +310,35 @@ impl Query {
     }
 }
 
+/// Whether a field of a table holds times.
+fn holds_times(table: &TableDefinition, field: &str) -> bool {
+    let schema = table.versions.last().unwrap_or(&Value::Null);
+    let holds = |schema: &Value| schema["format"] == "date-time";
+    let property = property(schema, field);
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|name| property[*name].as_array());
+    holds(property) || alternatives.flatten().any(holds)
+}
+
+fn member(field: Field, time: bool) -> Field {
+    if time { field.as_time() } else { field }
+}
+
 impl Order {
+    /// An order by a member of the row.
+    pub fn new(field: impl Into<String>, descending: bool) -> Self {
+        Self { field: field.into(), descending, time: false }
+    }
+
+    /// The same of rows of a table.
+    pub(crate) fn on(self, table: &TableDefinition) -> Self {
+        Self { time: holds_times(table, &self.field), ..self }
+    }
+
+    /// What is compared of a row.
+    fn of<'a>(&self, row: Fields<'a>) -> Field<'a> {
+        member(row.get(&self.field), self.time)
+    }
+
     fn turn(&self, ordering: Ordering) -> Ordering {
         if self.descending { ordering.reverse() } else { ordering }
     }
@@ -311,7 +365,8 @@ fn read_cursor(text: &str, list: u32, sort: &[Order]) -> Result<Key<'static>, Ac
     if fields.len() != sort.len() {
         return Err(broken());
     }
-    Ok(Key { fields: fields.into_iter().map(Field::from).collect(), id: id.into() })
+    let fields = fields.into_iter().zip(sort).map(|(field, by)| member(field.into(), by.time));
+    Ok(Key { fields: fields.collect(), id: id.into() })
 }
 
 #[cfg(test)]
@@ -341,6 +396,54 @@ mod tests {
     }
 
     #[test]
+    fn dates_compare_as_times_where_the_schema_says_that_they_are() {
+        let rows = [
+            ("a", r#"{"id":"a","at":"2024-05-01T10:00:00+02:00"}"#),
+            ("b", r#"{"id":"b","at":"2024-05-01T09:00:00Z"}"#),
+            ("c", r#"{"id":"c","at":"2024-05-01T08:00:00.000Z"}"#),
+            ("d", r#"{"id":"d","at":"soon"}"#),
+            ("e", r#"{"id":"e","at":null}"#),
+        ];
+        let at = json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] });
+        let of = |at: Value| TableDefinition {
+            name: "events".into(),
+            versions: vec![json!({ "properties": { "at": at } })],
+            documents: Vec::new(),
+            checks_changes: false,
+        };
+        let (times, texts) = (of(at), of(json!({ "type": "string" })));
+        let ids = |query: Query, table: &TableDefinition| page(&query.on(table), 100, &rows).0.concat();
+        let filter = |operator, value: Value| Query {
+            filters: vec![Filter::new("at", operator, value)],
+            ..Query::default()
+        };
+        let cases = [
+            (Operator::Eq, json!("2024-05-01T08:00:00Z"), "ac", ""),
+            (Operator::Gt, json!("2024-05-01T08:30:00Z"), "b", "abd"),
+            (Operator::Lte, json!("2024-05-01T04:00:00-04:00"), "ac", ""),
+            (Operator::In, json!(["2024-05-01T11:00:00+02:00"]), "b", ""),
+            (Operator::Prefix, json!("2024-05-01T10"), "a", "a"),
+            (Operator::Contains, json!("+02"), "a", "a"),
+        ];
+        for (operator, value, as_times, as_texts) in cases {
+            assert_eq!(ids(filter(operator, value.clone()), &times), as_times, "{operator:?} {value}");
+            assert_eq!(ids(filter(operator, value.clone()), &texts), as_texts, "{operator:?} {value}");
+        }
+        let sorted = Query { sort: vec![Order::new("at", false)], ..Query::default() };
+        assert_eq!(ids(sorted.clone(), &times), "eacbd", "what says no time comes last");
+        // The pages of it, one row each.
+        let mut query = sorted.on(&times);
+        let mut found = String::new();
+        loop {
+            let (ids, next) = page(&query, 1, &rows);
+            found += &ids.concat();
+            let Some(next) = next else { break };
+            query.cursor = Some(next);
+        }
+        assert_eq!(found, "eacbd");
+    }
+
+    #[test]
     fn filters_select() {
         let cases = [
             ("n", Operator::Eq, json!(3.0), "ac"),
@@ -355,7 +458,7 @@ mod tests {
             ("title", Operator::Exists, json!(false), "ac"),
         ];
         for (field, operator, value, expected) in cases {
-            let filters = vec![Filter { field: field.into(), operator, value }];
+            let filters = vec![Filter::new(field, operator, value)];
             let found = ids(&Query { filters, ..Query::default() }).concat();
             assert_eq!(found, expected, "{field} {operator:?}");
         }
@@ -363,8 +466,8 @@ mod tests {
 
     #[test]
     fn a_cursor_goes_on_in_its_own_list_only() {
-        let by = |field: &str| vec![Order { field: field.into(), descending: false }];
-        let is = |value: Value| vec![Filter { field: "n".into(), operator: Operator::Gte, value }];
+        let by = |field: &str| vec![Order::new(field, false)];
+        let is = |value: Value| vec![Filter::new("n", Operator::Gte, value)];
         let queries = [
             Query::default(),
             Query { sort: by("n"), ..Query::default() },
@@ -388,7 +491,7 @@ mod tests {
 
     #[test]
     fn pages_go_through_all_rows_in_order() {
-        let by_n = |descending| vec![Order { field: "n".into(), descending }];
+        let by_n = |descending| vec![Order::new("n", descending)];
         for (sort, expected) in [(vec![], "abcd"), (by_n(false), "dbac"), (by_n(true), "acbd")] {
             let mut query = Query { sort, ..Query::default() };
             let mut found = String::new();
@@ -499,6 +602,7 @@ mod tests {
                 ["a", "b", "ab"].choose(random).copied().unwrap_or_default().to_owned()
             };
             let filters = (0..random.random_range(0..3)).map(|_| Filter {
+                time: false,
                 field: field(&mut random),
                 operator: *[
                     Operator::Eq,
@@ -521,7 +625,7 @@ mod tests {
                 .filter(|filter| !(filter.value.is_boolean() && filter.operator == Operator::Gte))
                 .collect();
             let sort = (0..random.random_range(0..3))
-                .map(|_| Order { field: field(&mut random), descending: random.random() })
+                .map(|_| Order::new(field(&mut random), random.random()))
                 .collect();
             let mut query = Query { filters, sort, ..Query::default() };
             let expected = naive(&query, &rows);

@@ -6,6 +6,7 @@ mod harness;
 mod kv;
 mod lists;
 mod live;
+mod odd;
 mod openapi;
 mod reload;
 mod rows;

@@ -14,7 +14,7 @@ use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::definition::{DocumentDefinition, Issue, TableDefinition};
+use crate::definition::{DocumentDefinition, Issue, TableDefinition, id_issue};
 use crate::documents::{self, MAX_TEXT, Writing};
 use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
@@ -131,8 +131,9 @@ impl Transaction {
         let sorted = query.sort.iter().map(|order| order.field.as_str());
         check_fields(definition, filtered.chain(sorted))?;
         let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
+        let query = query.clone().on(definition);
         self.with_rows(table, |rows| {
-            let selected = select(query, table, limit, rows)?;
+            let selected = select(&query, table, limit, rows)?;
             let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
             Ok(Page { rows, next: selected.next })
         })
@@ -142,7 +143,8 @@ impl Transaction {
     pub fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError> {
         let definition = self.table(table)?;
         check_fields(definition, filters.iter().map(|filter| filter.field.as_str()))?;
-        Ok(self.with_rows(table, |rows| count(filters, rows)) as u64)
+        let filters: Vec<_> = filters.iter().map(|filter| filter.clone().on(definition)).collect();
+        Ok(self.with_rows(table, |rows| count(&filters, rows)) as u64)
     }
 
     /// The ids of the valid rows that fulfil all filters.
@@ -602,6 +604,8 @@ fn into_action_error(error: Error) -> ActionError {
     match error {
         Error::Action(error) => error,
         Error::Stored(issues) => ActionError::Invalid(issues),
+        // The contract says so.
+        Error::NotText(error) => invalid(Issue::whole(error.to_string())),
         other => ActionError::Failed(other.to_string()),
     }
 }
@@ -655,8 +659,8 @@ fn place(table: &str, id: &str) -> Place {
 pub(crate) fn row_id(row: &Value) -> Result<String, ActionError> {
     let object = row.as_object().ok_or_else(|| invalid(Issue::whole("must be an object")))?;
     match object.get("id") {
-        Some(Value::String(id)) if !id.is_empty() && id.len() <= 512 => Ok(id.clone()),
-        Some(_) => Err(invalid(Issue::at("id", "must be a string of 1 to 512 bytes"))),
+        Some(Value::String(id)) => id_issue(id).map_or(Ok(id.clone()), |issue| Err(invalid(issue))),
+        Some(_) => Err(invalid(Issue::at("id", "must be a string"))),
         None => Err(invalid(Issue::at("id", "is missing"))),
     }
 }

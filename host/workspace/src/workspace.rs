@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host_sync::{Edit, Id, OpenError, Room, RoomError};
+use host_sync::{Edit, Id, NotText, OpenError, Room, RoomError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub(crate) enum Error {
     Room(#[from] RoomError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    NotText(#[from] NotText),
     #[error("others keep changing the same rows; try again")]
     Conflict,
     #[error("{what:?} is not the version that the request is about; read it again")]

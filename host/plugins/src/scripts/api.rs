@@ -323,8 +323,8 @@ fn query_of(query: Map) -> Answer<Query> {
 fn order_of(key: &str) -> Order {
     let key = key.trim();
     match key.strip_prefix('-') {
-        Some(field) => Order { field: field.into(), descending: true },
-        None => Order { field: key.into(), descending: false },
+        Some(field) => Order::new(field, true),
+        None => Order::new(key, false),
     }
 }
 
@@ -336,7 +336,7 @@ fn filters_of(filter: Value) -> Answer<Vec<Filter>> {
     let mut filters = Vec::new();
     for (field, condition) in fields {
         let Value::Object(condition) = condition else {
-            filters.push(Filter { field, operator: Operator::Eq, value: condition });
+            filters.push(Filter::new(field, Operator::Eq, condition));
             continue;
         };
         for (name, value) in condition {
@@ -348,7 +348,7 @@ fn filters_of(filter: Value) -> Answer<Vec<Filter>> {
                     known.join(", ")
                 )));
             };
-            filters.push(Filter { field: field.clone(), operator: *operator, value });
+            filters.push(Filter::new(field.clone(), *operator, value));
         }
     }
     Ok(filters)

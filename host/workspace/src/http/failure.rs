@@ -98,7 +98,9 @@ impl Failure {
                 let message = format!("{what}: {}", summary(&issues));
                 Self { issues, ..Self::new(StatusCode::PRECONDITION_FAILED, message) }
             }
-            Error::Conflict => Self::new(StatusCode::CONFLICT, error.to_string()),
+            Error::Conflict | Error::NotText(_) => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
             Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
             Error::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             Error::Open(OpenError::Id { .. }) => Self::invalid(error.to_string(), Vec::new()),

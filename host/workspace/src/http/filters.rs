@@ -44,7 +44,7 @@ pub(super) fn read(table: &TableDefinition, name: &str, value: &str) -> Result<F
         Operator::Contains | Operator::Prefix => value.into(),
         _ => read_one(kinds, value)?,
     };
-    Ok(Filter { field: field.to_owned(), operator: *operator, value })
+    Ok(Filter::new(field, *operator, value).on(table))
 }
 
 /// The types of fields that an operator makes something of.

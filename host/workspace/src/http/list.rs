@@ -164,8 +164,8 @@ impl Parameters {
                 self.query.sort = value
                     .split(',')
                     .map(|key| match key.strip_prefix('-') {
-                        Some(field) => Order { field: field.into(), descending: true },
-                        None => Order { field: key.into(), descending: false },
+                        Some(field) => Order::new(field, true).on(table),
+                        None => Order::new(key, false).on(table),
                     })
                     .collect();
                 known(table, self.query.sort.iter().map(|order| order.field.as_str()))?;

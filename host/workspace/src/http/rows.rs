@@ -47,10 +47,7 @@ pub(super) async fn create(
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
     let (context, condition) = (context(&request), Condition::of(request.headers()));
     let bytes = bytes(request, MAX_BODY).await?;
-    let many = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    if !many && bytes.len() > MAX_ROW {
-        return Err(Failure::too_large(MAX_ROW));
-    }
+    let large = bytes.len() > MAX_ROW;
     match parse(&bytes)? {
         Value::Array(rows) => {
             let rows = rows.into_iter().map(with_id).collect();
@@ -60,6 +57,7 @@ pub(super) async fn create(
             let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
             Ok(row_body(status, &done.text))
         }
+        _ if large => Err(Failure::too_large(MAX_ROW)),
         row => {
             let row = with_id(row);
             let id = row_id(&row).map_err(|error| Failure::of(error.into(), &table))?;

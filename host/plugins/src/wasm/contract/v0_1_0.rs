@@ -406,7 +406,7 @@ fn answer_to(answer: asked::Answer) -> ai::Answer {
 }
 
 fn query_of(query: tables::Query) -> Result<Query, ActionError> {
-    let order = |order: tables::Order| Order { field: order.field, descending: order.descending };
+    let order = |order: tables::Order| Order::new(order.field, order.descending);
     Ok(Query {
         filters: query.filters.into_iter().map(filter_of).collect::<Result<_, _>>()?,
         sort: query.sort.into_iter().map(order).collect(),
@@ -432,7 +432,7 @@ fn filter_of(filter: tables::Filter) -> Result<Filter, ActionError> {
         tables::Operator::Prefix => Operator::Prefix,
         tables::Operator::Exists => Operator::Exists,
     };
-    Ok(Filter { field: filter.field, operator, value })
+    Ok(Filter::new(filter.field, operator, value))
 }
 
 fn caller_to(caller: Account) -> types::Caller {
