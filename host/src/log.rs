@@ -23,6 +23,12 @@ impl<W: Write> Events<W> {
     pub fn new(out: W, colours: bool) -> Self {
         Self { out, colours }
     }
+
+    /// A log that cannot be written, because its reader has gone or its disk is full, must not end the
+    /// server. An error would be printed to standard error, and panic where that is the log.
+    fn write_out(&mut self, event: &[u8]) {
+        let _ = self.out.write_all(event);
+    }
 }
 
 impl<W: Write> Write for Events<W> {
@@ -35,7 +41,7 @@ impl<W: Write> Write for Events<W> {
             byte => !byte.is_ascii_control(),
         };
         if text.iter().all(harmless) {
-            self.out.write_all(event)?;
+            self.write_out(event);
             return Ok(event.len());
         }
         let mut safe = Vec::with_capacity(event.len() + 64);
@@ -47,12 +53,13 @@ impl<W: Write> Write for Events<W> {
             }
         }
         safe.extend_from_slice(&event[text.len()..]);
-        self.out.write_all(&safe)?;
+        self.write_out(&safe);
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        let _ = self.out.flush();
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The summary that a server prints when it has started.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anstream::println;
 use host_auth::SignUp;
 use host_plugins::PluginStatus;
 use host_workspace::Definition;
@@ -13,6 +13,13 @@ use crate::access::Auth;
 use crate::hub::HubServer;
 use crate::local::LocalServer;
 use crate::style::{BAD, DIM, GOOD, LINK, PLAIN, STRONG};
+
+/// Prints a line. Where nobody reads what is printed any more, as behind `| head`, the server runs all the same.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        let _ = writeln!(anstream::stdout(), $($line)*);
+    }};
+}
 
 /// Prints the summary of a local server: every workspace with its tables, actions and room, what was loaded from where
 /// and how long it took, and what failed and why.
@@ -29,24 +36,24 @@ pub fn local(server: &LocalServer, took: Duration) {
     }
     for plugin in status.iter().filter(|plugin| plugin.error.is_some()) {
         let error = plugin.error.as_deref().unwrap_or_default();
-        println!("  {BAD}✗ {}{PLAIN} was not loaded", plugin.file);
-        error.lines().for_each(|fault| println!("    {fault}"));
-        println!();
+        say!("  {BAD}✗ {}{PLAIN} was not loaded", plugin.file);
+        error.lines().for_each(|fault| say!("    {fault}"));
+        say!();
     }
     if definitions.is_empty() {
-        println!(
+        say!(
             "  No workspaces yet: drop a .wasm file into {}\n",
             folder(&server.config.plugins)
         );
     }
-    println!(
+    say!(
         "  {DIM}plugins{PLAIN}  {}  {DIM}watched: overwrite a file and it is live{PLAIN}",
         folder(&server.config.plugins)
     );
-    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    say!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     let access = &server.config.access;
     match &access.hub_url {
-        Some(hub) => println!(
+        Some(hub) => say!(
             "  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are required{PLAIN}"
         ),
         None if !address.ip().is_loopback() => {
@@ -68,23 +75,23 @@ pub fn hub(server: &HubServer, took: Duration) {
         Auth::Required => "each account has its own",
     };
     let room = format!("ws://{address}/rooms/{{room}}");
-    println!("  {DIM}rooms{PLAIN}    {LINK}{room}{PLAIN}  {DIM}{whose}{PLAIN}");
+    say!("  {DIM}rooms{PLAIN}    {LINK}{room}{PLAIN}  {DIM}{whose}{PLAIN}");
     let sign_up = match server.config.accounts.sign_up {
         SignUp::Open => "anybody may sign up",
         SignUp::Invite => "only people with an invitation may sign up: host users invite",
         SignUp::Closed => "nobody may sign up: host users add",
     };
-    println!("  {DIM}accounts{PLAIN} {LINK}http://{address}/auth{PLAIN}  {DIM}{sign_up}{PLAIN}");
+    say!("  {DIM}accounts{PLAIN} {LINK}http://{address}/auth{PLAIN}  {DIM}{sign_up}{PLAIN}");
     if let Some(ai) = server.running.ai() {
         let ready = ai.providers.iter().filter(|provider| provider.is_ready());
         let names: Vec<_> = ready.map(|provider| provider.name()).collect();
         let names =
             if names.is_empty() { "with the caller's key".into() } else { names.join(", ") };
-        println!(
+        say!(
             "  {DIM}ai{PLAIN}       {LINK}http://{address}/ai/chat{PLAIN}  {DIM}{names}{PLAIN}"
         );
     }
-    println!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
+    say!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     if auth == Auth::Open && server.config.is_public() {
         let what = if shared { "use AI and the proxy" } else { "read and write every room" };
         everybody(&format!("anyone who reaches {address} can {what}"));
@@ -94,15 +101,15 @@ pub fn hub(server: &HubServer, took: Duration) {
 
 /// Warns that no session is required although others than the users of this machine may connect.
 fn everybody(what: &str) {
-    println!("\n  {BAD}!{PLAIN} {STRONG}{what}: --auth open{PLAIN}");
+    say!("\n  {BAD}!{PLAIN} {STRONG}{what}: --auth open{PLAIN}");
 }
 
 fn title(name: &str, base: &str) {
-    println!("\n  {STRONG}{name}{PLAIN} {}  {LINK}{base}{PLAIN}\n", env!("CARGO_PKG_VERSION"));
+    say!("\n  {STRONG}{name}{PLAIN} {}  {LINK}{base}{PLAIN}\n", env!("CARGO_PKG_VERSION"));
 }
 
 fn ready(took: Duration) {
-    println!("\n  {GOOD}ready{PLAIN} in {} ms  {DIM}Ctrl-C stops{PLAIN}\n", took.as_millis());
+    say!("\n  {GOOD}ready{PLAIN} in {} ms  {DIM}Ctrl-C stops{PLAIN}\n", took.as_millis());
 }
 
 fn workspace(definition: &Definition, plugin: Option<&PluginStatus>, base: &str, socket: &str) {
@@ -111,7 +118,7 @@ fn workspace(definition: &Definition, plugin: Option<&PluginStatus>, base: &str,
     let mut label = "tables";
     for table in &definition.tables {
         let url = format!("{base}/workspaces/{id}/tables/{}", table.name);
-        println!("    {DIM}{label:<8}{PLAIN} {:<24} {LINK}{url}{PLAIN}", table.name);
+        say!("    {DIM}{label:<8}{PLAIN} {:<24} {LINK}{url}{PLAIN}", table.name);
         label = "";
     }
     let mut label = "actions";
@@ -121,10 +128,10 @@ fn workspace(definition: &Definition, plugin: Option<&PluginStatus>, base: &str,
             ActionKind::Mutation => "POST",
         };
         let url = format!("{base}/workspaces/{id}/actions/{}", action.path);
-        println!("    {DIM}{label:<8}{PLAIN} {method:<4} {:<19} {LINK}{url}{PLAIN}", action.path);
+        say!("    {DIM}{label:<8}{PLAIN} {method:<4} {:<19} {LINK}{url}{PLAIN}", action.path);
         label = "";
     }
-    println!("    {DIM}{:<8}{PLAIN} {:<24} {LINK}{socket}/rooms/{id}{PLAIN}\n", "room", "sync");
+    say!("    {DIM}{:<8}{PLAIN} {:<24} {LINK}{socket}/rooms/{id}{PLAIN}\n", "room", "sync");
 }
 
 fn print_head(definition: &Definition, plugin: Option<&PluginStatus>) {
@@ -132,7 +139,7 @@ fn print_head(definition: &Definition, plugin: Option<&PluginStatus>) {
     if definition.title != definition.id {
         head += &format!("  {}", definition.title);
     }
-    println!("{head}");
+    say!("{head}");
     let Some(plugin) = plugin else { return };
     let mut facts = vec![plugin.file.clone()];
     facts.extend(plugin.version.as_ref().map(|version| format!("version {version}")));
@@ -145,7 +152,7 @@ fn print_head(definition: &Definition, plugin: Option<&PluginStatus>) {
         facts.push(format!("{rows} row{}", if rows == 1 { "" } else { "s" }));
     }
     facts.extend(plugin.invalid.filter(|n| *n > 0).map(|n| format!("{n} of them invalid")));
-    println!("    {DIM}{}{PLAIN}", facts.join(", "));
+    say!("    {DIM}{}{PLAIN}", facts.join(", "));
 }
 
 fn folder(path: &Path) -> String {
