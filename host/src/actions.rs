@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use axum::http::Extensions;
 use host_ai::chat::actions::{Action, Actions};
-use host_workspace::{Context, Workspaces};
+use host_workspace::{Workspaces, context_of};
 use serde_json::{Value, json};
 
 /// The actions of all workspaces, by names like `blog/posts/publish`.
@@ -23,7 +23,7 @@ impl Actions for WorkspaceActions {
     }
 
     async fn run(&self, by: &Extensions, name: &str, input: Value) -> Result<String, String> {
-        let result = self.0.run_action(Context::of(by), name, &input).await;
+        let result = self.0.run_action(context_of(by), name, &input).await;
         result.map_err(|refused| {
             let mut error = json!({ "error": refused.message });
             if !refused.issues.is_empty() {

@@ -41,10 +41,7 @@ pub fn local(server: &LocalServer, took: Duration) {
         say!();
     }
     if definitions.is_empty() {
-        say!(
-            "  No workspaces yet: drop a .wasm file into {}\n",
-            folder(&server.config.plugins)
-        );
+        say!("  No workspaces yet: drop a .wasm file into {}\n", folder(&server.config.plugins));
     }
     say!(
         "  {DIM}plugins{PLAIN}  {}  {DIM}watched: overwrite a file and it is live{PLAIN}",
@@ -53,9 +50,9 @@ pub fn local(server: &LocalServer, took: Duration) {
     say!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     let access = &server.config.access;
     match &access.hub_url {
-        Some(hub) => say!(
-            "  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are required{PLAIN}"
-        ),
+        Some(hub) => {
+            say!("  {DIM}hub{PLAIN}      {LINK}{hub}{PLAIN}  {DIM}its sessions are required{PLAIN}")
+        }
         None if !address.ip().is_loopback() => {
             everybody(&format!("anyone who reaches {address} can read and write everything"));
         }
@@ -87,9 +84,7 @@ pub fn hub(server: &HubServer, took: Duration) {
         let names: Vec<_> = ready.map(|provider| provider.name()).collect();
         let names =
             if names.is_empty() { "with the caller's key".into() } else { names.join(", ") };
-        say!(
-            "  {DIM}ai{PLAIN}       {LINK}http://{address}/ai/chat{PLAIN}  {DIM}{names}{PLAIN}"
-        );
+        say!("  {DIM}ai{PLAIN}       {LINK}http://{address}/ai/chat{PLAIN}  {DIM}{names}{PLAIN}");
     }
     say!("  {DIM}data{PLAIN}     {}", folder(&server.config.data_dir));
     if auth == Auth::Open && server.config.is_public() {

@@ -165,3 +165,18 @@ __attribute__((constructor)) static void wait(void) {
     rmSync(folder, { recursive: true, force: true });
   }
 });
+
+test('a server whose output nobody reads any more runs on, and ends as it should', async () => {
+  const server = await Server.start();
+  after(() => server.dispose());
+  server.child.stdout.destroy();
+  server.child.stderr.destroy();
+  // Each of these is logged.
+  for (const id of ['a', 'b', 'c']) {
+    writeFileSync(server.file(`${id}.wasm`), 'no component');
+  }
+  const told = () => server.get('/plugins').then(({ data }) => data.filter((plugin) => plugin.error).length === 3);
+  await until('the broken files are known', told);
+  server.child.kill('SIGTERM');
+  assert.deepEqual(await server.exited, { code: 0, signal: null });
+});

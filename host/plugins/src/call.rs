@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use host_caller::Account;
 use host_wasm::Pace;
-use host_workspace::{ActionError, Context, Issue, Transaction};
+use host_workspace::{ActionError, Context, Data, Issue};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits::Limits;
@@ -99,7 +99,7 @@ pub(crate) struct Call {
     /// Unix ms; the same for the whole call.
     pub(crate) now: u64,
     pub(crate) request_id: Arc<str>,
-    data: Option<Arc<Transaction>>,
+    data: Option<Arc<dyn Data>>,
     limits: Arc<Limits>,
     host_calls: usize,
     _places: Vec<OwnedSemaphorePermit>,
@@ -119,12 +119,12 @@ impl Call {
     pub(crate) fn new(
         task: &Task<'_>,
         limits: Arc<Limits>,
-        data: Option<Arc<Transaction>>,
+        data: Option<Arc<dyn Data>>,
         request_id: &str,
         places: Vec<OwnedSemaphorePermit>,
     ) -> Self {
         let (now, request_id) = match &data {
-            Some(data) => (data.now(), data.request_id().into()),
+            Some(data) => (data.now(), data.context().request_id.as_str().into()),
             None => (unix_ms(), request_id.into()),
         };
         let kind = task.kind();
@@ -134,7 +134,10 @@ impl Call {
     }
 
     pub(crate) fn caller(&self) -> Option<&Account> {
-        self.data.as_ref().and_then(|data| data.caller())
+        self.data
+            .as_ref()
+            .and_then(|data| data.context().caller.as_ref())
+            .map(|caller| &caller.account)
     }
 
     /// On whose behalf it is made.
@@ -155,7 +158,7 @@ impl Call {
     }
 
     /// The transaction, when this call may use it so. Counts the use.
-    pub(crate) fn transaction(&mut self, access: Access) -> Answer<Arc<Transaction>> {
+    pub(crate) fn transaction(&mut self, access: Access) -> Answer<Arc<dyn Data>> {
         self.count()?;
         let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
         let allowed = self.kind.access();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use host_workspace::{Fault, Transaction};
+use host_workspace::{Data, Fault};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -84,14 +84,15 @@ impl Calls {
         &self,
         runtime: &dyn Runtime,
         task: Task<'_>,
-        data: Option<Arc<Transaction>>,
+        data: Option<Arc<dyn Data>>,
         request_id: &str,
         work: impl FnOnce(Call) -> W,
     ) -> Result<T, Fault>
     where
         W: Future<Output = Result<T, Ended>>,
     {
-        let request_id = data.as_ref().map_or(request_id, |data| data.request_id()).to_owned();
+        let request_id =
+            data.as_ref().map_or(request_id, |data| &data.context().request_id).to_owned();
         let ended = async {
             let kind = task.kind();
             let own = match kind {

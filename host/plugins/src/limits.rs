@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host_workspace::transaction::MAX_ROW;
+use host_workspace::MAX_ROW;
 use serde::Deserialize;
 
 /// Address space that is set aside for each memory of a component, and so the most that

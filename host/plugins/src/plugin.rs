@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use host_workspace::{ActionError, Change, Definition, Fault, Logic, Parsed, Transaction};
+use host_workspace::{ActionError, Change, Data, Definition, Fault, Logic, Parsed};
 
 use crate::answers;
 use crate::call::{Task, too_large};
@@ -133,7 +133,7 @@ impl Plugin {
         &self,
         path: &str,
         input: String,
-        data: Option<Arc<Transaction>>,
+        data: Option<Arc<dyn Data>>,
     ) -> Result<Result<String, ActionError>, Fault> {
         let runtime = self.code.of_action(path);
         let task = Task::Action { path };
@@ -238,7 +238,7 @@ impl Logic for Plugin {
     async fn check_change(
         &self,
         change: Change,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<(), ActionError>, Fault> {
         let runtime = self.code.of_rows();
         let table = change.table.clone();
@@ -254,7 +254,7 @@ impl Logic for Plugin {
         &self,
         path: &str,
         input: String,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<String, ActionError>, Fault> {
         self.action(path, input, Some(data)).await
     }

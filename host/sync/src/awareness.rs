@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::json::check_json;
+use crate::lib0::check_json;
 use crate::lib0::{Malformed, Reader, write_bytes, write_var};
 
 /// The connection that owns a state.

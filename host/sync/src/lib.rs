@@ -14,7 +14,6 @@ mod budget;
 mod connection;
 mod edit;
 mod http;
-mod json;
 pub mod lib0;
 mod limits;
 mod outbox;

@@ -5,7 +5,9 @@
 //! does not recurse, so that they may be nested as deep as any client can read; what makes JSON of them
 //! stops at [`MAX_DEPTH`].
 
-use crate::json::check_json;
+mod json;
+
+pub(crate) use json::check_json;
 
 /// Why bytes could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

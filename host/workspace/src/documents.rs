@@ -21,7 +21,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use host_sync::{RoomError, Rooms, StorageError, Text, Update};
@@ -30,9 +30,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::definition::{DocumentDefinition, Issue};
-use crate::logic::ActionError;
-use crate::workspace::Error;
-use crate::workspaces::Inner;
+use crate::error::{ActionError, Error};
 
 /// The name of the root text, as clients of the original have it.
 const CONTENT: &str = "content";
@@ -51,11 +49,14 @@ const READERS: usize = 2;
 pub(crate) struct Documents {
     rooms: Rooms,
     workspace: Arc<str>,
-    /// Whose rooms are not documents of rows.
-    workspaces: Weak<Inner>,
+    /// Whether a room is a workspace's own, and so no document of a row.
+    is_workspace: IsWorkspace,
     /// Rooms that are known to be this workspace's.
     ours: Arc<Mutex<HashSet<Box<str>>>>,
 }
+
+/// Whether there is a workspace of that id.
+pub(crate) type IsWorkspace = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A text that is to be written.
 #[derive(Debug, Clone)]
@@ -83,10 +84,10 @@ impl Documents {
     pub async fn open(
         rooms: Rooms,
         workspace: &str,
-        workspaces: Weak<Inner>,
+        is_workspace: IsWorkspace,
     ) -> Result<Self, StorageError> {
         rooms.claim(vec![workspace.to_owned()], workspace).await?;
-        Ok(Self { rooms, workspace: workspace.into(), workspaces, ours: Arc::default() })
+        Ok(Self { rooms, workspace: workspace.into(), is_workspace, ours: Arc::default() })
     }
 
     /// Claims the rooms that rows name, as far as they are nobody else's.
@@ -157,8 +158,7 @@ impl Documents {
 
     /// Whether a room is known to be of this workspace's rows.
     fn is_ours(&self, guid: &str) -> bool {
-        let of_workspace = self.workspaces.upgrade().is_some_and(|workspaces| workspaces.has(guid));
-        !of_workspace && self.ours.lock().contains(guid)
+        !(self.is_workspace)(guid) && self.ours.lock().contains(guid)
     }
 
     fn storage(&self, room: &str, source: StorageError) -> Error {

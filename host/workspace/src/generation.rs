@@ -10,6 +10,7 @@
 //! timeout) is not allowed to break the workspace: it becomes an invalid row that says so.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -22,9 +23,10 @@ use tokio::sync::watch;
 
 use crate::definition::{Definition, Issue, TableDefinition, id_issue};
 use crate::documents::{Documents, guid};
+use crate::error::Fault;
 use crate::fields::{Fields, Members};
 use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
-use crate::logic::{Fault, Logic, Parsed};
+use crate::logic::{Logic, Parsed};
 use crate::schema::Schemas;
 
 /// Rows of one batch that may break the plugin, one by one, before the rest of the batch is given
@@ -166,6 +168,19 @@ impl Row {
     /// The current form of a valid row.
     pub fn fields(&self) -> Option<Fields<'_>> {
         Some(Fields::new(self.parsed.as_ref().ok()?, &self.members))
+    }
+
+    /// The tag of a valid row's current form, or of what is in the document. See `condition`.
+    pub fn tag(&self) -> String {
+        let entry = format!("{:x}.{:x}", self.entry.client, self.entry.clock);
+        match &self.parsed {
+            Ok(text) if **text != *self.raw => {
+                let mut hasher = DefaultHasher::new();
+                text.hash(&mut hasher);
+                format!("\"{entry}-{:x}\"", hasher.finish())
+            }
+            _ => format!("\"{entry}\""),
+        }
     }
 
     /// An invalid row, for those who can mend it.
@@ -524,7 +539,8 @@ fn row(entry: Entry, parsed: Parsed) -> Row {
 
 /// An entry of which nobody can say whether it is older than another: a write makes it a row.
 fn untimed(entry: Entry) -> Row {
-    let issue = Issue::at("ts", "must be a number, the time of the entry in ms; write the row again");
+    let issue =
+        Issue::at("ts", "must be a number, the time of the entry in ms; write the row again");
     row(entry, Err(vec![issue]))
 }
 

@@ -13,6 +13,7 @@ mod kv;
 mod list;
 mod live;
 mod openapi;
+mod parameters;
 mod rows;
 
 use std::sync::Arc;
@@ -20,18 +21,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
+use crate::condition::{Condition, Tags};
+use crate::context::Context;
 use crate::generation::{Snapshot, Table};
-use crate::tag::Condition;
-use crate::transaction::Context;
+use crate::ids::new_id;
 use crate::workspace::Workspace;
 use crate::workspaces::Workspaces;
-pub use actions::Refused;
 use failure::Failure;
 
 /// The largest body of a request. A row may have 1 MiB; an action's input, or an array of rows,
@@ -98,16 +99,41 @@ impl Found {
     }
 }
 
-/// Who asks: the caller is put into the request by whoever checks accounts.
-fn context(request: &Request) -> Context {
-    Context::of(request.extensions())
+/// The name of a request, where it got one before it came here; an extension of the request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub Arc<str>);
+
+/// Who makes a request: whoever checks sessions has put the caller into its extensions, and whoever tells
+/// the client its name has put that there.
+pub fn context_of(extensions: &Extensions) -> Context {
+    Context {
+        caller: extensions.get().cloned(),
+        request_id: extensions.get().map_or_else(new_id, |RequestId(id)| id.to_string()),
+    }
 }
 
-/// A random id: 21 characters from `[A-Za-z0-9_-]`, 126 bits.
-pub fn new_id() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    let random: [u8; 21] = rand::random();
-    random.iter().map(|byte| ALPHABET[(byte & 63) as usize] as char).collect()
+fn context(request: &Request) -> Context {
+    context_of(request.extensions())
+}
+
+/// Reads `If-Match` and `If-None-Match`.
+fn condition_of(headers: &HeaderMap) -> Condition {
+    Condition {
+        matches: tags(headers, header::IF_MATCH),
+        matches_none: tags(headers, header::IF_NONE_MATCH),
+    }
+}
+
+fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    // A proxy that compresses makes a tag weak; for us there is one text of one version.
+    let tag = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let tags: Vec<_> = values.flat_map(|value| value.split(',')).map(tag).collect();
+    match tags.as_slice() {
+        [] => None,
+        [one] if one == "*" => Some(Tags::Any),
+        _ => Some(Tags::Some(tags)),
+    }
 }
 
 /// The body as JSON.

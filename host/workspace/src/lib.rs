@@ -5,26 +5,34 @@
 //! (`generation`), and lets writers change them together (`work`, `transaction`, `workspace`).
 //! How all that looks from outside is in `http`, one module for each capability.
 
+mod actions;
+mod condition;
+mod context;
 pub mod definition;
 mod documents;
+mod error;
 mod fields;
 mod generation;
 mod http;
+mod ids;
 mod index;
 pub mod logic;
-mod query;
+pub mod query;
 pub mod schema;
-mod tag;
 #[cfg(test)]
 mod tests;
-pub mod transaction;
+mod transaction;
 mod work;
 mod workspace;
 mod workspaces;
 mod written;
 
+pub use actions::ActionFailure;
+pub use context::Context;
 pub use definition::{Definition, Issue};
-pub use http::{Refused, new_id};
-pub use logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
-pub use transaction::{Context, RequestId, Transaction};
+pub use error::{ActionError, Fault};
+pub use http::{RequestId, context_of};
+pub use ids::new_id;
+pub use logic::{Change, Data, Logic, Operation, Parsed};
+pub use transaction::MAX_ROW;
 pub use workspaces::{MountError, Mounted, RowCounts, Workspaces};

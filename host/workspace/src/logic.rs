@@ -4,13 +4,14 @@
 //! implements it over WASM components; tests implement it in plain Rust.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use host_caller::Account;
 
+use crate::context::Context;
 use crate::definition::{Definition, Issue};
-use crate::transaction::Transaction;
+use crate::error::{ActionError, Fault};
+use crate::query::{Filter, Page, Query};
 
 /// The outcome of parsing one value: its current form as JSON text, or why it is not valid.
 pub type Parsed = Result<String, Vec<Issue>>;
@@ -35,12 +36,12 @@ pub trait Logic: Send + Sync + 'static {
     /// The same for the value of a kv key.
     async fn parse_kv(&self, key: &str, value: String, request_id: &str) -> Result<Parsed, Fault>;
 
-    /// Asked before a row changes, in tables that ask for it. The transaction may be read, and
+    /// Asked before a row changes, in tables that ask for it. The data may be read, and
     /// refuses writes while it is lent to this call. An error refuses the change.
     async fn check_change(
         &self,
         change: Change,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<(), ActionError>, Fault>;
 
     /// Runs an action with input that is valid for its schema. The result is JSON text.
@@ -48,8 +49,67 @@ pub trait Logic: Send + Sync + 'static {
         &self,
         path: &str,
         input: String,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<String, ActionError>, Fault>;
+}
+
+/// What a check or an action may read and write: the workspace as it was when the call began, with the
+/// call's own writes laid over it.
+#[async_trait]
+pub trait Data: Send + Sync + 'static {
+    /// The row, migrated to the current version.
+    fn get(&self, table: &str, id: &str) -> Result<Option<String>, ActionError>;
+
+    /// A page of the valid rows that a query selects.
+    fn list(&self, table: &str, query: &Query) -> Result<Page, ActionError>;
+
+    /// How many valid rows fulfil all filters.
+    fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError>;
+
+    /// Creates a row or replaces it whole. Returns it as it will be stored.
+    async fn put(self: Arc<Self>, table: &str, row: &str) -> Result<String, ActionError>;
+
+    /// Sets members of a row and leaves the others. Returns the row as it will be stored.
+    async fn update(
+        self: Arc<Self>,
+        table: &str,
+        id: &str,
+        fields: &str,
+    ) -> Result<String, ActionError>;
+
+    /// Deletes a row, valid or not. False when there was none.
+    async fn delete(self: Arc<Self>, table: &str, id: &str) -> Result<bool, ActionError>;
+
+    /// The value of a key, migrated to the current version.
+    fn kv_get(&self, key: &str) -> Result<Option<String>, ActionError>;
+
+    /// Sets the value of a key.
+    async fn kv_set(self: Arc<Self>, key: &str, value: &str) -> Result<(), ActionError>;
+
+    /// Forgets the value of a key. False when there was none.
+    async fn kv_delete(self: Arc<Self>, key: &str) -> Result<bool, ActionError>;
+
+    /// The text of a document that is attached to a row.
+    async fn text(&self, table: &str, id: &str, document: &str) -> Result<String, ActionError>;
+
+    /// Replaces the text of a document that is attached to a row, and sets the row's time of the last
+    /// edit.
+    async fn set_text(
+        self: Arc<Self>,
+        table: &str,
+        id: &str,
+        document: &str,
+        text: &str,
+    ) -> Result<(), ActionError>;
+
+    /// Who asks, and what for.
+    fn context(&self) -> &Context;
+
+    /// Unix ms; the same during the whole call.
+    fn now(&self) -> u64;
+
+    /// Whether there is a table of that name; the error has the names that there are.
+    fn find_table(&self, name: &str) -> Result<(), Vec<String>>;
 }
 
 /// What happens to a row.
@@ -76,66 +136,4 @@ pub struct Change {
     pub new: Option<String>,
     /// The account of the caller; none while the server runs without accounts.
     pub caller: Option<Account>,
-}
-
-/// Why an action, or a call of a guest into its tables, did not do what was asked. The same four
-/// cases as `error` of the contract.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ActionError {
-    /// The row, key, table or action does not exist. REST: 404.
-    #[error("not found")]
-    NotFound,
-    /// The value was refused. REST: 422 with the issues.
-    #[error("invalid")]
-    Invalid(Vec<Issue>),
-    /// Not allowed, or not granted. REST: 403.
-    #[error("{0}")]
-    Denied(String),
-    /// Anything else. REST: 500 with the text.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// A plugin that broke a bound or its contract. The instance is gone; the caller gets one clear
-/// error and nothing else is disturbed. REST: 500, and 503 for [`Fault::Busy`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// The call did not end in its time.
-    #[error("plugin {plugin}: {call} took longer than {} ms", limit.as_millis())]
-    TimedOut {
-        /// The plugin's file name.
-        plugin: String,
-        /// Which call: `parse-rows of posts`, `action posts/publish`.
-        call: String,
-        /// The limit that it broke.
-        limit: Duration,
-    },
-    /// The guest trapped: panicked, ran out of memory, overflowed its stack.
-    #[error("plugin {plugin}: {call} crashed: {reason}")]
-    Trapped {
-        /// The plugin's file name.
-        plugin: String,
-        /// Which call.
-        call: String,
-        /// The trap, in words.
-        reason: String,
-    },
-    /// The guest answered something that the contract does not allow.
-    #[error("plugin {plugin}: {call} broke the contract: {reason}")]
-    Contract {
-        /// The plugin's file name.
-        plugin: String,
-        /// Which call.
-        call: String,
-        /// What it did, and what it should have done.
-        reason: String,
-    },
-    /// Too many calls are waiting for an instance of this plugin.
-    #[error("plugin {plugin} is busy: {waiting} calls are waiting")]
-    Busy {
-        /// The plugin's file name.
-        plugin: String,
-        /// How many wait.
-        waiting: usize,
-    },
 }

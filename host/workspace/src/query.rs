@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::definition::{Issue, TableDefinition};
+use crate::error::ActionError;
 use crate::fields::{Field, Fields};
-use crate::logic::ActionError;
 use crate::schema::property;
 
 /// Rows of a page when a query does not say.
@@ -83,6 +83,18 @@ impl Operator {
         ("prefix", Self::Prefix),
         ("exists", Self::Exists),
     ];
+
+    /// The types of the fields that it can compare, as schemas name them.
+    pub(crate) fn takes(self) -> &'static [&'static str] {
+        match self {
+            Self::Eq | Self::Ne | Self::In | Self::Exists => {
+                &["string", "number", "boolean", "null", "array", "object"]
+            }
+            Self::Gt | Self::Gte | Self::Lt | Self::Lte => &["string", "number", "boolean"],
+            Self::Contains => &["string", "array"],
+            Self::Prefix => &["string"],
+        }
+    }
 }
 
 /// One key of the sort order.
@@ -404,7 +416,8 @@ mod tests {
             ("d", r#"{"id":"d","at":"soon"}"#),
             ("e", r#"{"id":"e","at":null}"#),
         ];
-        let at = json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] });
+        let at =
+            json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] });
         let of = |at: Value| TableDefinition {
             name: "events".into(),
             versions: vec![json!({ "properties": { "at": at } })],
@@ -412,7 +425,8 @@ mod tests {
             checks_changes: false,
         };
         let (times, texts) = (of(at), of(json!({ "type": "string" })));
-        let ids = |query: Query, table: &TableDefinition| page(&query.on(table), 100, &rows).0.concat();
+        let ids =
+            |query: Query, table: &TableDefinition| page(&query.on(table), 100, &rows).0.concat();
         let filter = |operator, value: Value| Query {
             filters: vec![Filter::new("at", operator, value)],
             ..Query::default()
@@ -426,8 +440,16 @@ mod tests {
             (Operator::Contains, json!("+02"), "a", "a"),
         ];
         for (operator, value, as_times, as_texts) in cases {
-            assert_eq!(ids(filter(operator, value.clone()), &times), as_times, "{operator:?} {value}");
-            assert_eq!(ids(filter(operator, value.clone()), &texts), as_texts, "{operator:?} {value}");
+            assert_eq!(
+                ids(filter(operator, value.clone()), &times),
+                as_times,
+                "{operator:?} {value}"
+            );
+            assert_eq!(
+                ids(filter(operator, value.clone()), &texts),
+                as_texts,
+                "{operator:?} {value}"
+            );
         }
         let sorted = Query { sort: vec![Order::new("at", false)], ..Query::default() };
         assert_eq!(ids(sorted.clone(), &times), "eacbd", "what says no time comes last");

@@ -9,21 +9,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use host_caller::{Account, Caller};
+use async_trait::async_trait;
+use host_caller::Account;
 use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::condition::Condition;
+use crate::context::Context;
 use crate::definition::{DocumentDefinition, Issue, TableDefinition, id_issue};
 use crate::documents::{self, MAX_TEXT, Writing};
+use crate::error::{ActionError, Error};
 use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
+use crate::ids::new_id;
 use crate::index::{KV, Place, TABLE_PREFIX};
-use crate::logic::{ActionError, Change, Fault, Logic, Operation, Parsed};
-use crate::query::{DEFAULT_LIMIT, MAX_LIMIT, check_fields, count, select, selects};
-pub use crate::query::{Filter, Operator, Order, Page, Query};
-use crate::tag::Condition;
-use crate::workspace::Error;
+use crate::logic::{Change, Data, Logic, Operation, Parsed};
+use crate::query::{
+    DEFAULT_LIMIT, Filter, MAX_LIMIT, Page, Query, check_fields, count, select, selects,
+};
 use crate::written::{Sent, Written};
 
 /// Bytes of the largest row.
@@ -33,32 +37,8 @@ pub(crate) const MAX_WRITES: usize = 10_000;
 /// Bytes that one action may write.
 const MAX_WRITE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Who calls, when, and for which request.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// Who makes it; none while the server runs without accounts.
-    pub caller: Option<Caller>,
-    /// Names the request in the log.
-    pub request_id: String,
-}
-
-/// The name of a request, where it got one before it came here; an extension of the request.
-#[derive(Debug, Clone)]
-pub struct RequestId(pub Arc<str>);
-
-impl Context {
-    /// Of a request: whoever checks sessions has put the caller into its extensions, and whoever tells
-    /// the client its name has put that there.
-    pub fn of(extensions: &axum::http::Extensions) -> Self {
-        Self {
-            caller: extensions.get().cloned(),
-            request_id: extensions.get().map_or_else(crate::new_id, |RequestId(id)| id.to_string()),
-        }
-    }
-}
-
 /// See the module's text.
-pub struct Transaction {
+pub(crate) struct Transaction {
     generation: Arc<Generation>,
     snapshot: Arc<Snapshot>,
     context: Context,
@@ -114,39 +94,6 @@ impl Transaction {
         self.generation.logic.clone()
     }
 
-    /// The row, migrated to the current version.
-    pub fn get(&self, table: &str, id: &str) -> Result<Option<String>, ActionError> {
-        self.table(table)?;
-        match self.read(table, id) {
-            None => Ok(None),
-            Some(Ok(text)) => Ok(Some(text.to_string())),
-            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
-        }
-    }
-
-    /// A page of the valid rows that a query selects.
-    pub fn list(&self, table: &str, query: &Query) -> Result<Page, ActionError> {
-        let definition = self.table(table)?;
-        let filtered = query.filters.iter().map(|filter| filter.field.as_str());
-        let sorted = query.sort.iter().map(|order| order.field.as_str());
-        check_fields(definition, filtered.chain(sorted))?;
-        let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
-        let query = query.clone().on(definition);
-        self.with_rows(table, |rows| {
-            let selected = select(&query, table, limit, rows)?;
-            let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
-            Ok(Page { rows, next: selected.next })
-        })
-    }
-
-    /// How many valid rows fulfil all filters.
-    pub fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError> {
-        let definition = self.table(table)?;
-        check_fields(definition, filters.iter().map(|filter| filter.field.as_str()))?;
-        let filters: Vec<_> = filters.iter().map(|filter| filter.clone().on(definition)).collect();
-        Ok(self.with_rows(table, |rows| count(&filters, rows)) as u64)
-    }
-
     /// The ids of the valid rows that fulfil all filters.
     pub(crate) fn ids(&self, table: &str, filters: &[Filter]) -> Result<Vec<String>, ActionError> {
         self.table(table)?;
@@ -165,109 +112,13 @@ impl Transaction {
         Ok(invalid.take(most).map(|(id, _)| id.to_string()).collect())
     }
 
-    /// Creates a row or replaces it whole. Returns it as it will be stored.
-    pub async fn put(self: &Arc<Self>, table: &str, row: &str) -> Result<String, ActionError> {
-        self.check_may_write()?;
-        let row: Value = serde_json::from_str(row)
-            .map_err(|error| invalid(Issue::whole(format!("must be JSON: {error}"))))?;
-        let id = row_id(&row)?;
-        let before = self.read(table, &id);
-        self.set(table, &id, &row, before).await.map_err(Refusal::into_action_error)
-    }
-
-    /// Sets members of a row and leaves the others. Returns the row as it will be stored.
-    pub async fn update(
-        self: &Arc<Self>,
-        table: &str,
-        id: &str,
-        fields: &str,
-    ) -> Result<String, ActionError> {
-        let fields = serde_json::from_str(fields)
-            .map_err(|error| invalid(Issue::whole(format!("must be JSON: {error}"))))?;
-        self.merge(table, id, fields).await.map_err(Refusal::into_action_error)
-    }
-
-    /// Deletes a row, valid or not. False when there was none.
-    pub async fn delete(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, ActionError> {
-        self.remove(table, id).await.map_err(Refusal::into_action_error)
-    }
-
-    /// The value of a key, migrated to the current version.
-    pub fn kv_get(&self, key: &str) -> Result<Option<String>, ActionError> {
-        self.kv(key)?;
-        match self.read_place((KV.into(), key.into()), || self.snapshot.kv.get(key)) {
-            None => Ok(None),
-            Some(Ok(text)) => Ok(Some(text.to_string())),
-            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
-        }
-    }
-
-    /// Sets the value of a key.
-    pub async fn kv_set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), ActionError> {
-        self.kv_put(key, Sent::unread(value.to_owned()))
-            .await
-            .map_err(Refusal::into_action_error)
-            .map(drop)
-    }
-
-    /// Forgets the value of a key. False when there was none.
-    pub async fn kv_delete(self: &Arc<Self>, key: &str) -> Result<bool, ActionError> {
-        let had = !matches!(self.kv_get(key), Ok(None));
-        self.kv(key)?;
-        self.check_may_write()?;
-        if had {
-            self.write((KV.into(), key.into()), None)?;
-        }
-        Ok(had)
-    }
-
-    /// The text of a document that is attached to a row.
-    pub async fn text(&self, table: &str, id: &str, document: &str) -> Result<String, ActionError> {
-        let text = self.text_of(table, id, document).await;
-        Ok(text.map_err(into_action_error)?.text)
-    }
-
-    /// Replaces the text of a document that is attached to a row, and sets the row's time of the last
-    /// edit.
-    pub async fn set_text(
-        self: &Arc<Self>,
-        table: &str,
-        id: &str,
-        document: &str,
-        text: &str,
-    ) -> Result<(), ActionError> {
-        let set = self.put_text(table, id, document, text, &Condition::default()).await;
-        set.map_err(into_action_error).map(drop)
-    }
-
     /// The account of the caller; none while the server runs without accounts.
-    pub fn caller(&self) -> Option<&Account> {
+    pub(crate) fn caller(&self) -> Option<&Account> {
         self.context.caller.as_ref().map(|caller| &caller.account)
     }
 
-    /// Who asks, and what for.
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-
-    /// Unix ms; the same during the whole call.
-    pub fn now(&self) -> u64 {
-        self.now
-    }
-
-    /// Whether there is a table of that name; the error has the names that there are.
-    pub fn find_table(&self, name: &str) -> Result<(), Vec<String>> {
-        match self.table(name) {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let tables = self.generation.definition().tables.iter();
-                Err(tables.map(|table| table.name.clone()).collect())
-            }
-        }
-    }
-
     /// Names the request in the log.
-    pub fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         &self.context.request_id
     }
 
@@ -278,13 +129,13 @@ impl Transaction {
         id: &str,
         row: &Value,
         before: Option<Read>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, Error> {
         let sent = Sent::of(row);
         let text = match self.parse(table, std::slice::from_ref(&sent)).await?.pop() {
             Some(Ok(text)) => text,
-            Some(Err(issues)) => return Err(Refusal::Action(ActionError::Invalid(issues))),
+            Some(Err(issues)) => return Err(Error::Action(ActionError::Invalid(issues))),
             None => {
-                return Err(Refusal::Action(ActionError::Failed("the plugin gave no row".into())));
+                return Err(Error::Action(ActionError::Failed("the plugin gave no row".into())));
             }
         };
         self.take(table, id, &sent, &text, before).await?;
@@ -292,11 +143,7 @@ impl Transaction {
     }
 
     /// Rows as the plugin sees them; as many as there are.
-    pub(crate) async fn parse(
-        &self,
-        table: &str,
-        rows: &[Sent<'_>],
-    ) -> Result<Vec<Parsed>, Refusal> {
+    pub(crate) async fn parse(&self, table: &str, rows: &[Sent<'_>]) -> Result<Vec<Parsed>, Error> {
         self.table(table)?;
         let texts = rows.iter().map(|row| row.text.clone()).collect();
         Ok(self.generation.logic.parse_rows(table, texts, self.request_id()).await?)
@@ -310,18 +157,18 @@ impl Transaction {
         sent: &Sent<'_>,
         text: &str,
         before: Option<Read>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Error> {
         let definition = self.table(table)?;
         let parsed = sent.parse(text)?;
         if parsed["id"] != id {
             let message = format!("the plugin changed the id of row {id:?}; it must stay");
-            return Err(Refusal::Action(ActionError::Failed(message)));
+            return Err(Error::Action(ActionError::Failed(message)));
         }
         if text.len() > MAX_ROW {
             let message = format!("the row has {} bytes, and {MAX_ROW} is the most", text.len());
-            return Err(Refusal::Action(invalid(Issue::whole(message))));
+            return Err(Error::Action(ActionError::invalid(Issue::whole(message))));
         }
-        let written = Written::new(text, &parsed).map_err(invalid)?;
+        let written = Written::new(text, &parsed).map_err(ActionError::invalid)?;
         let operation = if before.is_some() { Operation::Update } else { Operation::Create };
         self.check(definition, operation, id, before, Some(text)).await?;
         self.write(place(table, id), Some(written))?;
@@ -334,28 +181,30 @@ impl Transaction {
         table: &str,
         id: &str,
         fields: Value,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, Error> {
         self.table(table)?;
         self.check_may_write()?;
         let before = match self.read(table, id) {
-            None => return Err(Refusal::Action(ActionError::NotFound)),
-            Some(Err(issues)) => return Err(Refusal::Stored(issues.to_vec())),
+            None => return Err(Error::Action(ActionError::NotFound)),
+            Some(Err(issues)) => return Err(Error::Stored(issues.to_vec())),
             Some(Ok(text)) => text,
         };
         let Value::Object(fields) = fields else {
-            return Err(Refusal::Action(invalid(Issue::whole("must be an object of fields"))));
+            return Err(Error::Action(ActionError::invalid(Issue::whole(
+                "must be an object of fields",
+            ))));
         };
         let mut row: Value = serde_json::from_str(&before)
             .map_err(|error| ActionError::Failed(format!("row {id:?} is no JSON: {error}")))?;
         let Some(members) = row.as_object_mut() else {
-            return Err(Refusal::Action(ActionError::Failed(format!("row {id:?} is no object"))));
+            return Err(Error::Action(ActionError::Failed(format!("row {id:?} is no object"))));
         };
         members.extend(fields);
         members.insert("id".into(), id.into());
         self.set(table, id, &row, Some(Ok(before))).await
     }
 
-    pub(crate) async fn remove(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, Refusal> {
+    pub(crate) async fn remove(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, Error> {
         let definition = self.table(table)?;
         self.check_may_write()?;
         let Some(before) = self.read(table, id) else { return Ok(false) };
@@ -371,7 +220,7 @@ impl Transaction {
         id: &str,
         before: Option<Read>,
         new: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Error> {
         if !table.checks_changes {
             return Ok(());
         }
@@ -395,13 +244,13 @@ impl Transaction {
     }
 
     /// Sets the value of a key. Returns it as it will be stored.
-    pub(crate) async fn kv_put(&self, key: &str, value: Sent<'_>) -> Result<String, Refusal> {
+    pub(crate) async fn kv_put(&self, key: &str, value: Sent<'_>) -> Result<String, Error> {
         self.kv(key)?;
         self.check_may_write()?;
         let logic = &self.generation.logic;
         let parsed = logic.parse_kv(key, value.text.clone(), self.request_id()).await?;
         let text = parsed.map_err(ActionError::Invalid)?;
-        let written = Written::new(&text, &*value.parse(&text)?).map_err(invalid)?;
+        let written = Written::new(&text, &*value.parse(&text)?).map_err(ActionError::invalid)?;
         self.write((KV.into(), key.into()), Some(written))?;
         Ok(text)
     }
@@ -418,14 +267,14 @@ impl Transaction {
         self.check_may_write()?;
         if text.len() > MAX_TEXT {
             let message = format!("the text has {} bytes, and {MAX_TEXT} is the most", text.len());
-            return Err(invalid(Issue::whole(message)).into());
+            return Err(ActionError::invalid(Issue::whole(message)).into());
         }
         let now = self.text_of(table, id, document).await?;
         let tag = documents::tag(&now.text);
         if !condition.holds(Some(&tag)) {
             return Err(Error::stale("the text"));
         }
-        let guid = now.guid.clone().unwrap_or_else(crate::http::new_id);
+        let guid = now.guid.clone().unwrap_or_else(new_id);
         if now.text == text && now.guid.is_some() {
             return Ok(guid);
         }
@@ -585,6 +434,125 @@ impl Transaction {
     }
 }
 
+#[async_trait]
+impl Data for Transaction {
+    fn get(&self, table: &str, id: &str) -> Result<Option<String>, ActionError> {
+        self.table(table)?;
+        match self.read(table, id) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text.to_string())),
+            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
+        }
+    }
+
+    fn list(&self, table: &str, query: &Query) -> Result<Page, ActionError> {
+        let definition = self.table(table)?;
+        let filtered = query.filters.iter().map(|filter| filter.field.as_str());
+        let sorted = query.sort.iter().map(|order| order.field.as_str());
+        check_fields(definition, filtered.chain(sorted))?;
+        let limit = query.limit.map_or(DEFAULT_LIMIT, |limit| limit as usize).min(MAX_LIMIT);
+        let query = query.clone().on(definition);
+        self.with_rows(table, |rows| {
+            let selected = select(&query, table, limit, rows)?;
+            let rows = selected.rows.into_iter().map(|(_, row)| row.text().to_owned()).collect();
+            Ok(Page { rows, next: selected.next })
+        })
+    }
+
+    fn count(&self, table: &str, filters: &[Filter]) -> Result<u64, ActionError> {
+        let definition = self.table(table)?;
+        check_fields(definition, filters.iter().map(|filter| filter.field.as_str()))?;
+        let filters: Vec<_> = filters.iter().map(|filter| filter.clone().on(definition)).collect();
+        Ok(self.with_rows(table, |rows| count(&filters, rows)) as u64)
+    }
+
+    async fn put(self: Arc<Self>, table: &str, row: &str) -> Result<String, ActionError> {
+        self.check_may_write()?;
+        let row: Value = serde_json::from_str(row).map_err(|error| {
+            ActionError::invalid(Issue::whole(format!("must be JSON: {error}")))
+        })?;
+        let id = row_id(&row)?;
+        let before = self.read(table, &id);
+        self.set(table, &id, &row, before).await.map_err(Error::into_action_error)
+    }
+
+    async fn update(
+        self: Arc<Self>,
+        table: &str,
+        id: &str,
+        fields: &str,
+    ) -> Result<String, ActionError> {
+        let fields = serde_json::from_str(fields).map_err(|error| {
+            ActionError::invalid(Issue::whole(format!("must be JSON: {error}")))
+        })?;
+        self.merge(table, id, fields).await.map_err(Error::into_action_error)
+    }
+
+    async fn delete(self: Arc<Self>, table: &str, id: &str) -> Result<bool, ActionError> {
+        self.remove(table, id).await.map_err(Error::into_action_error)
+    }
+
+    fn kv_get(&self, key: &str) -> Result<Option<String>, ActionError> {
+        self.kv(key)?;
+        match self.read_place((KV.into(), key.into()), || self.snapshot.kv.get(key)) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text.to_string())),
+            Some(Err(issues)) => Err(ActionError::Invalid(issues.to_vec())),
+        }
+    }
+
+    async fn kv_set(self: Arc<Self>, key: &str, value: &str) -> Result<(), ActionError> {
+        self.kv_put(key, Sent::unread(value.to_owned()))
+            .await
+            .map_err(Error::into_action_error)
+            .map(drop)
+    }
+
+    async fn kv_delete(self: Arc<Self>, key: &str) -> Result<bool, ActionError> {
+        let had = !matches!(self.kv_get(key), Ok(None));
+        self.kv(key)?;
+        self.check_may_write()?;
+        if had {
+            self.write((KV.into(), key.into()), None)?;
+        }
+        Ok(had)
+    }
+
+    async fn text(&self, table: &str, id: &str, document: &str) -> Result<String, ActionError> {
+        let text = self.text_of(table, id, document).await;
+        Ok(text.map_err(Error::into_action_error)?.text)
+    }
+
+    async fn set_text(
+        self: Arc<Self>,
+        table: &str,
+        id: &str,
+        document: &str,
+        text: &str,
+    ) -> Result<(), ActionError> {
+        let set = self.put_text(table, id, document, text, &Condition::default()).await;
+        set.map_err(Error::into_action_error).map(drop)
+    }
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn find_table(&self, name: &str) -> Result<(), Vec<String>> {
+        match self.table(name) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let tables = self.generation.definition().tables.iter();
+                Err(tables.map(|table| table.name.clone()).collect())
+            }
+        }
+    }
+}
+
 /// A document that is attached to a row.
 struct Attached<'a> {
     definition: &'a DocumentDefinition,
@@ -599,57 +567,8 @@ fn too_much() -> ActionError {
     ))
 }
 
-/// What a guest is told of an error that is ours.
-fn into_action_error(error: Error) -> ActionError {
-    match error {
-        Error::Action(error) => error,
-        Error::Stored(issues) => ActionError::Invalid(issues),
-        // The contract says so.
-        Error::NotText(error) => invalid(Issue::whole(error.to_string())),
-        other => ActionError::Failed(other.to_string()),
-    }
-}
-
 /// A row that was read: JSON text, or why it is not valid.
 pub(crate) type Read = Result<Arc<str>, Arc<[Issue]>>;
-
-/// Why a write did not come about: it was refused, or the plugin is at fault.
-pub(crate) enum Refusal {
-    Action(ActionError),
-    /// What is there cannot be changed in part, because it is not valid.
-    Stored(Vec<Issue>),
-    Fault(Fault),
-}
-
-impl Refusal {
-    fn into_action_error(self) -> ActionError {
-        match self {
-            Self::Action(error) => error,
-            Self::Stored(issues) => ActionError::Invalid(issues),
-            Self::Fault(fault) => failed(fault),
-        }
-    }
-}
-
-impl From<ActionError> for Refusal {
-    fn from(error: ActionError) -> Self {
-        Self::Action(error)
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-fn failed(fault: Fault) -> ActionError {
-    ActionError::Failed(fault.to_string())
-}
-
-fn invalid(issue: Issue) -> ActionError {
-    ActionError::Invalid(vec![issue])
-}
 
 fn place(table: &str, id: &str) -> Place {
     (format!("{TABLE_PREFIX}{table}").into(), id.into())
@@ -657,11 +576,14 @@ fn place(table: &str, id: &str) -> Place {
 
 /// The id of a row that is to be written.
 pub(crate) fn row_id(row: &Value) -> Result<String, ActionError> {
-    let object = row.as_object().ok_or_else(|| invalid(Issue::whole("must be an object")))?;
+    let object =
+        row.as_object().ok_or_else(|| ActionError::invalid(Issue::whole("must be an object")))?;
     match object.get("id") {
-        Some(Value::String(id)) => id_issue(id).map_or(Ok(id.clone()), |issue| Err(invalid(issue))),
-        Some(_) => Err(invalid(Issue::at("id", "must be a string"))),
-        None => Err(invalid(Issue::at("id", "is missing"))),
+        Some(Value::String(id)) => {
+            id_issue(id).map_or(Ok(id.clone()), |issue| Err(ActionError::invalid(issue)))
+        }
+        Some(_) => Err(ActionError::invalid(Issue::at("id", "must be a string"))),
+        None => Err(ActionError::invalid(Issue::at("id", "is missing"))),
     }
 }
 

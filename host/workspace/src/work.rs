@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::condition::Condition;
 use crate::definition::Issue;
-use crate::logic::ActionError;
+use crate::error::{ActionError, Error};
+use crate::logic::Data;
 use crate::query::Filter;
-use crate::tag::Condition;
 use crate::transaction::{MAX_WRITES, Transaction, row_id};
-use crate::workspace::Error;
 use crate::written::Sent;
 
 /// Something to be done in a transaction. It is done again when somebody was faster.
@@ -33,8 +33,8 @@ pub(crate) enum Work<'a> {
     KvSet { key: &'a str, value: Value, condition: Condition },
     /// Forget the value of a key.
     KvDelete { key: &'a str, condition: Condition },
-    /// Run a mutation with valid input.
-    Run { path: &'a str, input: String },
+    /// Run an action, if its input is valid.
+    Run { path: &'a str, input: &'a Value },
 }
 
 /// What came of it.
@@ -98,12 +98,16 @@ impl Work<'_> {
                 if !condition.holds(Some(&tag)) {
                     return Err(Error::stale(key));
                 }
-                transaction.kv_delete(key).await?;
+                transaction.clone().kv_delete(key).await?;
                 Ok(Done::default())
             }
             Self::Run { path, input } => {
-                let logic = transaction.logic();
-                let result = logic.run_action(path, input.clone(), transaction.clone()).await?;
+                let issues = transaction.generation().schemas.check_input(path, input);
+                if !issues.is_empty() {
+                    return Err(Error::Input(issues));
+                }
+                let (logic, input) = (transaction.logic(), input.to_string());
+                let result = logic.run_action(path, input, transaction.clone()).await?;
                 Ok(Done { text: result?, created: false })
             }
         }
@@ -226,7 +230,7 @@ async fn put_all(
         }
         text.push_str(&row);
         if let Err(refusal) = transaction.take(table, id, sent, &row, before).await {
-            wrong.add_error(*at, refusal.into())?;
+            wrong.add_error(*at, refusal)?;
         }
     }
     wrong.into_result()?;

@@ -8,17 +8,20 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host_sync::{Edit, Id, NotText, OpenError, Room, RoomError};
+use host_sync::{Edit, Id, Room};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::definition::{Definition, Issue};
+use crate::context::Context;
+use crate::definition::{ActionKind, Definition};
 use crate::documents::Documents;
+use crate::error::{ActionError, Error, Fault};
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
-use crate::logic::{ActionError, Fault, Logic};
-use crate::transaction::{Context, Refusal, Transaction};
+use crate::logic::Logic;
+use crate::transaction::Transaction;
 use crate::work::{Done, Work};
 
 /// How often a writer is overtaken before it gets the workspace for itself.
@@ -37,50 +40,6 @@ pub(crate) struct Workspace {
     closed: CancellationToken,
     /// Held shared during a commit, and alone by a writer that was overtaken too often.
     commits: tokio::sync::RwLock<()>,
-}
-
-/// Why a request was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error(transparent)]
-    Action(#[from] ActionError),
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    Room(#[from] RoomError),
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    NotText(#[from] NotText),
-    #[error("others keep changing the same rows; try again")]
-    Conflict,
-    #[error("{what:?} is not the version that the request is about; read it again")]
-    Stale { what: String },
-    /// None of many rows was to be there, and some are: an issue for each, by its position.
-    #[error("some of the rows are there")]
-    Exist(Vec<Issue>),
-    /// What is there cannot be changed in part, because it is not valid.
-    #[error("not valid as it is stored")]
-    Stored(Vec<Issue>),
-    #[error("{rows} rows are too many for one request, which may write {limit}")]
-    TooMany { rows: usize, limit: usize },
-}
-
-impl Error {
-    /// `what` is the row's id, or the key.
-    pub fn stale(what: &str) -> Self {
-        Self::Stale { what: what.to_owned() }
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Action(error) => Self::Action(error),
-            Refusal::Stored(issues) => Self::Stored(issues),
-            Refusal::Fault(fault) => Self::Fault(fault),
-        }
-    }
 }
 
 /// How a commit ended.
@@ -167,11 +126,17 @@ impl Workspace {
         self.current.load().snapshot()
     }
 
-    /// Runs a query with valid input. The result is JSON text.
-    pub async fn query(&self, context: Context, path: &str, input: &str) -> Result<String, Error> {
-        let transaction = Transaction::new(self.generation(), context, false);
-        let logic = transaction.logic();
-        Ok(logic.run_action(path, input.to_owned(), transaction).await??)
+    /// Runs an action, if its input is valid. The result is JSON text. A mutation that is done again is
+    /// done wholly by the version of the plugin that is current then: that one checks the input, too.
+    pub async fn run(&self, context: Context, path: &str, input: &Value) -> Result<String, Error> {
+        let work = Work::Run { path, input };
+        let generation = self.generation();
+        let action = generation.definition().action(path).ok_or(ActionError::NotFound)?;
+        let done = match action.kind {
+            ActionKind::Query => work.run(&Transaction::new(generation, context, false)).await?,
+            ActionKind::Mutation => self.transact(context, work).await?,
+        };
+        Ok(done.text)
     }
 
     /// Does work in a transaction and commits it; does it again when somebody was faster.

@@ -8,8 +8,9 @@ use host_sync::Rooms;
 
 use crate::definition::Definition;
 use crate::documents::Documents;
-use crate::logic::{Fault, Logic};
-use crate::workspace::{Error, Workspace};
+use crate::error::{Error, Fault};
+use crate::logic::Logic;
+use crate::workspace::Workspace;
 
 /// All mounted workspaces. Cheap to clone; all clones are the same workspaces.
 #[derive(Clone)]
@@ -17,7 +18,7 @@ pub struct Workspaces {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
+struct Inner {
     rooms: Rooms,
     mounted: ArcSwap<BTreeMap<String, Arc<Workspace>>>,
     /// Mounts and unmounts happen one after the other.
@@ -55,13 +56,6 @@ pub enum MountError {
     Document(String),
 }
 
-impl Inner {
-    /// Whether there is a workspace of that id.
-    pub fn has(&self, id: &str) -> bool {
-        self.mounted.load().contains_key(id)
-    }
-}
-
 impl Workspaces {
     /// No workspaces yet, over these rooms.
     pub fn new(rooms: Rooms) -> Self {
@@ -85,8 +79,11 @@ impl Workspaces {
             None => {
                 let room = self.inner.rooms.open(&id);
                 let room = room.map_err(|error| MountError::Document(error.to_string()))?;
-                let (rooms, workspaces) = (self.inner.rooms.clone(), Arc::downgrade(&self.inner));
-                let documents = Documents::open(rooms, &id, workspaces).await;
+                let (rooms, inner) = (self.inner.rooms.clone(), Arc::downgrade(&self.inner));
+                let is_workspace = Arc::new(move |id: &str| {
+                    inner.upgrade().is_some_and(|inner| inner.mounted.load().contains_key(id))
+                });
+                let documents = Documents::open(rooms, &id, is_workspace).await;
                 let documents =
                     documents.map_err(|error| MountError::Document(error.to_string()))?;
                 let workspace =

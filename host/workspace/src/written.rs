@@ -32,7 +32,7 @@ use host_sync::Any;
 use serde_json::Value;
 
 use crate::definition::Issue;
-use crate::logic::ActionError;
+use crate::error::ActionError;
 
 /// The largest integer that a document counts exactly.
 const EXACT: u64 = (1 << 53) - 1;

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use host_workspace::transaction::{Filter, Operator, Order, Query};
-use host_workspace::{ActionError, Issue, Transaction};
+use host_workspace::query::{Filter, Operator, Order, Query};
+use host_workspace::{ActionError, Data, Issue};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, INT, Map, Module, NativeCallContext, Position};
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub(super) fn register(engine: &mut Engine) {
 
 /// The call's transaction, for a table that there is: a name that is misspelt is the script's fault and
 /// not its caller's.
-fn known(table: &str, access: Access) -> Answer<Arc<Transaction>> {
+fn known(table: &str, access: Access) -> Answer<Arc<dyn Data>> {
     let transaction = current::transaction(access)?;
     if let Err(tables) = transaction.find_table(table) {
         let there_is = if tables.is_empty() { "none".into() } else { tables.join(", ") };

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use host_wasm::Load;
 use host_wasm::limits::TICK;
-use host_workspace::{ActionError, Transaction};
+use host_workspace::{ActionError, Data};
 use rhai::{Dynamic, EvalAltResult, Position};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -161,7 +161,7 @@ fn with<T>(look: impl FnOnce(&mut Running) -> T) -> Result<T, Box<EvalAltResult>
 }
 
 /// The call's transaction, when it may be used so.
-pub(super) fn transaction(access: Access) -> Result<Arc<Transaction>, Box<EvalAltResult>> {
+pub(super) fn transaction(access: Access) -> Result<Arc<dyn Data>, Box<EvalAltResult>> {
     with(|running| match running.of.call.transaction(access) {
         Ok(Ok(transaction)) => Ok(transaction),
         Ok(Err(error)) => Err(thrown(error)),

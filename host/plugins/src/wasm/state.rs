@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use host_wasm::{Hosted, Memory, Pace};
-use host_workspace::transaction::{Filter, Page, Query};
-use host_workspace::{ActionError, Transaction};
+use host_workspace::query::{Filter, Page, Query};
+use host_workspace::{ActionError, Data};
 use parking_lot::Mutex;
 use wasmtime::component::Resource;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
@@ -233,19 +233,19 @@ impl State {
     fn with<T>(
         &mut self,
         access: Access,
-        ask: impl FnOnce(&Arc<Transaction>) -> Result<T, ActionError>,
+        ask: impl FnOnce(&Arc<dyn Data>) -> Result<T, ActionError>,
     ) -> Answer<T> {
         Ok(self.data(access)?.and_then(|data| ask(&data)))
     }
 
-    fn writable(&mut self, value: &str) -> Answer<Arc<Transaction>> {
+    fn writable(&mut self, value: &str) -> Answer<Arc<dyn Data>> {
         if let Err(error) = self.call()?.check_written(value) {
             return Ok(Err(error));
         }
         self.data(Access::Write)
     }
 
-    fn data(&mut self, access: Access) -> Answer<Arc<Transaction>> {
+    fn data(&mut self, access: Access) -> Answer<Arc<dyn Data>> {
         Ok(self.call()?.transaction(access)?)
     }
 }

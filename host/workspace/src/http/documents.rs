@@ -6,14 +6,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Found, MAX_BODY, bytes_of, context, data, is_json, parse, tagged, unless_known,
+    Failure, Found, MAX_BODY, bytes_of, condition_of, context, data, is_json, parse, tagged,
+    unless_known,
 };
 use crate::definition::Issue;
 use crate::documents::{guid, tag};
-use crate::logic::ActionError;
-use crate::tag::Condition;
+use crate::error::ActionError;
+use crate::error::Error;
 use crate::work::Work;
-use crate::workspace::Error;
 use crate::workspaces::Workspaces;
 
 type Place = (String, String, String, String);
@@ -39,7 +39,7 @@ pub(super) async fn read(
         None => Ok(String::new()),
     };
     let text = text.map_err(|error| Failure::of(error, &name))?;
-    let condition = Condition::of(request.headers());
+    let condition = condition_of(request.headers());
     let plain = wants_plain(request.headers());
     let mut answer = unless_known(&condition, &tag(&text), || match plain {
         true => text.clone().into_response(),
@@ -59,7 +59,7 @@ pub(super) async fn write(
     let definition = found.definition();
     let document = definition.table(&table).and_then(|table| table.document(&name));
     document.ok_or_else(|| unknown(&table, &name))?;
-    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let (context, condition) = (context(&request), condition_of(request.headers()));
     let text = text(request).await?;
     let tag = tag(&text);
     let work = Work::SetText { table: &table, id: &id, document: &name, text, condition };

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use crate::definition::Issue;
-use crate::logic::{ActionError, Fault};
-use crate::workspace::Error;
+use crate::error::{ActionError, Error, Fault, summary};
 
 /// An answer that says what went wrong. The one place where errors become HTTP.
 #[derive(Debug)]
@@ -69,67 +68,32 @@ impl Failure {
 
     /// `what` is the table or the action that was asked for something.
     pub fn of(error: Error, what: &str) -> Self {
-        match error {
-            Error::Action(ActionError::NotFound) => {
-                Self::new(StatusCode::NOT_FOUND, format!("{what}: not found"))
+        let status = match &error {
+            Error::Action(ActionError::NotFound) => StatusCode::NOT_FOUND,
+            Error::Action(ActionError::Denied(_)) => StatusCode::FORBIDDEN,
+            Error::Action(ActionError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Action(ActionError::Invalid(_)) | Error::Input(_) | Error::Stored(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
             }
-            Error::Action(ActionError::Invalid(issues)) => {
-                Self::invalid(format!("{what}: not valid: {}", summary(&issues)), issues)
+            Error::Fault(Fault::TimedOut { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            Error::Fault(Fault::Busy { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Fault(Fault::Trapped { .. } | Fault::Contract { .. }) => {
+                StatusCode::INTERNAL_SERVER_ERROR
             }
-            Error::Action(ActionError::Denied(reason)) => Self::new(StatusCode::FORBIDDEN, reason),
-            Error::Action(ActionError::Failed(reason)) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, reason)
+            Error::Exist(_) | Error::Stale { .. } => StatusCode::PRECONDITION_FAILED,
+            Error::Conflict | Error::NotText(_) => StatusCode::CONFLICT,
+            Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Open(OpenError::Id { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Room(RoomError::Refused { .. }) => StatusCode::INSUFFICIENT_STORAGE,
+            Error::Room(RoomError::Edit { .. }) => StatusCode::BAD_REQUEST,
+            Error::Room(RoomError::Storage { .. } | RoomError::Closed { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
             }
-            Error::Fault(fault) => {
-                let status = match fault {
-                    Fault::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-                    Fault::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                    Fault::Trapped { .. } | Fault::Contract { .. } => {
-                        StatusCode::INTERNAL_SERVER_ERROR
-                    }
-                };
-                Self::new(status, fault.to_string())
-            }
-            Error::Stored(issues) => {
-                let message = format!("{what}: not valid as it is stored: {}", summary(&issues));
-                Self::invalid(message, issues)
-            }
-            Error::Exist(issues) => {
-                let message = format!("{what}: {}", summary(&issues));
-                Self { issues, ..Self::new(StatusCode::PRECONDITION_FAILED, message) }
-            }
-            Error::Conflict | Error::NotText(_) => {
-                Self::new(StatusCode::CONFLICT, error.to_string())
-            }
-            Error::Stale { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
-            Error::TooMany { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-            Error::Open(OpenError::Id { .. }) => Self::invalid(error.to_string(), Vec::new()),
-            Error::Open(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            Error::Room(error) => {
-                let status = match &error {
-                    RoomError::Refused { .. } => StatusCode::INSUFFICIENT_STORAGE,
-                    RoomError::Edit { .. } => StatusCode::BAD_REQUEST,
-                    RoomError::Storage { .. } | RoomError::Closed { .. } => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                };
-                Self::new(status, error.to_string())
-            }
-        }
+        };
+        let message = error.describe(what);
+        Self { issues: error.into_issues(), ..Self::new(status, message) }
     }
-}
-
-/// The first issues in one line, for those who read only the message.
-pub fn summary(issues: &[Issue]) -> String {
-    let line = |issue: &Issue| match issue.path.as_slice() {
-        [] => issue.message.clone(),
-        path => format!("{}: {}", path.join("."), issue.message),
-    };
-    let mut text = issues.iter().take(3).map(line).collect::<Vec<_>>().join("; ");
-    if issues.len() > 3 {
-        text.push_str(&format!("; and {} more", issues.len() - 3));
-    }
-    text
 }
 
 impl IntoResponse for Failure {

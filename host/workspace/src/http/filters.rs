@@ -7,9 +7,9 @@
 
 use serde_json::{Value, json};
 
-use super::list::{flag, known};
 use crate::definition::TableDefinition;
-use crate::query::{Filter, Operator};
+use crate::error::ActionError;
+use crate::query::{Filter, Operator, check_fields};
 use crate::schema::{Kinds, coerce_one, items};
 
 /// Reads one parameter.
@@ -30,7 +30,7 @@ pub(super) fn read(table: &TableDefinition, name: &str, value: &str) -> Result<F
         schema => schema,
     };
     let kinds = Kinds::of(root, schema);
-    let wanted = takes(*operator);
+    let wanted = operator.takes();
     if !wanted.iter().any(|kind| kinds.have(kind)) {
         let wanted = wanted.join(", ");
         return Err(format!("field {field:?} is {kinds}, and {name} compares {wanted} only"));
@@ -45,20 +45,6 @@ pub(super) fn read(table: &TableDefinition, name: &str, value: &str) -> Result<F
         _ => read_one(kinds, value)?,
     };
     Ok(Filter::new(field, *operator, value).on(table))
-}
-
-/// The types of fields that an operator makes something of.
-pub(super) fn takes(operator: Operator) -> &'static [&'static str] {
-    match operator {
-        Operator::Eq | Operator::Ne | Operator::In | Operator::Exists => {
-            &["string", "number", "boolean", "null", "array", "object"]
-        }
-        Operator::Gt | Operator::Gte | Operator::Lt | Operator::Lte => {
-            &["string", "number", "boolean"]
-        }
-        Operator::Contains => &["string", "array"],
-        Operator::Prefix => &["string"],
-    }
 }
 
 fn read_one(kinds: Kinds, text: &str) -> Result<Value, String> {
@@ -90,5 +76,29 @@ fn read_list(kinds: Kinds, text: &str) -> Result<Value, String> {
     match list.iter().find(|one| !kinds.allow(one)) {
         Some(other) => Err(format!("must be a list of {kinds}, and has {other} in it")),
         None => Ok(list.into()),
+    }
+}
+
+/// Whether a table has these fields; the error says which it does not have.
+pub(super) fn known<'a>(
+    table: &TableDefinition,
+    fields: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
+    match check_fields(table, fields) {
+        Err(ActionError::Invalid(issues)) => Err(issues
+            .iter()
+            .map(|issue| format!("{:?}: {}", issue.path.concat(), issue.message))
+            .collect::<Vec<_>>()
+            .join("; ")),
+        _ => Ok(()),
+    }
+}
+
+/// A flag, which is set by its name alone, too.
+pub(super) fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("must be true or false, and is {value:?}")),
     }
 }

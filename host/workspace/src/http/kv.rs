@@ -5,15 +5,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::failure::summary;
 use super::{
-    Failure, body, context, data, json_body, row_body, tagged, unless_known, workspace_of,
+    Failure, body, condition_of, context, data, json_body, row_body, tagged, unless_known,
+    workspace_of,
 };
-use crate::logic::ActionError;
-use crate::tag::Condition;
+use crate::error::ActionError;
+use crate::error::Error;
+use crate::error::summary;
 use crate::transaction::MAX_ROW;
 use crate::work::Work;
-use crate::workspace::{Error, Workspace};
+use crate::workspace::Workspace;
 use crate::workspaces::Workspaces;
 
 /// The values of all keys that are set and valid.
@@ -43,7 +44,7 @@ pub(super) async fn read(
     let row = snapshot.kv.get(key.as_str()).ok_or_else(|| unset(&key))?;
     match &row.parsed {
         Ok(text) => {
-            let condition = Condition::of(request.headers());
+            let condition = condition_of(request.headers());
             Ok(unless_known(&condition, &row.tag(), || row_body(StatusCode::OK, text)))
         }
         Err(issues) => {
@@ -61,7 +62,7 @@ pub(super) async fn set(
     request: Request,
 ) -> Result<Response, Failure> {
     let found = declared(&workspaces, &workspace, &key)?;
-    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let (context, condition) = (context(&request), condition_of(request.headers()));
     let value = body(request, MAX_ROW).await?;
     let work = Work::KvSet { key: &key, value, condition };
     let done = found.transact(context, work).await.map_err(|error| Failure::of(error, &key))?;
@@ -78,7 +79,7 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response, Failure> {
     let found = declared(&workspaces, &workspace, &key)?;
-    let condition = Condition::of(request.headers());
+    let condition = condition_of(request.headers());
     let work = Work::KvDelete { key: &key, condition };
     match found.transact(context(&request), work).await {
         Ok(_) => Ok(data(json!({ "key": key }))),

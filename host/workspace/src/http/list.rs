@@ -14,15 +14,12 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{
-    Failure, Found, JSON, context, filters, json_body, live, query_pairs, row_body, unless_known,
-};
-use crate::definition::{Issue, TableDefinition};
+use super::parameters::Parameters;
+use super::{Failure, Found, JSON, condition_of, context, json_body, live, row_body, unless_known};
+use crate::error::ActionError;
 use crate::fields::{Fields, Members};
 use crate::generation::{Row, Table};
-use crate::logic::ActionError;
-use crate::query::{MAX_LIMIT, Order, Query, check_fields, count, select};
-use crate::tag::Condition;
+use crate::query::{Query, count, select};
 use crate::work::Work;
 use crate::workspaces::Workspaces;
 
@@ -43,7 +40,7 @@ pub(super) async fn list(
     }
     let parameters = Parameters::read(definition.table(&table), query, Parameters::OF_LISTS)?;
     let tag = format!("\"{:x}-{:x}\"", found.snapshot.epoch, found.table.version);
-    let condition = Condition::of(request.headers());
+    let condition = condition_of(request.headers());
     let kept = match parameters {
         _ if condition.known(&tag) => Some(Bytes::new()),
         Some(_) => None,
@@ -82,7 +79,7 @@ pub(super) async fn delete(
                        filter[id][exists]=true is all that are valid";
         return Err(Failure::bad_request(message));
     }
-    if Condition::of(request.headers()).demands() {
+    if condition_of(request.headers()).demands() {
         let message = "If-Match and If-None-Match are about one row, and this deletes many; \
                        delete a row by its id to demand a version of it";
         return Err(Failure::bad_request(message));
@@ -95,92 +92,7 @@ pub(super) async fn delete(
     Ok(row_body(StatusCode::OK, &done.map_err(|error| Failure::of(error, &table))?.text))
 }
 
-/// What the query string of a list asks for.
-#[derive(Debug, Default)]
-pub(super) struct Parameters {
-    /// The table's name.
-    table: String,
-    pub query: Query,
-    /// The members of each row that are wanted; none for all.
-    pub fields: Option<Vec<String>>,
-    /// Whether to count all rows that the filters select.
-    count: bool,
-    /// Whether the invalid rows are wanted, and not the others.
-    invalid: bool,
-}
-
 impl Parameters {
-    pub const OF_LISTS: &[&str] =
-        &["limit", "cursor", "sort", "filter", "fields", "count", "invalid"];
-
-    /// Reads a query string; none when there are no parameters. Those of other names than
-    /// `allowed` are refused: a filter that is misspelt must not select everything.
-    pub fn read(
-        table: Option<&TableDefinition>,
-        query: &str,
-        allowed: &[&str],
-    ) -> Result<Option<Self>, Failure> {
-        let mut pairs = query_pairs(query)?;
-        // What `token` says is for whoever checks accounts.
-        pairs.retain(|(name, _)| name != "token");
-        let Some(table) = table.filter(|_| !pairs.is_empty()) else { return Ok(None) };
-        let mut parameters = Self { table: table.name.clone(), ..Self::default() };
-        let mut issues = Vec::new();
-        for (at, (name, value)) in pairs.iter().enumerate() {
-            let kind = name.split('[').next().unwrap_or_default();
-            let read = if !allowed.contains(&kind) {
-                Err(format!("is no parameter here; there are {}", allowed.join(", ")))
-            } else if kind != "filter" && pairs[..at].iter().any(|(other, _)| other == name) {
-                Err("is given twice".into())
-            } else {
-                parameters.read_one(table, name, value)
-            };
-            issues.extend(read.err().map(|message| Issue::at(name, message)));
-        }
-        if issues.is_empty() {
-            let Query { filters, sort, .. } = &parameters.query;
-            if parameters.invalid
-                && !(filters.is_empty() && sort.is_empty() && parameters.fields.is_none())
-            {
-                let message = "goes without filter, sort and fields: an invalid row has no fields";
-                issues.push(Issue::at("invalid", message));
-            }
-        }
-        if issues.is_empty() { Ok(Some(parameters)) } else { Err(Failure::parameters(issues)) }
-    }
-
-    fn read_one(&mut self, table: &TableDefinition, name: &str, value: &str) -> Result<(), String> {
-        match name {
-            "limit" => match value.parse() {
-                Ok(limit) if limit <= MAX_LIMIT as u32 => self.query.limit = Some(limit),
-                _ => {
-                    return Err(format!(
-                        "must be a number from 0 to {MAX_LIMIT}, and is {value:?}"
-                    ));
-                }
-            },
-            "cursor" => self.query.cursor = Some(value.to_owned()),
-            "sort" => {
-                self.query.sort = value
-                    .split(',')
-                    .map(|key| match key.strip_prefix('-') {
-                        Some(field) => Order::new(field, true).on(table),
-                        None => Order::new(key, false).on(table),
-                    })
-                    .collect();
-                known(table, self.query.sort.iter().map(|order| order.field.as_str()))?;
-            }
-            "fields" => {
-                known(table, value.split(','))?;
-                self.fields = Some(value.split(',').map(str::to_owned).collect());
-            }
-            "count" => self.count = flag(value)?,
-            "invalid" => self.invalid = flag(value)?,
-            _ => self.query.filters.push(filters::read(table, name, value)?),
-        }
-        Ok(())
-    }
-
     /// The answer: `{"data":[…],"next":…,"count":…}`.
     fn list(self, table: &Table) -> Result<Listing, ActionError> {
         // The same as without parameters, unless it says so: everything.
@@ -262,28 +174,6 @@ impl IntoResponse for Listing {
             Some((Ok::<_, Infallible>(piece), listing))
         });
         ([(header::CONTENT_TYPE, JSON)], Body::from_stream(pieces)).into_response()
-    }
-}
-
-pub(super) fn known<'a>(
-    table: &TableDefinition,
-    fields: impl Iterator<Item = &'a str>,
-) -> Result<(), String> {
-    match check_fields(table, fields) {
-        Err(ActionError::Invalid(issues)) => Err(issues
-            .iter()
-            .map(|issue| format!("{:?}: {}", issue.path.concat(), issue.message))
-            .collect::<Vec<_>>()
-            .join("; ")),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn flag(value: &str) -> Result<bool, String> {
-    match value {
-        "" | "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("must be true or false, and is {value:?}")),
     }
 }
 

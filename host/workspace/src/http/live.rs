@@ -36,7 +36,7 @@ use imbl::ordmap::DiffItem;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::list::Parameters;
+use super::parameters::Parameters;
 use super::{Failure, Found};
 use crate::fields::Fields;
 use crate::generation::{Row, Table};

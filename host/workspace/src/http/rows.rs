@@ -5,16 +5,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::failure::summary;
 use super::{
-    Failure, Found, MAX_BODY, body, bytes, context, data, new_id, parse, row_body, tagged,
-    unless_known,
+    Failure, Found, MAX_BODY, body, bytes, condition_of, context, data, new_id, parse, row_body,
+    tagged, unless_known,
 };
-use crate::logic::ActionError;
-use crate::tag::Condition;
+use crate::error::ActionError;
+use crate::error::Error;
+use crate::error::summary;
 use crate::transaction::{MAX_ROW, row_id};
 use crate::work::Work;
-use crate::workspace::{Error, Workspace};
+use crate::workspace::Workspace;
 use crate::workspaces::Workspaces;
 
 pub(super) async fn read(
@@ -26,7 +26,7 @@ pub(super) async fn read(
     let row = found.table.rows.get(id.as_str()).ok_or_else(|| Failure::row(&table, &id))?;
     match &row.parsed {
         Ok(text) => {
-            let condition = Condition::of(request.headers());
+            let condition = condition_of(request.headers());
             Ok(unless_known(&condition, &row.tag(), || row_body(StatusCode::OK, text)))
         }
         Err(issues) => {
@@ -45,7 +45,7 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Failure> {
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
-    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let (context, condition) = (context(&request), condition_of(request.headers()));
     let bytes = bytes(request, MAX_BODY).await?;
     let large = bytes.len() > MAX_ROW;
     match parse(&bytes)? {
@@ -76,7 +76,7 @@ pub(super) async fn update(
     request: Request,
 ) -> Result<Response, Failure> {
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
-    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let (context, condition) = (context(&request), condition_of(request.headers()));
     let fields = body(request, MAX_ROW).await?;
     let work = Work::Update { table: &table, id: &id, fields, condition };
     let done = found.transact(context, work).await.map_err(|error| of_row(error, &table, &id))?;
@@ -89,7 +89,7 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<Response, Failure> {
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
-    let (context, condition) = (context(&request), Condition::of(request.headers()));
+    let (context, condition) = (context(&request), condition_of(request.headers()));
     let work = Work::Delete { table: &table, id: &id, condition };
     found.transact(context, work).await.map_err(|error| of_row(error, &table, &id))?;
     Ok(data(json!({ "id": id })))

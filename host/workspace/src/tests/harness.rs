@@ -13,14 +13,15 @@ use host_sync::{Any, Edit, Limits, Rooms, Sqlite};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tower::ServiceExt;
 use yrs::updates::decoder::Decode;
 use yrs::{Array, Transact, types::ToJson};
 
 use crate::definition::{ActionDefinition, ActionKind, AwarenessField, KvDefinition};
 use crate::definition::{Definition, Issue, TableDefinition};
-use crate::transaction::Query;
-use crate::{ActionError, Change, Fault, Logic, Operation, Parsed, Transaction, Workspaces};
+use crate::query::Query;
+use crate::{ActionError, Change, Data, Fault, Logic, Operation, Parsed, Workspaces};
 
 /// A blog with accounts: posts in two versions, and accounts whose changes are checked.
 pub struct Blog {
@@ -31,6 +32,8 @@ pub struct Blog {
     longest_title: usize,
     /// How many rows it has parsed.
     pub parsed: AtomicUsize,
+    /// Lets `posts/number` go on, which says when it waits.
+    pub gate: Option<Arc<(Notify, Notify)>>,
 }
 
 impl Blog {
@@ -109,6 +112,7 @@ impl Blog {
             migration: "first",
             longest_title: 100,
             parsed: AtomicUsize::new(0),
+            gate: None,
         }
     }
 
@@ -192,13 +196,13 @@ impl Logic for Blog {
     async fn check_change(
         &self,
         change: Change,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<(), ActionError>, Fault> {
         tokio::task::yield_now().await;
         if change.operation == Operation::Delete && change.id == "bank" {
             return Ok(Err(ActionError::Denied("the bank stays".into())));
         }
-        let written = data.put("posts", r#"{"id":"sneaked","title":"in a check"}"#).await;
+        let written = data.clone().put("posts", r#"{"id":"sneaked","title":"in a check"}"#).await;
         assert!(matches!(written, Err(ActionError::Denied(_))), "a check wrote");
         let new = change.new.map(|row| serde_json::from_str::<Value>(&row).unwrap());
         if new.is_some_and(|row| row["balance"].as_i64().is_some_and(|balance| balance < 0)) {
@@ -212,19 +216,23 @@ impl Logic for Blog {
         &self,
         path: &str,
         input: String,
-        data: Arc<Transaction>,
+        data: Arc<dyn Data>,
     ) -> Result<Result<String, ActionError>, Fault> {
         tokio::task::yield_now().await;
         let input: Value = serde_json::from_str(&input).unwrap();
         if path == "posts/half" && input["how"] == "trap" {
-            let _ = data.put("posts", r#"{"id":"half","title":"t"}"#).await;
+            let _ = data.clone().put("posts", r#"{"id":"half","title":"t"}"#).await;
             return Err(self.fault("posts/half"));
+        }
+        if let Some(gate) = self.gate.as_ref().filter(|_| path == "posts/number") {
+            gate.0.notify_one();
+            gate.1.notified().await;
         }
         Ok(act(path, &input, &data).await)
     }
 }
 
-async fn act(path: &str, input: &Value, data: &Arc<Transaction>) -> Result<String, ActionError> {
+async fn act(path: &str, input: &Value, data: &Arc<dyn Data>) -> Result<String, ActionError> {
     match path {
         "posts/popular" => {
             let rows = data.list("posts", &Query::default())?.rows;
@@ -234,17 +242,17 @@ async fn act(path: &str, input: &Value, data: &Arc<Transaction>) -> Result<Strin
         }
         "posts/publish" => {
             let id = input["id"].as_str().unwrap();
-            data.update("posts", id, r#"{"published":true}"#).await
+            data.clone().update("posts", id, r#"{"published":true}"#).await
         }
         // A new post, numbered by how many there are.
         "posts/number" => {
             let number = data.count("posts", &[])? + 1;
             let row = json!({ "id": format!("n{number}"), "title": "numbered" });
-            data.put("posts", &row.to_string()).await
+            data.clone().put("posts", &row.to_string()).await
         }
         "posts/half" if input["how"].as_str().is_some_and(|how| how.starts_with("text")) => {
             assert_eq!(data.text("posts", "a", "body").await?, "");
-            data.set_text("posts", "a", "body", "written").await?;
+            data.clone().set_text("posts", "a", "body", "written").await?;
             let text = data.text("posts", "a", "body").await?;
             assert_eq!(text, "written", "a mutation sees its own writes");
             match input["how"].as_str() {
@@ -253,31 +261,33 @@ async fn act(path: &str, input: &Value, data: &Arc<Transaction>) -> Result<Strin
             }
         }
         "posts/half" => {
-            data.put("posts", r#"{"id":"half","title":"t"}"#).await?;
+            data.clone().put("posts", r#"{"id":"half","title":"t"}"#).await?;
             assert!(data.get("posts", "half")?.is_some(), "a mutation sees its own writes");
             assert_eq!(data.kv_get("theme"), Ok(None));
-            data.kv_set("theme", "\"dark\"").await?;
+            data.clone().kv_set("theme", "\"dark\"").await?;
             match input["how"].as_str() {
                 Some("fail") => Err(ActionError::Failed("half way".into())),
                 Some("deny") => Err(ActionError::Denied("not you".into())),
-                _ => data.put("posts", r#"{"id":"other","title":""}"#).await,
+                _ => data.clone().put("posts", r#"{"id":"other","title":""}"#).await,
             }
         }
-        "posts/sneak" => data.put("posts", r#"{"id":"sneaked","title":"t"}"#).await,
+        "posts/sneak" => data.clone().put("posts", r#"{"id":"sneaked","title":"t"}"#).await,
         "accounts/transfer" => {
             let amount = input["amount"].as_i64().unwrap();
             for (id, change) in [("a", -amount), ("b", amount)] {
                 let account = data.get("accounts", id)?.ok_or(ActionError::NotFound)?;
                 let account: Value = serde_json::from_str(&account).unwrap();
                 let balance = account["balance"].as_i64().unwrap() + change;
-                data.update("accounts", id, &json!({ "balance": balance }).to_string()).await?;
+                data.clone()
+                    .update("accounts", id, &json!({ "balance": balance }).to_string())
+                    .await?;
             }
             Ok("null".into())
         }
         "size" => Ok(input["text"].as_str().unwrap().len().to_string()),
         "theme/flip" => {
             let dark = data.kv_get("theme")?.as_deref() == Some("\"dark\"");
-            data.kv_set("theme", if dark { "\"light\"" } else { "\"dark\"" }).await?;
+            data.clone().kv_set("theme", if dark { "\"light\"" } else { "\"dark\"" }).await?;
             Ok("null".into())
         }
         _ => Err(ActionError::NotFound),

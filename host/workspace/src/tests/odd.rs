@@ -22,7 +22,9 @@ async fn an_entry_without_a_time_is_an_invalid_row_until_it_is_written_again() {
     let missing = json!({ "key": "missing", "val": post("missing") });
     let entries = [missing, untimed("text", json!("5")), untimed("null", json!(null))];
     server.synced("table:posts", entries).await;
-    server.synced("table:posts", [entry("both", post("both"), 1), untimed("both", json!({}))]).await;
+    server
+        .synced("table:posts", [entry("both", post("both"), 1), untimed("both", json!({}))])
+        .await;
     let invalid = server.get("/tables/posts?invalid").await.data();
     let ids: Vec<_> = invalid.as_array().unwrap().iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, ["missing", "null", "text"], "{invalid}");

@@ -76,6 +76,33 @@ async fn references_and_names_are_sound() {
 }
 
 #[tokio::test]
+async fn actions_whose_names_differ_in_a_mark_have_operations_of_different_names() {
+    let server = Server::start().await;
+    let names = async |paths: [&str; 3]| {
+        let blog = Blog::new().redefined(|definition| {
+            definition.actions.truncate(3);
+            for (action, path) in definition.actions.iter_mut().zip(paths) {
+                action.path = path.into();
+            }
+        });
+        server.reload(blog).await;
+        let api = document(&server).await;
+        let mut named = std::collections::BTreeMap::new();
+        for path in paths {
+            let operations = &api["paths"][format!("/workspaces/blog/actions/{path}")];
+            let operation = operations.as_object().unwrap().values().next().unwrap();
+            named.insert(path.to_owned(), operation["operationId"].as_str().unwrap().to_owned());
+        }
+        named
+    };
+    let one = names(["a-b", "a_b", "c-d"]).await;
+    assert_ne!(one["a-b"], one["a_b"]);
+    assert_eq!(one["c-d"], "blog_c_d", "a name that is alone stays as it was");
+    let other = names(["a_b", "c-d", "a-b"]).await;
+    assert_eq!(one, other, "the order in which they are declared changes nothing");
+}
+
+#[tokio::test]
 async fn a_schema_may_say_little() {
     let server = Server::start().await;
     for little in [

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::harness::{Blog, Server, ask, case, entry};
 
@@ -133,4 +134,28 @@ async fn only_what_changed_is_parsed() {
     assert_eq!(blog.parsed.swap(0, Ordering::Relaxed), 50);
     server.with_posts([json!({ "id": "new", "title": "t", "views": 1 })]).await;
     assert_eq!(blog.parsed.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_action_that_is_run_again_by_a_new_version_has_its_input_checked_by_that_version() {
+    let server = Server::start().await;
+    let takes = |schema: serde_json::Value| {
+        Blog::new().redefined(|definition| {
+            let action = definition.actions.iter_mut().find(|action| action.path == "posts/number");
+            action.unwrap().input = Some(schema);
+        })
+    };
+    let gate = Arc::new((Notify::new(), Notify::new()));
+    let mut any = takes(json!({ "type": "object" }));
+    any.gate = Some(gate.clone());
+    server.reload(any).await;
+    let call = ask("POST", "/actions/posts/number").json(json!({ "n": "text" })).request();
+    let called = tokio::spawn(tower::ServiceExt::oneshot(server.router(), call));
+    // The version that took the input is at work when it is replaced by one that does not take it.
+    gate.0.notified().await;
+    let strict = json!({ "type": "object", "properties": { "n": { "type": "integer" } } });
+    server.reload(takes(strict)).await;
+    gate.1.notify_one();
+    assert_eq!(called.await.unwrap().unwrap().status(), 422);
+    assert_eq!(server.get("/tables/posts").await.text, r#"{"data":[]}"#, "it did nothing");
 }

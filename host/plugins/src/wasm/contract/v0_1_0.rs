@@ -2,7 +2,7 @@
 
 use host_caller::Account;
 use host_workspace::definition as host;
-use host_workspace::transaction::{Filter, Operator, Order, Query};
+use host_workspace::query::{Filter, Operator, Order, Query};
 use host_workspace::{ActionError, Change, Issue, Operation, Parsed};
 use serde_json::Value;
 use wasmtime::Store;

@@ -1,4 +1,4 @@
-//! Entity tags: which version of something a client has seen.
+//! What a request demands of the version that is there (RFC 9110, 13.1), by entity tags.
 //!
 //! The tag of a row is the id of its entry in the document, which every write makes anew, and
 //! which is the same after a restart. Where the plugin migrates the row, what it makes of it is no
@@ -6,49 +6,25 @@
 //! migrates otherwise changes the tag. The tag of a list is the version of its table, which counts
 //! from the start of one version of the plugin, so that carries a random number.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use axum::http::{HeaderMap, HeaderName, header};
-
-use crate::generation::Row;
-
-impl Row {
-    /// The tag of a valid row's current form, or of what is in the document.
-    pub fn tag(&self) -> String {
-        let entry = format!("{:x}.{:x}", self.entry.client, self.entry.clock);
-        match &self.parsed {
-            Ok(text) if **text != *self.raw => {
-                let mut hasher = DefaultHasher::new();
-                text.hash(&mut hasher);
-                format!("\"{entry}-{:x}\"", hasher.finish())
-            }
-            _ => format!("\"{entry}\""),
-        }
-    }
-}
-
-/// What a request demands of the version that is there (RFC 9110, 13.1).
+/// What a request demands of the version that is there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Condition {
-    matches: Option<Tags>,
-    matches_none: Option<Tags>,
+    /// The version has to be one of these.
+    pub matches: Option<Tags>,
+    /// The version may be none of these.
+    pub matches_none: Option<Tags>,
 }
 
+/// Versions.
 #[derive(Debug, Clone)]
-enum Tags {
+pub(crate) enum Tags {
+    /// Every version, but there has to be one.
     Any,
+    /// Those with one of these tags.
     Some(Vec<String>),
 }
 
 impl Condition {
-    /// Reads `If-Match` and `If-None-Match`.
-    pub fn of(headers: &HeaderMap) -> Self {
-        Self {
-            matches: Tags::of(headers, header::IF_MATCH),
-            matches_none: Tags::of(headers, header::IF_NONE_MATCH),
-        }
-    }
-
     /// Whether a write may go on, given the tag of what is there.
     pub fn holds(&self, tag: Option<&str>) -> bool {
         self.matches.as_ref().is_none_or(|tags| tags.contain(tag))
@@ -78,18 +54,6 @@ impl Condition {
 }
 
 impl Tags {
-    fn of(headers: &HeaderMap, name: HeaderName) -> Option<Self> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        // A proxy that compresses makes a tag weak; for us there is one text of one version.
-        let tag = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let tags: Vec<_> = values.flat_map(|value| value.split(',')).map(tag).collect();
-        match tags.as_slice() {
-            [] => None,
-            [one] if one == "*" => Some(Self::Any),
-            _ => Some(Self::Some(tags)),
-        }
-    }
-
     fn contain(&self, tag: Option<&str>) -> bool {
         match (self, tag) {
             (_, None) => false,

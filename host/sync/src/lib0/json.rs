@@ -4,7 +4,7 @@
 //! A parser that recurses would have to stop at a depth that browsers do not know; this one keeps a byte
 //! for each bracket that is open.
 
-use crate::lib0::{MAX_NESTING, Malformed};
+use super::{MAX_NESTING, Malformed};
 
 /// Checks that it is JSON, and no deeper than clients can write.
 pub(crate) fn check_json(text: &str) -> Result<(), Malformed> {

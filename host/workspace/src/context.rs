@@ -1,0 +1,12 @@
+//! Who asks, and for which request.
+
+use host_caller::Caller;
+
+/// Who calls, and for which request.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Who makes it; `None` while the server runs without accounts.
+    pub caller: Option<Caller>,
+    /// Names the request in the log.
+    pub request_id: String,
+}
