@@ -85,6 +85,10 @@ async function open(t, address) {
   const page = await context.newPage();
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(error.message));
+  // React and Yjs say so there when they are used in a wrong way, or are in the page twice.
+  page.on('console', (message) => {
+    if (message.type() !== 'log' && !message.text().includes('ERR_')) page.faults.push(message.text());
+  });
   await page.goto(address);
   await is(page, 'saved');
   return page;
@@ -162,5 +166,76 @@ test('todo: two windows share a list, offline and back, and undo takes back what
   await shows(bob, 'Water the plants');
   await ada.click('#undo');
   await shows(bob, 'Buy tea', 'Water the plants');
+  assert.deepEqual([...ada.faults, ...bob.faults], []);
+});
+
+test('board: two windows see each other, move notes, and write in one rich text', async (t) => {
+  const folder = path.join(REPOSITORY, 'examples/board/dist');
+  assert.ok(existsSync(folder), 'build the board first: npm run build --prefix examples/board');
+  const origin = await serve(t, folder);
+  const { server, url, cut, mend } = await start(t, 'board', origin);
+  const address = `${origin}/?server=${url}`;
+  const [ada, bob] = [await open(t, address), await open(t, address)];
+  const titles = (page) => page.locator('.note textarea').evaluateAll((all) => all.map(({ value }) => value).sort());
+  const shows = (page, ...expected) =>
+    until(`a window shows ${expected}`, async () => JSON.stringify(await titles(page)) === JSON.stringify(expected));
+
+  await ada.fill('.people input', 'Ada');
+  await until('the other window sees who is there', () => bob.locator('.person[title=Ada]').count());
+
+  await ada.click('text=New note');
+  await ada.fill('.note textarea', 'Ideas');
+  await shows(bob, 'Ideas');
+
+  // While a note is held the others see it move; when it is let go it is written.
+  const left = async (page) => Math.round((await page.locator('.note').boundingBox()).x);
+  const from = await left(ada);
+  await ada.mouse.move(from + 5, 120);
+  await ada.mouse.down();
+  await ada.mouse.move(from + 305, 220, { steps: 3 });
+  await until('the other window sees the note move', async () => (await left(bob)) === from + 300);
+  await until('and whose pointer it is', () => bob.locator('.pointer >> text=Ada').count());
+  const stored = async () => (await server.get('/workspaces/board/tables/notes')).data[0].x;
+  assert.equal(await stored(), from);
+  await ada.mouse.up();
+  await until('the note is written', async () => (await stored()) === from + 300);
+  await ada.click('text=Undo');
+  await until('undo moves it back', async () => (await left(bob)) === from);
+  await ada.click('text=Redo');
+  await until('redo moves it again', async () => (await left(bob)) === from + 300);
+
+  cut();
+  await is(ada, 'offline');
+  await is(bob, 'offline');
+  await ada.click('text=New note');
+  await shows(ada, '', 'Ideas');
+  await bob.fill('.note textarea', 'Plans');
+  mend();
+  await shows(ada, '', 'Plans');
+  await shows(bob, '', 'Plans');
+  await ada.locator('.note textarea').last().fill('Questions');
+  await shows(bob, 'Plans', 'Questions');
+
+  for (const page of [ada, bob]) await page.locator('.note', { has: page.getByText('Plans') }).getByText('Open').click();
+  await ada.locator('.ql-editor').click();
+  await ada.keyboard.press('Control+b');
+  await ada.keyboard.type('Bold');
+  await ada.keyboard.press('Control+b');
+  await ada.keyboard.type(' plans');
+  const html = (page) => page.locator('.ql-editor').innerHTML();
+  await until('the other window has the text', async () => (await html(bob)).includes('<strong>Bold</strong> plans'));
+  await until('and the cursor', () => bob.locator('.ql-cursor >> text=Ada').count());
+  await bob.locator('.ql-editor').click();
+  await bob.keyboard.press('Control+End');
+  await bob.keyboard.type(', together');
+  await until('the first window has what the other wrote', async () => (await html(ada)).includes(' plans, together'));
+  const { data } = await server.get('/workspaces/board/tables/notes');
+  const { id } = data.find(({ title }) => title === 'Plans');
+  await until('the server has it as text', async () =>
+    JSON.stringify((await server.get(`/workspaces/board/tables/notes/${id}/documents/body`)).body).includes('Bold plans, together'));
+  await picture(ada, 'board');
+
+  await bob.close();
+  await until('who leaves is not shown any more', async () => (await ada.locator('.person').count()) === 0);
   assert.deepEqual([...ada.faults, ...bob.faults], []);
 });

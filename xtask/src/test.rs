@@ -23,6 +23,9 @@ const E2E: &str = "tests/e2e";
 /// The client for apps, whose tests speak to the real binary, too.
 const CLIENT: &str = "sdk/client";
 
+/// The example app that is built from packages, with the client among them.
+const BOARD: &str = "examples/board";
+
 /// The oldest node that can give a test up (`--test-timeout`).
 const OLDEST_NODE: (u32, u32) = (20, 11);
 
@@ -103,6 +106,12 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
         steps.run("npm packages of the client are installed", || install(shell, &client))?;
         steps.run("the client is built", || {
             let _folder = shell.push_dir(&client);
+            Ok(cmd!(shell, "npm run build").quiet().run()?)
+        })?;
+        let board = root.join(BOARD);
+        steps.run("npm packages of the example app are installed", || install(shell, &board))?;
+        steps.run("the example app is built", || {
+            let _folder = shell.push_dir(&board);
             Ok(cmd!(shell, "npm run build").quiet().run()?)
         })?;
         if filter.is_none() {
