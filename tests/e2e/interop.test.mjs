@@ -1,5 +1,6 @@
-// Clients that keep tables as the original's do, with nothing but `yjs`, beside REST: whatever they
-// do at the same time, offline or not, across crashes and compactions, all end with the same rows.
+// Clients that keep tables as the original's do, with nothing but `yjs`, beside `epicenter-client` and
+// REST: whatever they do at the same time, offline or not, across crashes and compactions, all end with
+// the same rows.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -7,7 +8,11 @@ import { after, before, test } from 'node:test';
 import * as Y from 'yjs';
 
 import { Client } from './clients.mjs';
+import { shareYjs } from './one-yjs.mjs';
 import { Server, random, until } from './server.mjs';
+
+shareYjs();
+const { CLEANUP, Layout } = await import('../../sdk/client/dist/entries.js');
 
 const SEED = Number(process.env.INTEROP_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const HISTORIES = Number(process.env.INTEROP_HISTORIES ?? 100);
@@ -152,6 +157,50 @@ class Replica {
   }
 }
 
+/** The same, as `epicenter-client` keeps them. A device has one layout for all its arrays. */
+class ClientReplica {
+  written = [];
+  seen = new Map();
+  cleaned = [];
+  #entries;
+
+  constructor(device, now, array) {
+    this.device = device;
+    this.doc = device.doc;
+    this.name = array;
+    const watched = this.doc.getArray(array);
+    const look = () => {
+      for (const { entry, id } of entriesOf(watched)) this.seen.set(id, entry.key);
+    };
+    watched.observe(look);
+    look();
+    this.doc.on('afterTransaction', ({ origin, deleteSet }) => {
+      if (origin !== CLEANUP) return;
+      for (const id of deletedBy(deleteSet)) if (this.seen.has(id)) this.cleaned.push(id);
+    });
+    device.layout ??= new Layout(this.doc, now);
+    this.#entries = device.layout.entries(array);
+  }
+
+  keys(prefix) {
+    return [...this.#entries.keys()].filter((key) => key.startsWith(prefix)).sort();
+  }
+
+  get(key) {
+    return this.#entries.get(key);
+  }
+
+  set(key, val) {
+    const id = `${this.doc.clientID}:${Y.getState(this.doc.store, this.doc.clientID)}`;
+    this.#entries.set(key, val, this);
+    this.written.push({ key, ts: this.get(key).ts, id });
+  }
+
+  delete(key) {
+    this.#entries.delete(key, this);
+  }
+}
+
 let server;
 
 before(async () => {
@@ -187,8 +236,9 @@ async function history(number, chance) {
     const device = new Device();
     const now = () => clock + skew;
     await device.sync(server);
-    replicas.push(new Replica(device, now, 'table:posts'));
-    values.push(new Replica(device, now, 'kv'));
+    const Kind = at % 2 === 0 ? Replica : ClientReplica;
+    replicas.push(new Kind(device, now, 'table:posts'));
+    values.push(new Kind(device, now, 'kv'));
   }
   // Now and then one of them is connected all the time, as applications are, and one only looks.
   const sockets = number % 5 === 0 ? [await Client.join(server, 'blog', { doc: replicas[0].doc })] : [];
@@ -306,7 +356,7 @@ async function history(number, chance) {
   return cleaned;
 }
 
-test(`${HISTORIES} histories of clients like the original's end with the same rows everywhere`, {
+test(`${HISTORIES} histories of clients like the original's and of ours end with the same rows everywhere`, {
   timeout: Math.max(300_000, HISTORIES * 5_000),
 }, async (t) => {
   t.diagnostic(`INTEROP_SEED=${SEED}`);
