@@ -1,12 +1,12 @@
-//! What a request demands of the version that is there (RFC 9110, 13.1), by entity tags.
+//! Which version of a row a request requires (RFC 9110, 13.1), by entity tags.
 //!
-//! The tag of a row is the id of its entry in the document, which every write makes anew, and
-//! which is the same after a restart. Where the plugin migrates the row, what it makes of it is no
-//! longer told by the entry alone, so a hash of that is added: another version of the plugin that
-//! migrates otherwise changes the tag. The tag of a list is the version of its table, which counts
-//! from the start of one version of the plugin, so that carries a random number.
+//! The tag of a row is the id of its entry in the document. Every write makes a new id, and a restart
+//! keeps it. Where the plugin migrates a row, the entry alone does not determine the result, so the tag
+//! adds a hash of it: a plugin that migrates the row differently changes the tag. The tag of a list is
+//! the version of its table plus a random number, since versions start afresh with each version of the
+//! plugin.
 
-/// What a request demands of the version that is there.
+/// Which version a request requires.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Condition {
     /// The version has to be one of these.
@@ -18,26 +18,26 @@ pub(crate) struct Condition {
 /// Versions.
 #[derive(Debug, Clone)]
 pub(crate) enum Tags {
-    /// Every version, but there has to be one.
+    /// Any version, as long as there is one.
     Any,
     /// Those with one of these tags.
     Some(Vec<String>),
 }
 
 impl Condition {
-    /// Whether a write may go on, given the tag of what is there.
+    /// Whether a write may proceed, given the tag of the current version.
     pub fn holds(&self, tag: Option<&str>) -> bool {
         self.matches.as_ref().is_none_or(|tags| tags.contain(tag))
             && !self.matches_none.as_ref().is_some_and(|tags| tags.contain(tag))
     }
 
-    /// Whether a write may replace one version only.
+    /// Whether the request requires anything.
     pub fn demands(&self) -> bool {
         self.matches.is_some() || self.matches_none.is_some()
     }
 
-    /// What a request that writes many rows demands: whether none of them may be there yet. The
-    /// tag of one row says nothing of the others, so it can demand nothing else.
+    /// Whether a request that writes many rows requires that none of them exist. The tag of one row says
+    /// nothing about the others, so it can require nothing else.
     pub fn of_many(&self) -> Result<bool, &'static str> {
         match (&self.matches, &self.matches_none) {
             (None, None) => Ok(false),

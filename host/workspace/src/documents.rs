@@ -4,8 +4,8 @@
 //! (its guid), which syncs like any room. The text is the root text [`CONTENT`]. A row that names
 //! none yet has an empty text, and gets a guid with the first text that is written.
 //!
-//! **Writing** keeps what old and new text have in common at either end, so that the cursors and marks
-//! of those who are editing survive. It is done again when somebody edited meanwhile. The row's
+//! **Writing** keeps what the old and new text have in common at either end, so that the cursors and
+//! marks of other editors survive. It is retried if somebody edits meanwhile. The row's
 //! updated-at column is set before, in the workspace's document, by the same rules as any change of
 //! the row; so who may not change the row may not change its text. The two documents are separate:
 //! a crash between both leaves the row's time newer than its text, and nobody was told that it was
@@ -39,9 +39,9 @@ const CONTENT: &str = "content";
 const SHARED: &str = "_epicenter_";
 /// Bytes of the longest text that is written here; a novel has one million.
 pub(crate) const MAX_TEXT: usize = 8 * 1024 * 1024;
-/// How often a write is done again because somebody edits at the same time.
+/// How many times a write is tried while others edit the document.
 const TRIES: usize = 16;
-/// Documents that are read at once. Each takes a core, and up to 100 MB when it is hostile.
+/// How many documents are read at once. Each takes a core, and up to 100 MB if it is hostile.
 const READERS: usize = 2;
 
 /// The documents of a workspace's rows.
@@ -90,7 +90,7 @@ impl Documents {
         Ok(Self { rooms, workspace: workspace.into(), is_workspace, ours: Arc::default() })
     }
 
-    /// Claims the rooms that rows name, as far as they are nobody else's.
+    /// Claims the rooms that rows name, except those that belong to others.
     pub async fn claim(&self, guids: Vec<String>) -> Result<(), StorageError> {
         let new: Vec<_> = {
             let ours = self.ours.lock();
@@ -106,7 +106,7 @@ impl Documents {
         Ok(())
     }
 
-    /// What a document says; nothing when it was never written.
+    /// The text of a document; empty if it was never written.
     pub async fn read(&self, guid: &str) -> Result<String, Error> {
         self.check(guid).await?;
         let room = self.rooms.open_existing(guid).await;
@@ -116,7 +116,7 @@ impl Documents {
         order(document.bytes, |text| text.content().to_owned()).await
     }
 
-    /// Makes a document say something. Returns once that is durable.
+    /// Replaces the text of a document. Returns once that is durable.
     pub async fn write(&self, guid: &str, writing: Writing) -> Result<(), Error> {
         self.check(guid).await?;
         let room = self.rooms.open(guid)?;
@@ -135,7 +135,7 @@ impl Documents {
         Err(Error::Conflict)
     }
 
-    /// Sends those who are in a document's room away, because its row is gone.
+    /// Disconnects the clients in a document's room, because its row was deleted.
     pub fn close(&self, guid: &str) {
         if self.is_ours(guid) {
             self.rooms.disconnect(guid, 4004, "the row of this document was deleted");
@@ -172,7 +172,7 @@ async fn order<T: Send + 'static>(
     take: impl FnOnce(&Text) -> T + Send + 'static,
 ) -> Result<T, Error> {
     static READING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(READERS));
-    // Only closing it could make it fail, and nobody does.
+    // This fails only if the semaphore is closed, which never happens.
     let _turn = READING.acquire().await;
     let read = tokio::task::spawn_blocking(move || {
         let document = Update::scan(document).map_err(|error| error.to_string());

@@ -25,13 +25,13 @@ pub(crate) enum Error {
     Conflict,
     #[error("{what:?} is not the version that the request is about; read it again")]
     Stale { what: String },
-    /// The input of an action does not fit its schema.
+    /// The input of an action does not match its schema.
     #[error("the input is not valid")]
     Input(Vec<Issue>),
-    /// None of many rows was to be there, and some are: an issue for each, by its position.
+    /// The rows had to be new, and some exist: an issue for each of those, by its position.
     #[error("some of the rows are there")]
     Exist(Vec<Issue>),
-    /// What is there cannot be changed in part, because it is not valid.
+    /// The stored row is not valid, so it cannot be changed in part.
     #[error("not valid as it is stored")]
     Stored(Vec<Issue>),
     #[error("{rows} rows are too many for one request, which may write {limit}")]
@@ -60,7 +60,7 @@ impl Error {
         }
     }
 
-    /// What is wrong with which member of what was sent.
+    /// What is wrong with which member of the input.
     pub fn into_issues(self) -> Vec<Issue> {
         match self {
             Self::Action(ActionError::Invalid(issues))
@@ -71,7 +71,7 @@ impl Error {
         }
     }
 
-    /// What a guest is told of it.
+    /// The error as a plugin sees it.
     pub fn into_action_error(self) -> ActionError {
         match self {
             Self::Action(error) => error,
@@ -83,7 +83,7 @@ impl Error {
     }
 }
 
-/// The first issues in one line, for those who read only the message.
+/// The first issues in one line, for readers who see only the message.
 pub(crate) fn summary(issues: &[Issue]) -> String {
     let line = |issue: &Issue| match issue.path.as_slice() {
         [] => issue.message.clone(),
@@ -100,16 +100,16 @@ pub(crate) fn summary(issues: &[Issue]) -> String {
 /// cases as `error` of the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActionError {
-    /// The row, key, table or action does not exist. REST: 404.
+    /// The row, key, table or action does not exist.
     #[error("not found")]
     NotFound,
-    /// The value was refused. REST: 422 with the issues.
+    /// The value was refused.
     #[error("invalid")]
     Invalid(Vec<Issue>),
-    /// Not allowed, or not granted. REST: 403.
+    /// Not allowed, or not granted.
     #[error("{0}")]
     Denied(String),
-    /// Anything else. REST: 500 with the text.
+    /// Anything else.
     #[error("{0}")]
     Failed(String),
 }
@@ -122,17 +122,17 @@ impl ActionError {
 }
 
 /// A plugin that broke a bound or its contract. The instance is gone; the caller gets one clear
-/// error and nothing else is disturbed. REST: 500, and 503 for [`Fault::Busy`].
+/// error and nothing else is disturbed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The call did not end in its time.
+    /// The call exceeded its time limit.
     #[error("plugin {plugin}: {call} took longer than {} ms", limit.as_millis())]
     TimedOut {
         /// The plugin's file name.
         plugin: String,
         /// Which call: `parse-rows of posts`, `action posts/publish`.
         call: String,
-        /// The limit that it broke.
+        /// The limit that it exceeded.
         limit: Duration,
     },
     /// The guest trapped: panicked, ran out of memory, overflowed its stack.
@@ -142,7 +142,7 @@ pub enum Fault {
         plugin: String,
         /// Which call.
         call: String,
-        /// The trap, in words.
+        /// A description of the trap.
         reason: String,
     },
     /// The guest answered something that the contract does not allow.
@@ -160,7 +160,7 @@ pub enum Fault {
     Busy {
         /// The plugin's file name.
         plugin: String,
-        /// How many wait.
+        /// How many calls are waiting.
         waiting: usize,
     },
 }

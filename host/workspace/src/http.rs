@@ -99,12 +99,12 @@ impl Found {
     }
 }
 
-/// The name of a request, where it got one before it came here; an extension of the request.
+/// The name that a request was given before it got here; an extension of the request.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub Arc<str>);
 
-/// Who makes a request: whoever checks sessions has put the caller into its extensions, and whoever tells
-/// the client its name has put that there.
+/// The context of a request, taken from its extensions: the session check puts the caller there, and
+/// the code that names requests puts the name there.
 pub fn context_of(extensions: &Extensions) -> Context {
     Context {
         caller: extensions.get().cloned(),
@@ -126,7 +126,7 @@ fn condition_of(headers: &HeaderMap) -> Condition {
 
 fn tags(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    // A proxy that compresses makes a tag weak; for us there is one text of one version.
+    // A compressing proxy weakens tags; here each version has exactly one text.
     let tag = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let tags: Vec<_> = values.flat_map(|value| value.split(',')).map(tag).collect();
     match tags.as_slice() {
@@ -148,8 +148,8 @@ fn parse(bytes: &[u8]) -> Result<Value, Failure> {
         .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))
 }
 
-/// The body. Only a JSON content type is taken: other sites can make a browser send the others
-/// without asking first.
+/// The body. Only a JSON content type is accepted: a page of another site can make a browser send
+/// other types without a preflight request.
 async fn bytes(request: Request, limit: usize) -> Result<Bytes, Failure> {
     if !is_json(request.headers()) {
         return Err(Failure::no_json());
@@ -158,8 +158,8 @@ async fn bytes(request: Request, limit: usize) -> Result<Bytes, Failure> {
 }
 
 async fn bytes_of(request: Request, limit: usize) -> Result<Bytes, Failure> {
-    // One that says that it is much too large need not be sent to be refused. One that is a little
-    // too large is read up to the limit: an answer is lost on many clients as long as they still send.
+    // A body that declares itself much too large is refused unread. One that is slightly too large is
+    // read up to the limit: many clients lose an answer that arrives while they are still sending.
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > 2 * limit as u64) {
@@ -202,7 +202,7 @@ fn json_body(status: StatusCode, body: Bytes) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }
 
-/// The answer to a read: nothing for those who have that version already.
+/// The answer to a read; 304 if the client has that version already.
 fn unless_known(condition: &Condition, tag: &str, answer: impl FnOnce() -> Response) -> Response {
     let response = match condition.known(tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),

@@ -13,11 +13,11 @@ use crate::query::Filter;
 use crate::transaction::{MAX_WRITES, Transaction, row_id};
 use crate::written::Sent;
 
-/// Something to be done in a transaction. It is done again when somebody was faster.
+/// Something to do in a transaction. It is retried if another writer was faster.
 pub(crate) enum Work<'a> {
     /// Create a row or replace it whole.
     Put { table: &'a str, id: &'a str, row: Value, condition: Condition },
-    /// Create or replace many rows, all or none; none of them may be there yet if they are to be new.
+    /// Create or replace many rows, all or none; with `new`, none of them may exist yet.
     PutAll { table: &'a str, rows: Vec<Value>, new: bool },
     /// Lay fields over a row.
     Update { table: &'a str, id: &'a str, fields: Value, condition: Condition },
@@ -25,7 +25,7 @@ pub(crate) enum Work<'a> {
     Delete { table: &'a str, id: &'a str, condition: Condition },
     /// Delete the valid rows for which all filters hold.
     DeleteAll { table: &'a str, filters: Vec<Filter> },
-    /// Delete the rows that are not valid, of very many the first.
+    /// Delete the rows that are not valid, up to the limit of one request.
     DeleteInvalid { table: &'a str },
     /// Replace the text of a document that is attached to a row.
     SetText { table: &'a str, id: &'a str, document: &'a str, text: String, condition: Condition },
@@ -37,7 +37,7 @@ pub(crate) enum Work<'a> {
     Run { path: &'a str, input: &'a Value },
 }
 
-/// What came of it.
+/// The outcome of a piece of work.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     /// The row, the rows, or the action's result, as JSON text.
@@ -114,7 +114,7 @@ impl Work<'_> {
     }
 }
 
-/// Holds a condition against a row that is there; that one is not is another's to say.
+/// Checks a condition against a row that exists; a missing row is reported elsewhere.
 fn demand(
     transaction: &Transaction,
     table: &str,
@@ -142,7 +142,7 @@ async fn delete_all(
     Ok(Done { text: json!({ "deleted": ids.len() }).to_string(), created: false })
 }
 
-/// What is wrong with the rows of a request, by their position.
+/// What is wrong with the rows of a request, by position.
 #[derive(Default)]
 struct Wrong(BTreeMap<usize, Vec<Issue>>);
 
@@ -151,7 +151,7 @@ impl Wrong {
         self.0.entry(at).or_default().extend(issues);
     }
 
-    /// Takes what an error says of a row; an error that says nothing of it is of the whole request.
+    /// Takes the issues that an error has about a row; any other error is about the whole request.
     fn add_error(&mut self, at: usize, error: Error) -> Result<(), Error> {
         match error {
             Error::Action(ActionError::Invalid(issues)) => {
@@ -177,8 +177,8 @@ impl Wrong {
     }
 }
 
-/// Writes all rows or none. Of what is wrong as much is told at once as can be: of all rows what the
-/// plugin says of them, and only if that is nothing, of all rows what its check says.
+/// Writes all rows or none. Reports as many problems at once as possible: those that parsing finds in any
+/// row or, if there are none, those that the check finds in any row.
 async fn put_all(
     transaction: &Arc<Transaction>,
     table: &str,

@@ -34,7 +34,7 @@ pub(crate) struct Workspace {
     index: Arc<Mutex<Index>>,
     documents: Documents,
     current: ArcSwap<Generation>,
-    /// Tells when the plugin was replaced.
+    /// Signals that the plugin was replaced.
     reloads: watch::Sender<()>,
     /// Cancelled when the workspace is no longer served.
     closed: CancellationToken,
@@ -85,13 +85,13 @@ impl Workspace {
         Ok(())
     }
 
-    /// Leaves the document to itself.
+    /// Stops following the document.
     pub async fn close(&self) {
         self.closed.cancel();
         self.room.detach().await;
     }
 
-    /// Tells when the plugin was replaced.
+    /// Signals that the plugin was replaced.
     pub fn reloads(&self) -> watch::Receiver<()> {
         self.reloads.subscribe()
     }
@@ -101,7 +101,7 @@ impl Workspace {
         &self.closed
     }
 
-    /// The presence states of those who are in the room, as JSON text by client.
+    /// The presence states of the clients in the room, as JSON text by client.
     pub async fn presence(&self) -> Result<Vec<(u64, String)>, Error> {
         Ok(self.room.presence().await?)
     }
@@ -139,7 +139,7 @@ impl Workspace {
         Ok(done.text)
     }
 
-    /// Does work in a transaction and commits it; does it again when somebody was faster.
+    /// Does work in a transaction and commits it; retries if another writer was faster.
     pub async fn transact(&self, context: Context, work: Work<'_>) -> Result<Done, Error> {
         for _ in 0..OPTIMISTIC_TRIES {
             let transaction = Transaction::new(self.generation(), context.clone(), true);
@@ -161,7 +161,7 @@ impl Workspace {
     }
 
     /// Makes the writes if nothing that was read has changed. Returns once they are durable and
-    /// reads see them. The caller holds `commits`, so the generation that is current stays so.
+    /// visible to reads. The caller holds `commits`, so the current generation stays current.
     async fn commit(&self, transaction: &Transaction) -> Result<Outcome, Error> {
         let mut commit = transaction.commit();
         if commit.writes.is_empty() {

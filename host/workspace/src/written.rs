@@ -1,13 +1,13 @@
 //! The way of a write, from a request's body to the index.
 //!
 //! A row is JSON text to the caller and to the plugin, and lib0's "any" encoding to the document. Each
-//! change of form costs about as much as all else that happens to a small row, so each is made once,
-//! and none of them on the room's task, which all writers of a document share:
+//! conversion costs about as much as everything else that happens to a small row, so each is done once,
+//! and none on the room's task, which all writers of a document share:
 //!
 //! 1. The body is parsed at the edge (`http`), where a row without an id gets one.
-//! 2. The plugin is sent the row as text, and answers with the row's current form. Mostly that is the
-//!    very text that it was sent: then the value from the edge is what it parses to. Only another text is
-//!    parsed ([`Sent::parse`]).
+//! 2. The plugin is sent the row as text, and answers with the row's current form. Usually that is the
+//!    text that it was sent, which was parsed at the edge. Only a different text is parsed again
+//!    ([`Sent::parse`]).
 //! 3. The value is checked and encoded here, as [`Written`], on the writer's own task.
 //! 4. On the room's task `Index::write` puts key and time around the encoded value, notes under which
 //!    id the entry will stand, and hands the bytes to the room.
@@ -15,15 +15,15 @@
 //!    noted, so its text is known, and so is its parse: nothing is decoded, and the plugin is not asked
 //!    a second time. `generation` takes both from the index, by that id.
 //!
-//! **What is stored is what is shown.** A document has JavaScript's numbers: 1.0 comes back as 1, and
-//! so does it to every client that syncs. [`Written::value`] is therefore the text of what the *document*
+//! **What is stored is what is shown.** A document has JavaScript's numbers: 1.0 comes back as 1,
+//! for every client that syncs as well. [`Written::value`] is therefore the text of what the *document*
 //! gives back, taken from the encoding itself where there is a number that may change. The plugin has
 //! not seen such a value yet, so its answer is not passed on as the parse of it: it is asked again, as
 //! for a row that came by sync. Integers beyond 2^53 would come back as other numbers, and are refused.
 //!
-//! **Why ids and bytes.** An edit may be refused after it was noted, and the id then be used again, by
-//! us or by a client who lies about its own. Text and parse depend on nothing but the bytes, so the note
-//! counts only for an entry with that id *and* those bytes. A note is dropped once its edit was told.
+//! **Why ids and bytes.** An edit may be refused after it was noted, and its id may then be reused, by
+//! the server or by a client that lies about its own. Text and parse depend only on the bytes, so the
+//! note counts only for an entry with that id *and* those bytes. A note is dropped once its edit was told.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Actions: queries are got, mutations are posted.
+//! Actions: a query is called with GET, a mutation with POST.
 
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -59,8 +59,8 @@ pub(super) async fn action(
     Ok(row_body(StatusCode::OK, &result))
 }
 
-/// The input that a request carries. Where an input may be without members, to send nothing is to
-/// send that: programs that have nothing to say send no body, and no type of it.
+/// The input that a request carries. Where an empty object is valid input, an empty body stands for it:
+/// programs with nothing to send leave out both the body and its content type.
 async fn posted(request: Request, nothing: Option<Value>) -> Result<Value, Failure> {
     let body = match request.headers().contains_key(header::CONTENT_TYPE) || nothing.is_none() {
         true => bytes(request, MAX_BODY).await?,

@@ -1,4 +1,4 @@
-//! Who is there: the presence states of the workspace's room, as far as they mean something.
+//! Who is present: the valid presence states of the workspace's room.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -8,7 +8,7 @@ use super::{Failure, data, workspace_of};
 use crate::workspaces::Workspaces;
 
 /// The states by client. Fields that the plugin does not declare, or whose value is not valid,
-/// are left out, and so are clients without a field that is left.
+/// are left out, and so are clients with no fields remaining.
 pub(super) async fn states(
     State(workspaces): State<Workspaces>,
     Path(workspace): Path<String>,

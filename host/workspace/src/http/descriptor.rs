@@ -1,4 +1,4 @@
-//! What a workspace consists of, for clients that want to know.
+//! Describes what a workspace consists of.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};

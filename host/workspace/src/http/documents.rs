@@ -49,7 +49,7 @@ pub(super) async fn read(
     Ok(answer)
 }
 
-/// Replaces the text, by as little as turns the old into the new.
+/// Replaces the text, changing only the part that differs.
 pub(super) async fn write(
     State(workspaces): State<Workspaces>,
     Path((workspace, table, id, name)): Path<Place>,
@@ -70,8 +70,8 @@ pub(super) async fn write(
     Ok(tagged(super::row_body(StatusCode::OK, &done.text), Some(&tag)))
 }
 
-/// The text that a request carries: plain, or `{"text": …}`. A browser asks before it sends either
-/// with PUT from another site.
+/// The text that a request carries: plain, or `{"text": …}`. A browser sends a preflight
+/// request before it sends either with PUT from another site.
 async fn text(request: Request) -> Result<String, Failure> {
     let json = is_json(request.headers());
     if !json && kind(request.headers(), header::CONTENT_TYPE) != "text/plain" {

@@ -1,4 +1,4 @@
-//! What went wrong, as HTTP says it.
+//! Errors as HTTP answers.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,9 +15,9 @@ pub(crate) struct Failure {
     pub status: StatusCode,
     pub message: String,
     pub issues: Vec<Issue>,
-    /// A row as it stands in the document, where it cannot be shown as valid.
+    /// The row as stored in the document, if it is not valid.
     pub row: Option<Box<Value>>,
-    /// The methods that are, where one is not.
+    /// The allowed methods, if the request used another.
     pub allow: Option<&'static str>,
 }
 
@@ -40,7 +40,7 @@ impl Failure {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
     }
 
-    /// Of the query string.
+    /// Invalid parameters in the query string.
     pub fn parameters(issues: Vec<Issue>) -> Self {
         Self { issues: issues.clone(), ..Self::bad_request(summary(&issues)) }
     }

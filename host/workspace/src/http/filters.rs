@@ -1,9 +1,9 @@
 //! Filters of query strings: `filter[field]=value`, or `filter[field][operator]=value`.
 //!
-//! A value comes as text, and the table's schema says of which type it is meant to be. An operator that
-//! makes nothing of the field's types is refused: it would select nothing, which looks like an
-//! answer. Arrays and objects are written as JSON. Where a field may be a text or something else,
-//! as one that may be null, a text in quotes is that text and nothing else: `"null"`.
+//! A value arrives as text, and the table's schema determines its type. An operator that does not apply
+//! to any of the field's types is refused: it would select nothing, which looks like a real answer.
+//! Arrays and objects are written as JSON. Where a field may hold a string or something else, such as
+//! null, quotes make the value a string: `"null"`.
 
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn read_one(kinds: Kinds, text: &str) -> Result<Value, String> {
     Err(format!("must be {kinds}, and is {text:?}{hint}"))
 }
 
-/// A JSON array, whose texts may have commas in them, or values between commas.
+/// A JSON array, whose strings may contain commas, or values separated by commas.
 fn read_list(kinds: Kinds, text: &str) -> Result<Value, String> {
     if !text.starts_with('[') {
         return text.split(',').map(|one| read_one(kinds, one)).collect();
@@ -79,7 +79,7 @@ fn read_list(kinds: Kinds, text: &str) -> Result<Value, String> {
     }
 }
 
-/// Whether a table has these fields; the error says which it does not have.
+/// Whether a table has these fields; the error names those that it lacks.
 pub(super) fn known<'a>(
     table: &TableDefinition,
     fields: impl Iterator<Item = &'a str>,
@@ -94,7 +94,7 @@ pub(super) fn known<'a>(
     }
 }
 
-/// A flag, which is set by its name alone, too.
+/// A flag; its name alone also sets it.
 pub(super) fn flag(value: &str) -> Result<bool, String> {
     match value {
         "" | "true" => Ok(true),

@@ -68,7 +68,7 @@ pub(super) async fn set(
     let done = found.transact(context, work).await.map_err(|error| Failure::of(error, &key))?;
     let snapshot = found.snapshot();
     let row = snapshot.kv.get(key.as_str());
-    // Another writer may have been there since, as with rows.
+    // Another writer may have changed it since, as with rows.
     let ours = row.filter(|row| row.parsed.as_ref().is_ok_and(|now| **now == *done.text));
     Ok(tagged(row_body(StatusCode::OK, &done.text), ours.map(|row| row.tag()).as_deref()))
 }

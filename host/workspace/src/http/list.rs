@@ -1,10 +1,10 @@
 //! Lists of rows: all of them, or those that parameters select.
 //!
-//! Without parameters a list is the whole table, made once for each version of it. With
-//! parameters it is made for the request, on a thread of its own: to look into every row of a
-//! large table takes longer than other requests should wait. Its text is made a piece at a time, as the
-//! reader takes it: until then a reader holds which rows they are, and not what is in them. The list of
-//! a whole table is kept for the next reader, as long as those that readers hold are not too much.
+//! Without parameters a list is the whole table, built once per version. With parameters it is built for
+//! the request, on a thread of its own: scanning every row of a large table takes longer than other
+//! requests should wait. The text is produced piece by piece as the client reads it; until then only the
+//! selected rows are held, not their text. The list of a whole table is kept for the next reader, as
+//! long as the lists that readers hold are not too large together.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -62,8 +62,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// Deletes the rows that a filter selects, or those that are invalid. Without either it does nothing:
-/// a table is too easily emptied by a request that lacks an id.
+/// Deletes the rows that a filter selects, or those that are invalid. Without either it is refused:
+/// a request that merely lacks an id must not empty a table.
 pub(super) async fn delete(
     State(workspaces): State<Workspaces>,
     Path((workspace, table)): Path<(String, String)>,
@@ -95,7 +95,7 @@ pub(super) async fn delete(
 impl Parameters {
     /// The answer: `{"data":[…],"next":…,"count":…}`.
     fn list(self, table: &Table) -> Result<Listing, ActionError> {
-        // The same as without parameters, unless it says so: everything.
+        // Without a limit everything is listed, as it is without parameters.
         let limit = self.query.limit.map_or(usize::MAX, |limit| limit as usize);
         // An invalid row has no fields, and this list asks for none.
         let none = Members::default();
@@ -177,7 +177,7 @@ impl IntoResponse for Listing {
     }
 }
 
-/// A query that cannot be carried out is the query string's fault.
+/// A query that cannot be carried out means that the query string is wrong.
 fn refused(error: ActionError) -> Failure {
     match error {
         ActionError::Invalid(issues) => Failure::parameters(issues),

@@ -8,16 +8,16 @@
 //! | `invalid` | `{"id", "issues", "row"}` of a row that is not valid now    |
 //! | `ready`   | you have everything, up to this event's id                  |
 //!
-//! **Nothing queues.** A reader has the rows of one snapshot and is brought to those of the
-//! newest, by the difference of the two, whenever its socket has room. One that is slow skips what
-//! happened in between: a row that changed a thousand times is told once. What it costs us
-//! meanwhile is the snapshot that it has, which shares with the newest all that did not change.
-//! A reload of the plugin is one more difference: the rows that it sees otherwise.
+//! **Nothing queues.** A reader holds one snapshot. Whenever its socket has room, it is sent the
+//! difference between that and the newest. A slow reader skips what happened in between: a row that
+//! changed a thousand times is sent once. Meanwhile it costs the server only its snapshot, which shares
+//! everything that has not changed with the newest. Reloading the plugin is one more difference: the
+//! rows that the new version parses differently.
 //!
-//! **Resuming.** The id of a `ready` names the version of the table. A reader who comes back with
-//! it (`Last-Event-ID`) is told of the rows that changed since, as long as the table remembers
-//! which those are, and whether it had them or not. Else it gets a `reset`, and so it does after a
-//! restart, since versions are counted from there.
+//! **Resuming.** The id of a `ready` names the version of the table. A reader that comes back with
+//! it (`Last-Event-ID`) is sent the rows that changed since, whether it had them or not, as long as the
+//! table remembers which they are. Otherwise it gets a `reset`, as it does after a restart, which
+//! starts the versions afresh.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -46,10 +46,10 @@ use crate::workspaces::Workspaces;
 
 /// A piece of the stream is sent when it has this many bytes.
 const PIECE_BYTES: usize = 32 * 1024;
-/// Rows that are looked at before others get their turn.
+/// How many rows are examined before other tasks get a turn.
 const PIECE_ROWS: usize = 512;
-/// A stream on which nothing happens says so this often, so that neither side nor a proxy between
-/// them takes it for dead; they give up after 60 s or later.
+/// How often an idle stream sends a heartbeat, so that neither side nor a proxy in between takes it
+/// for dead; they wait at least 60 s before giving up.
 const HEARTBEAT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
 
 /// Whether a request for a list wants it live.
@@ -102,13 +102,13 @@ pub(super) fn stream(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-/// One who reads a live list.
+/// A reader of a live list.
 struct Reader {
     workspace: Arc<Workspace>,
     name: String,
     filters: Vec<Filter>,
     fields: Option<Vec<String>>,
-    /// The table as the reader will have it once it was told of all `changes`.
+    /// The table as the reader will see it once it has been sent all `changes`.
     epoch: u64,
     shown: Arc<Table>,
     changes: std::vec::IntoIter<Change>,
@@ -119,7 +119,7 @@ struct Reader {
     _admission: Admission,
 }
 
-/// Something that the reader has not been told yet.
+/// Something that has not been sent to the reader yet.
 struct Change {
     id: Arc<str>,
     before: Before,
@@ -131,11 +131,11 @@ enum Before {
     /// Nothing.
     Nothing,
     Row(Option<Arc<Row>>),
-    /// Perhaps it has the row: it was told by a stream before this one.
+    /// It may have the row from an earlier stream.
     Perhaps,
 }
 
-/// What was told since the last `ready`.
+/// What was sent since the last `ready`.
 #[derive(PartialEq)]
 enum Told {
     Nothing,
@@ -199,7 +199,7 @@ impl Reader {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // Asked for news before looking, so that none is missed between the two. The
+            // Subscribed before looking, so that no change in between is missed. The
             // generation is not held on to: a reader that is stuck must not keep it alive.
             let mut reloads = self.workspace.reloads();
             let generation = self.workspace.generation();
@@ -292,7 +292,7 @@ enum Event<'a> {
     Invalid(&'a Row),
 }
 
-/// What a reader has to hear of a change, if anything.
+/// What a reader must be sent about a change, if anything.
 fn tell<'a>(change: &'a Change, filters: &[Filter]) -> Option<Event<'a>> {
     let selected = |row: &'a Row| row.fields().filter(|row| selects(filters, *row));
     let now = change.now.as_deref();
@@ -305,8 +305,8 @@ fn tell<'a>(change: &'a Change, filters: &[Filter]) -> Option<Event<'a>> {
             (text, row.is_some_and(|row| row.parsed.is_err()))
         }
     };
-    // Without its fields nobody can say whether an invalid row would be selected. Who takes all
-    // rows hears of it, and who had it.
+    // Without its fields it is unknown whether an invalid row would be selected. Readers of all
+    // rows are told, and so are those that had it.
     let concerned = had.is_some() || filters.is_empty();
     match now {
         Some(row) if row.parsed.is_err() => concerned.then_some(Event::Invalid(row)),

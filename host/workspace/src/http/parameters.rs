@@ -23,15 +23,15 @@ impl Parameters {
     pub const OF_LISTS: &[&str] =
         &["limit", "cursor", "sort", "filter", "fields", "count", "invalid"];
 
-    /// Reads a query string; none when there are no parameters. Those of other names than
-    /// `allowed` are refused: a filter that is misspelt must not select everything.
+    /// Reads a query string; none when there are no parameters. Names that are not
+    /// `allowed` are refused: a misspelt filter must not select everything.
     pub fn read(
         table: Option<&TableDefinition>,
         query: &str,
         allowed: &[&str],
     ) -> Result<Option<Self>, Failure> {
         let mut pairs = query_pairs(query)?;
-        // What `token` says is for whoever checks accounts.
+        // `token` is for the code that checks sessions.
         pairs.retain(|(name, _)| name != "token");
         let Some(table) = table.filter(|_| !pairs.is_empty()) else { return Ok(None) };
         let mut parameters = Self { table: table.name.clone(), ..Self::default() };

@@ -95,7 +95,7 @@ pub(super) async fn delete(
     Ok(data(json!({ "id": id })))
 }
 
-/// A row that comes without an id gets one.
+/// Gives a row an id if it has none.
 fn with_id(mut row: Value) -> Value {
     if let Value::Object(fields) = &mut row
         && !fields.contains_key("id")
@@ -105,8 +105,8 @@ fn with_id(mut row: Value) -> Value {
     row
 }
 
-/// Adds the tag of a row that was written. Another writer may have been there since: his version
-/// must not pass for ours, so there is a tag only while the row reads as what we wrote.
+/// Adds the tag of a row that was written. Another writer may have changed it since, and
+/// that version must not pass for ours: there is a tag only while the row reads as we wrote it.
 fn written(found: &Workspace, table: &str, id: &str, answer: Response, text: &str) -> Response {
     let snapshot = found.snapshot();
     let row = snapshot.tables.get(table).and_then(|table| table.rows.get(id));
