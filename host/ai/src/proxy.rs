@@ -22,7 +22,7 @@
 //!
 //! **What it takes** counts for the caller, as chats do: how many requests there may be at once and in a
 //! minute, and the tokens that the answers speak of ([`meter`]). Answers are asked for without
-//! compression, so that they can be read.
+//! compression; where a provider compresses all the same, they are decoded beside ([`decoder`]).
 //!
 //! **The key** is in no log and no header that goes out. Where an answer repeats it, in one of the
 //! forms that [`secret`] knows, there are stars in its place; only what passes through a tunnel, or what
@@ -30,6 +30,7 @@
 
 mod body;
 mod credentials;
+mod decoder;
 mod headers;
 mod meter;
 mod secret;
@@ -61,6 +62,7 @@ use crate::usage::{Tally, Usage};
 
 use body::{Activity, Download, Upload};
 use credentials::Credentials;
+use decoder::{Coding, Decoder};
 use meter::Meter;
 use secret::{Finder, Mask};
 
@@ -240,7 +242,9 @@ impl Proxy {
                     return Err(ProxyError::Unreadable(name.to_owned(), status));
                 }
                 let meter = headers::is_json(answer.headers()) && !failed;
-                let meter = meter.then(|| Meter::new(tally, !model.is_empty()));
+                let coding = Coding::of(answer.headers()).filter(|_| meter);
+                let named = !model.is_empty();
+                let meter = coding.map(|coding| Decoder::new(coding, Meter::new(tally, named)));
                 let answer = axum::http::Response::<reqwest::Body>::from(answer).into_body();
                 let mask = finder.filter(|finder| plain && (failed || finder.is_secret()));
                 let mask = mask.cloned().map(Mask::new);

@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::meter::Meter;
+use super::decoder::Decoder;
 use super::secret::Mask;
 use crate::admission::Permit;
 
@@ -81,7 +81,7 @@ pub(super) struct Download {
     activity: Activity,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     mask: Option<Mask>,
-    meter: Option<Meter>,
+    meter: Option<Decoder>,
     /// Counts as under way until the answer has been read or dropped.
     _admitted: Permit,
 }
@@ -92,7 +92,7 @@ impl Download {
         body: reqwest::Body,
         activity: Activity,
         mask: Option<Mask>,
-        meter: Option<Meter>,
+        meter: Option<Decoder>,
         admitted: Permit,
     ) -> Self {
         Self { body, activity, silence: None, mask, meter, _admitted: admitted }

@@ -104,11 +104,11 @@ pub(super) fn is_plain(headers: &HeaderMap) -> bool {
     encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether a body is JSON, or a stream of it, that can be read as it is.
+/// Whether a body is JSON, or a stream of it.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    matches!(media_type, "application/json" | "text/event-stream") && is_plain(headers)
+    matches!(media_type, "application/json" | "text/event-stream")
 }
 
 /// Leaves out headers that have the key in them.

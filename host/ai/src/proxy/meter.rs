@@ -6,7 +6,7 @@
 //! before it, so that a text that speaks of usage is not taken for it. Nothing of the answer is
 //! kept but the beginning of such a value that is not there as a whole yet.
 //!
-//! What cannot be read so (compressed, binary, WebSockets) counts as a request without tokens.
+//! What cannot be read so (binary, WebSockets) counts as a request without tokens.
 
 use memchr::memmem;
 use serde_json::Value;

@@ -536,6 +536,12 @@ async fn what_answers_took_is_counted_for_their_caller() {
             "usage": { "input_tokens": 11, "output_tokens": 7 },
         }))
         .into_response(),
+        "/v1/compressed" => {
+            let text = br#"{"model":"m-2","usage":{"input_tokens":5,"output_tokens":6}}"#;
+            let body = zstd::encode_all(text.as_slice(), 3).expect("it is compressed");
+            let headers = [("content-type", "application/json"), ("content-encoding", "zstd")];
+            (headers, body).into_response()
+        }
         "/v1/files" => "a file".into_response(),
         path if path.contains("/models/") => {
             axum::Json(json!({ "usageMetadata": { "promptTokenCount": 3 } })).into_response()
@@ -544,15 +550,16 @@ async fn what_answers_took_is_counted_for_their_caller() {
             .into_response(),
     })
     .await;
-    for path in ["openai/v1/responses", "openai/v1/files", "openai/v1/nothing"] {
-        stage.get(path).await.bytes().await.expect("the body");
+    for path in ["responses", "compressed", "files", "nothing"].map(|it| format!("openai/v1/{it}"))
+    {
+        stage.get(&path).await.bytes().await.expect("the body");
     }
     let generate = "gemini/v1beta/models/g-1:generateContent";
     stage.get(generate).await.bytes().await.expect("the body");
     let spent = within(async {
         loop {
             let spent = stage.usage.report("ada", Default::default()).await.expect("a report");
-            if spent.len() == 3 {
+            if spent.len() == 4 {
                 break spent;
             }
             tokio::task::yield_now().await;
@@ -562,8 +569,12 @@ async fn what_answers_took_is_counted_for_their_caller() {
     let spent = spent.iter().map(|it| {
         (it.provider.as_str(), it.model.as_str(), it.requests, it.input_tokens, it.output_tokens)
     });
-    let expected =
-        [("gemini", "g-1", 1, 3, 0), ("openai", "", 1, 0, 0), ("openai", "m-1", 1, 11, 7)];
+    let expected = [
+        ("gemini", "g-1", 1, 3, 0),
+        ("openai", "", 1, 0, 0),
+        ("openai", "m-1", 1, 11, 7),
+        ("openai", "m-2", 1, 5, 6),
+    ];
     assert_eq!(spent.collect::<Vec<_>>(), expected);
     let other = stage.usage.report("bob", Default::default()).await;
     assert_eq!(other.expect("a report"), []);
