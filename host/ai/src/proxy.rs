@@ -190,7 +190,7 @@ impl Proxy {
             *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(upload));
         }
         let url = outgoing.url().clone();
-        tracing::debug!(provider = name, method = %parts.method, path, "proxied");
+        tracing::debug!(provider = name, method = %parts.method, path, "forwarding a request to the provider");
         let http = match client {
             Some(_) => self.config.providers.upgrades(),
             None => self.config.providers.client(),
@@ -341,7 +341,11 @@ fn unreachable(provider: &Provider, error: reqwest::Error) -> ProxyError {
         let _ = write!(text, ": {error}");
         cause = error.source();
     }
-    tracing::warn!(provider = provider.name(), error = text, "a request was not answered");
+    tracing::warn!(
+        provider = provider.name(),
+        error = text,
+        "the provider did not answer a proxied request"
+    );
     ProxyError::Unreachable(provider.name().to_owned(), text)
 }
 

@@ -173,7 +173,7 @@ impl Inner {
         if !pending.is_empty()
             && let Err(error) = write(&mut database, pending)
         {
-            tracing::error!(%error, "what AI took cannot be written");
+            tracing::error!(%error, "the token usage cannot be saved");
         }
         database
     }
@@ -284,8 +284,8 @@ async fn report(
     match usage.report(account_id(caller.as_deref()), days).await {
         Ok(spent) => Json(json!({ "data": spent })).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the usage cannot be read");
-            host_http::error(StatusCode::INTERNAL_SERVER_ERROR, "the usage cannot be read")
+            tracing::error!(%error, "the token usage cannot be read");
+            host_http::error(StatusCode::INTERNAL_SERVER_ERROR, "the token usage cannot be read")
         }
     }
 }

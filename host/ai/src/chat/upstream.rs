@@ -187,7 +187,7 @@ impl Reply {
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(error)) => {
                     let name = self.provider.name();
-                    tracing::warn!(provider = name, error = %error.without_url(), "cut off");
+                    tracing::warn!(provider = name, error = %error.without_url(), "the provider closed the connection before its answer was complete");
                     return Err(cut(name));
                 }
                 Err(_) => return Err(silent(&self.provider, patience)),

@@ -79,7 +79,7 @@ impl Decoder {
         let Some(text) = &mut self.0 else { return };
         // What is decoded may stay in a buffer otherwise, and be lost if the answer breaks off.
         if let Err(error) = text.write_all(piece).and_then(|()| text.flush()) {
-            tracing::debug!(%error, "an answer is counted no further, as it cannot be decoded");
+            tracing::debug!(%error, "stopped counting tokens: the answer cannot be decoded");
             self.0 = None;
         }
     }
