@@ -541,8 +541,19 @@ impl RoomTask {
     /// the end of the turn.
     fn apply(&mut self, from: Option<ConnectionId>, update: Update) -> Result<(), OverLimit> {
         let mut next = Some((from, update));
+        let mut took_in = false;
         while let Some((from, update)) = next.take() {
-            let applied = self.store.apply(&update, &self.limits.document())?;
+            let applied = match self.store.apply(&update, &self.limits.document()) {
+                Ok(applied) => applied,
+                // The model's own edit, not what was asked for, which stands.
+                Err(error) if took_in => {
+                    let room = &self.shared.id;
+                    tracing::warn!(%room, %error, "the document has no room for an edit of the server");
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            took_in = true;
             if !applied.changed {
                 return Ok(());
             }

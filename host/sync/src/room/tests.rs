@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{Hooks, Room, RoomError};
+use super::{Hooks, Model, Room, RoomError};
 use crate::any::Any;
+use crate::arrays::{ArrayChange, Arrays};
 use crate::edit::Edit;
 use crate::limits::{Limits, RETRY};
 use crate::rooms::Rooms;
@@ -193,4 +194,30 @@ async fn what_is_pushed_while_nobody_follows_the_arrays_goes_to_the_end() {
     let array = txn.get_array("kv").unwrap();
     let values: Vec<_> = array.iter(&txn).map(|value| value.to_string(&txn)).collect();
     assert_eq!(values, ["one", "two", "three"]);
+}
+
+/// Answers each element with one that is larger than the document may become.
+struct Greedy(bool);
+
+impl Model for Greedy {
+    fn change(&mut self, _: ArrayChange) {
+        self.0 = true;
+    }
+
+    fn settle(&mut self, _: &Arrays) -> Edit {
+        let value = Any::of(&json!("x".repeat(10_000)));
+        let pushes = if std::mem::take(&mut self.0) { vec![("kv".into(), value)] } else { vec![] };
+        Edit { pushes, ..Edit::default() }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_stands_though_the_edit_that_follows_it_has_no_room() {
+    let storage = Arc::new(MemoryStorage::default());
+    let limits = Limits { document_bytes: 1_000, ..Limits::default() };
+    let rooms = Rooms::new(storage, limits, Arc::new(()));
+    let room = rooms.open("a").unwrap();
+    room.attach(Box::new(Greedy(false))).await.unwrap();
+    push(&room, "1").await.expect("it was taken in");
+    assert_eq!(contents(&room).await, ["1"]);
 }

@@ -7,12 +7,14 @@
 //! long as the lists that readers hold are not too large together.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 
 use super::parameters::Parameters;
 use super::{Failure, Found, JSON, condition_of, context, json_body, live, row_body, unless_known};
@@ -25,6 +27,11 @@ use crate::workspaces::Workspaces;
 
 /// A piece of a list has at least this many bytes, and a shorter list is one.
 const PIECE: usize = 64 * 1024;
+
+/// Whose turn it is to make a list. It takes a core, and memory for each row that it sorts, so that more at
+/// once than there are cores would take longer and hold more.
+static MAKING: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, NonZero::get)));
 
 pub(super) async fn list(
     State(workspaces): State<Workspaces>,
@@ -50,7 +57,12 @@ pub(super) async fn list(
         Some(body) => json_body(StatusCode::OK, body),
         None => {
             let parameters = parameters.unwrap_or_default();
-            let made = tokio::task::spawn_blocking(move || parameters.list(&found.table));
+            // Only closing it could make it fail, and nobody does.
+            let turn = MAKING.acquire().await;
+            let made = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                parameters.list(&found.table)
+            });
             let made = made.await.map_err(|error| {
                 Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             })?;
