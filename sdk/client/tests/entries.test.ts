@@ -115,3 +115,17 @@ test('an entry without a time loses against any that has one', () => {
   expect(entries.get('a')?.val).toBe('old');
   expect(array.length).toBe(1);
 });
+
+test('a device knows how far its clock is behind the newest entry, and writes after it all the same', () => {
+  const doc = new Y.Doc();
+  const layout = new Layout(doc, () => 1_000);
+  const entries = layout.entries('table:t');
+  expect(layout.ahead).toBe(0);
+  const other = new Y.Doc();
+  new Layout(other, () => 91_000).entries('table:t').set('a', 'theirs', null);
+  Y.applyUpdate(doc, Y.encodeStateAsUpdate(other));
+  expect(layout.ahead).toBe(90_000);
+  entries.set('a', 'mine', null);
+  Y.applyUpdate(other, Y.encodeStateAsUpdate(doc));
+  expect((other.getArray('table:t').toArray() as { val: string }[]).map(({ val }) => val)).toEqual(['mine']);
+});
