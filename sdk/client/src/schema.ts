@@ -66,7 +66,8 @@ export function jsonSchema<T>(schema: JsonSchema): StandardSchema<T> & { readonl
   };
 }
 
-type Path = readonly (string | number)[];
+/** Where a check is. One array for the whole value, which grows and shrinks: most values are valid, and need no copy. */
+type Path = (string | number)[];
 type Check = (value: unknown, path: Path, issues: Issue[]) => unknown;
 type Members = Record<string, unknown>;
 
@@ -81,18 +82,18 @@ const TYPES: Record<string, (value: unknown) => boolean> = {
 };
 
 function compile(schema: unknown, root: JsonSchema): Check {
-  if (schema === false) return (value, path, issues) => (issues.push({ path, message: 'is not expected here' }), value);
+  if (schema === false) return (value, path, issues) => (issues.push({ path: [...path], message: 'is not expected here' }), value);
   if (!isObject(schema)) return (value) => value;
   const checks: Check[] = [];
   const rule = (holds: (value: any) => boolean, message: string) =>
-    checks.push((value, path, issues) => (holds(value) || issues.push({ path, message }), value));
+    checks.push((value, path, issues) => (holds(value) || issues.push({ path: [...path], message }), value));
   const { type, enum: choices, pattern, properties, items, prefixItems } = schema;
 
   if (typeof schema.$ref === 'string') checks.push(reference(schema.$ref, root));
   if (type !== undefined) {
     const types = [type].flat() as string[];
-    const fits = (value: unknown) => types.some((name) => TYPES[name]?.(value) ?? true);
-    checks.push((value, path, issues) => (fits(value) || issues.push({ path, message: `must be ${types.map(article).join(' or ')}` }), value));
+    const [fits, ...others] = types.map((name) => TYPES[name] ?? (() => true));
+    if (fits) rule((value) => fits(value) || others.some((one) => one(value)), `must be ${types.map(article).join(' or ')}`);
   }
   if ('const' in schema) rule((value) => same(value, schema.const), `must be ${JSON.stringify(schema.const)}`);
   if (Array.isArray(choices)) {
@@ -117,7 +118,7 @@ function compile(schema: unknown, root: JsonSchema): Check {
     const first = ((prefixItems as unknown[] | undefined) ?? []).map((one) => compile(one, root));
     const rest = compile(items, root);
     checks.push((value, path, issues) =>
-      Array.isArray(value) ? value.map((one, at) => (first[at] ?? rest)(one, [...path, at], issues)) : value,
+      Array.isArray(value) ? value.map((one, at) => inside(path, at, first[at] ?? rest, one, issues)) : value,
     );
   }
   for (const one of (schema.allOf as unknown[] | undefined) ?? []) checks.push(compile(one, root));
@@ -125,6 +126,7 @@ function compile(schema: unknown, root: JsonSchema): Check {
     const list = schema[keyword];
     if (Array.isArray(list)) checks.push(oneOf(list.map((one) => compile(one, root))));
   }
+  if (checks.length === 1) return checks[0] as Check;
   return (value, path, issues) => {
     let read = value;
     for (const one of checks) {
@@ -134,6 +136,14 @@ function compile(schema: unknown, root: JsonSchema): Check {
     }
     return read;
   };
+}
+
+/** Checks what is at a place in a value. */
+function inside(path: Path, place: string | number, check: Check, value: unknown, issues: Issue[]): unknown {
+  path.push(place);
+  const read = check(value, path, issues);
+  path.pop();
+  return read;
 }
 
 function membersOf(schema: Members, root: JsonSchema): Check {
@@ -159,7 +169,7 @@ function membersOf(schema: Members, root: JsonSchema): Check {
         continue;
       }
       const had = value[member.name];
-      const has = member.check(had, [...path, member.name], issues);
+      const has = inside(path, member.name, member.check, had, issues);
       if (has !== had) set(member.name, has);
     }
     for (const name of required) {
@@ -167,7 +177,7 @@ function membersOf(schema: Members, root: JsonSchema): Check {
     }
     if (others !== undefined) {
       for (const name of Object.keys(value)) {
-        if (!known.has(name)) others(value[name], [...path, name], issues);
+        if (!known.has(name)) inside(path, name, others, value[name], issues);
       }
     }
     return read;
