@@ -179,7 +179,7 @@ impl<'a> Field<'a> {
     }
 
     /// The same as a time, where it is a text that says when: `10:00:00+02:00` is `08:00:00Z`.
-    pub fn as_time(self) -> Self {
+    pub fn into_time(self) -> Self {
         match self {
             Self::Text(text) => match text.parse() {
                 Ok(time) => Self::Time(time, text),

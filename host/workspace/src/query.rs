@@ -332,7 +332,7 @@ fn holds_times(table: &TableDefinition, field: &str) -> bool {
 }
 
 fn member(field: Field, time: bool) -> Field {
-    if time { field.as_time() } else { field }
+    if time { field.into_time() } else { field }
 }
 
 impl Order {
