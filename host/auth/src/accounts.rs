@@ -1,4 +1,4 @@
-//! The accounts of a hub: what is configured about them, and the handle that the other parts have.
+//! The accounts of a hub: their configuration, and the handle that other crates use.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -28,71 +28,70 @@ pub enum SignUp {
     /// Anybody.
     #[default]
     Open,
-    /// Whoever has an invitation: a token that belongs to an e-mail address, and is sent along as
-    /// `invitation`.
+    /// Anybody with an invitation: a token bound to an e-mail address, sent as `invitation`.
     Invite,
-    /// Nobody; the operator makes accounts on the command line.
+    /// Nobody. The operator creates accounts on the command line.
     Closed,
 }
 
-/// What is done about whether an e-mail address is somebody's.
+/// Whether new users must prove that they own their e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VerifyEmail {
-    /// Nothing.
+    /// No verification.
     #[default]
     Off,
-    /// Who signs up gets a mail with a link.
+    /// New users get a mail with a verification link.
     Send,
-    /// And can sign in only after following it.
+    /// New users get the link and cannot sign in until they follow it.
     Require,
 }
 
-/// What is configured.
+/// The configuration of [`Accounts`].
 #[derive(Clone)]
 pub struct AccountsConfig {
-    /// What signs.
+    /// Signs session tokens and links.
     pub secret: Secret,
-    /// Where the hub is reached. Without, it is what each request says; then no mails are sent.
+    /// The public URL of the hub. `None` derives it from each request and sends no mail.
     pub base_url: Option<Url>,
-    /// Whether others than developers use it: errors show less.
+    /// Whether the hub is in production, where errors reveal less.
     pub production: bool,
-    /// Origins of web pages that may sign people in, besides the hub's own.
+    /// Origins of web pages that may sign people in, in addition to the hub's own.
     pub trusted_origins: Vec<String>,
-    /// Proxies in front of the hub, whose `X-Forwarded-For` is believed.
+    /// Proxies in front of the hub whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Whether requests are counted.
+    /// Whether requests are rate-limited.
     pub rate_limit: bool,
-    /// Who may make an account.
+    /// Who may create an account.
     pub sign_up: SignUp,
-    /// What is done about e-mail addresses.
+    /// Whether e-mail addresses are verified.
     pub verify_email: VerifyEmail,
-    /// Whether people may change their e-mail address.
+    /// Whether users may change their e-mail address.
     pub change_email: bool,
-    /// Whether people may delete their account.
+    /// Whether users may delete their account.
     pub delete_user: bool,
-    /// Whether people may get a link by mail to set a new password.
+    /// Whether users may request a link by mail to reset their password.
     pub password_reset: bool,
-    /// Whether setting a new password by such a link ends all sessions of the account: whoever knew
-    /// the old password may hold one.
+    /// Whether resetting a password ends all sessions of the account. Somebody who knew the old
+    /// password may hold one.
     pub reset_ends_sessions: bool,
-    /// The secret of local servers, whose questions about sessions are not counted.
+    /// The secret of local servers. Their session look-ups are not rate-limited.
     pub server_secret: Option<ServerSecret>,
-    /// What sends mails.
+    /// Sends mails.
     pub mailer: Arc<dyn Mailer>,
 }
 
-/// What cannot be configured so.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not an origin.
     #[error(transparent)]
     Origin(#[from] NotAnOrigin),
-    /// Not the URL of a hub.
+    /// Not a valid hub URL.
     #[error("{0} is not where a hub can be; write it like https://hub.example.com, without a path")]
     BaseUrl(Url),
 }
 
-/// The accounts of a hub. Clones share everything.
+/// The accounts of a hub. Clones share all state.
 #[derive(Clone)]
 pub struct Accounts(Arc<Inner>);
 
@@ -102,7 +101,7 @@ pub(crate) struct Inner {
     pub origins: TrustedOrigins,
     pub rate: RateLimit<(IpAddr, &'static str)>,
     pub mails: Outgoing,
-    /// The hub's own origin, if it is configured.
+    /// The hub's configured origin, if any.
     pub origin: Option<String>,
 }
 
@@ -121,7 +120,7 @@ impl Accounts {
         Ok(Self(Arc::new(Inner { users, config, origins, rate, mails, origin })))
     }
 
-    /// What can be done to accounts.
+    /// Operations on accounts.
     pub fn users(&self) -> &Users {
         &self.0.users
     }
@@ -132,13 +131,13 @@ impl Accounts {
 }
 
 impl Inner {
-    /// Whether cookies are for HTTPS only, and say so by their names.
+    /// Whether cookies are restricted to HTTPS, which their names then say.
     pub fn secure(&self) -> bool {
         self.config.base_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 
-    /// The token of a session from what stood in an `Authorization` header or a query: the bare
-    /// token, or the signed one, percent-encoded or not.
+    /// Extracts the session token from an `Authorization` header or a query parameter. Both the
+    /// bare and the signed token are accepted, percent-encoded or not.
     pub fn bearer(&self, text: &str) -> Option<String> {
         if text.len() > limits::TOKEN {
             return None;
@@ -150,8 +149,8 @@ impl Inner {
         self.config.secret.open(&decoded).map(str::to_owned)
     }
 
-    /// The value of a signed cookie of a request. Other programs on the same host may have set
-    /// cookies of this name, so the first one that we signed counts.
+    /// The value of a signed cookie. Other programs on the same host may set cookies of the same
+    /// name, so this returns the first one that carries our signature.
     pub fn cookie(&self, cookie: Cookie, headers: &HeaderMap) -> Option<String> {
         let name = cookie.name(self.secure());
         host_http::cookies(headers, &name).find_map(|value| self.open(&value).map(str::to_owned))
@@ -176,8 +175,9 @@ fn failed(error: impl std::fmt::Display) -> Unavailable {
 
 #[async_trait]
 impl Verifier for Accounts {
-    /// A stated token, or else the session cookie. When none of the cookies is ours the first one
-    /// stands for them, so that the answer is "not valid" and not "missing".
+    /// The token from the header or query if there is one, otherwise the session cookie. If no
+    /// cookie carries our signature, the first one is used, so the answer is "not valid" rather
+    /// than "missing".
     fn credential(&self, request: &Parts) -> Option<Credential> {
         let cookie = || {
             let name = Cookie::SessionToken.name(self.0.secure());

@@ -1,12 +1,12 @@
-//! The cookies of Better Auth, and how they are set.
+//! Better Auth's cookies and how they are set.
 //!
-//! A `Set-Cookie` is written here and not by a crate, because its attributes have to come in the
-//! order in which Better Auth writes them.
+//! `Set-Cookie` is written by hand rather than by a crate because the attributes must appear in
+//! Better Auth's order.
 
 use axum::http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What JavaScript's `encodeURIComponent` leaves as it is.
+/// The characters that JavaScript's `encodeURIComponent` leaves unescaped.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -18,7 +18,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// Whether a request carries a session cookie, of a hub on HTTP or on HTTPS.
+/// Whether a request carries a session cookie, whether the hub runs on HTTP or HTTPS.
 pub fn has_session_cookie(headers: &HeaderMap) -> bool {
     let has = |secure| {
         host_http::cookies(headers, &Cookie::SessionToken.name(secure))
@@ -30,16 +30,16 @@ pub fn has_session_cookie(headers: &HeaderMap) -> bool {
 /// A cookie of Better Auth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cookie {
-    /// The token of the session, signed.
+    /// The signed session token.
     SessionToken,
-    /// A copy of the session. Better Auth may have set it; we only expire it.
+    /// A cached copy of the session. Better Auth may have set it; we only expire it.
     SessionData,
     /// Marks a session that ends when the browser is closed.
     DontRemember,
 }
 
 impl Cookie {
-    /// Its name; over HTTPS with the prefix that a page cannot set over plain HTTP.
+    /// The cookie's name. Over HTTPS it has a prefix that a page cannot set over plain HTTP.
     pub fn name(self, secure: bool) -> String {
         let prefix = if secure { "__Secure-" } else { "" };
         let name = match self {
@@ -50,7 +50,7 @@ impl Cookie {
         format!("{prefix}better-auth.{name}")
     }
 
-    /// The `Set-Cookie` that sets it, until the browser is closed unless `max_age` says otherwise.
+    /// The `Set-Cookie` value. Without `max_age` the cookie lasts until the browser is closed.
     pub fn set(self, secure: bool, value: &str, max_age: Option<u64>) -> HeaderValue {
         let mut line = format!("{}={}", self.name(secure), utf8_percent_encode(value, ENCODED));
         if let Some(seconds) = max_age {

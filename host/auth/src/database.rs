@@ -1,9 +1,9 @@
 //! Where accounts are kept: the tables of Better Auth, in SQLite or PostgreSQL.
 //!
-//! The two speak the same SQL here: `$1, $2, …` are parameters of both, as long as they appear in
-//! that order for the first time (SQLite numbers named parameters as it meets them). What differs
-//! is how times and booleans are stored, ISO text and integers in SQLite, and that is hidden by
-//! [`Value`] and [`Row`]. So a statement is written once, and each database is a few lines that run
+//! Both databases accept the same SQL here: `$1, $2, …` are parameters in both, as long as they
+//! first appear in that order (SQLite numbers named parameters as it meets them). They differ in
+//! how they store times and booleans: SQLite uses ISO text and integers. [`Value`] and [`Row`] hide
+//! that, so each statement is written once and each database is only a few lines that run
 //! statements.
 
 use std::fmt;
@@ -21,16 +21,16 @@ mod sqlite;
 
 pub use rows::{Account, Session, User};
 
-/// How long a statement may take. Longer, and somebody else holds what it waits for.
+/// How long a statement may take. A slower one is waiting for a lock that somebody else holds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A failure of the database.
+/// Why a statement failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DatabaseError {
-    /// Something of that kind is there already.
+    /// A row with the same unique key already exists.
     #[error("it is there already")]
     Conflict,
-    /// A statement that had to change something changed nothing, and nothing else was done.
+    /// A statement that had to change a row changed none. The transaction was rolled back.
     #[error("it is not there any more")]
     Stale,
     /// Anything else.
@@ -78,12 +78,12 @@ impl From<Time> for Value {
     }
 }
 
-/// A statement with its parameters.
+/// A statement and its parameters.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     sql: String,
     parameters: Vec<Value>,
-    /// Whether all is undone when it changes no row.
+    /// Whether the transaction is rolled back if this statement changes no row.
     must_change: bool,
 }
 
@@ -92,29 +92,29 @@ impl Statement {
         Self { sql: sql.into(), parameters: parameters.into_iter().collect(), must_change: false }
     }
 
-    /// Undoes its transaction, with [`DatabaseError::Stale`], when it changes nothing.
+    /// Rolls the transaction back with [`DatabaseError::Stale`] if this statement changes no row.
     pub fn must_change(self) -> Self {
         Self { must_change: true, ..self }
     }
 }
 
-/// A row, column by column in the order of the statement.
+/// A row: its columns in the order of the statement.
 pub(crate) struct Row(Vec<Value>);
 
-/// What each kind of database does.
+/// What a database backend provides.
 #[async_trait]
 trait Backend: Send + Sync {
-    /// Runs one statement, and gives its rows.
+    /// Runs one statement and returns its rows.
     async fn query(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError>;
 
-    /// Runs statements, all or none of them.
+    /// Runs statements in one transaction.
     async fn execute(&self, statements: Vec<Statement>) -> Result<(), DatabaseError>;
 
-    /// Runs the statements that make the tables.
+    /// Runs the statements that create the tables.
     async fn create(&self) -> Result<(), DatabaseError>;
 }
 
-/// Where a database is. It is not shown, because a URL may hold a password.
+/// Where a database is. `Debug` does not print it, because a URL may hold a password.
 #[derive(Clone)]
 pub enum DatabasePlace {
     /// An SQLite file.
@@ -124,7 +124,7 @@ pub enum DatabasePlace {
 }
 
 impl From<&str> for DatabasePlace {
-    /// A `postgres://` URL, or else a path.
+    /// Parses a `postgres://` URL; anything else is a path.
     fn from(place: &str) -> Self {
         if ["postgres://", "postgresql://"].iter().any(|scheme| place.starts_with(scheme)) {
             Self::Postgres(place.to_owned())
@@ -143,13 +143,13 @@ impl fmt::Debug for DatabasePlace {
     }
 }
 
-/// The tables of accounts.
+/// The database of accounts.
 #[derive(Clone)]
 pub struct Database(Arc<dyn Backend>);
 
 impl Database {
-    /// Opens a database. An empty one gets the tables; one that has them is used as it is; one that
-    /// has something else is refused.
+    /// Opens a database. An empty one gets the tables, one that has them is used as it is, and one
+    /// that holds anything else is refused.
     pub async fn open(place: &DatabasePlace) -> Result<Self, DatabaseError> {
         let backend: Arc<dyn Backend> = match place {
             DatabasePlace::File(path) => Arc::new(sqlite::Sqlite::open(path)?),
@@ -160,7 +160,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Makes the tables where there are none.
+    /// Creates the tables if there are none.
     async fn prepare(&self) -> Result<(), DatabaseError> {
         let Err(missing) = self.check().await else { return Ok(()) };
         let mut present = Vec::new();
@@ -171,7 +171,7 @@ impl Database {
             }
         }
         if !present.is_empty() {
-            // Another server may have made them between the two looks.
+            // Another server may have created them between the two checks.
             return self.check().await.map_err(|_| {
                 DatabaseError::Failed(format!(
                     "it has {}, but not as Better Auth makes them: {missing}",
@@ -181,13 +181,13 @@ impl Database {
         }
         match self.0.create().await {
             Ok(()) => {}
-            // Another server may have been quicker.
+            // Another server may have been faster.
             Err(error) => return self.check().await.map_err(|_| error),
         }
         self.check().await
     }
 
-    /// Whether all columns are there.
+    /// Whether all columns exist.
     async fn check(&self) -> Result<(), DatabaseError> {
         for (table, columns) in rows::TABLES {
             let probe = format!(r#"SELECT {columns} FROM "{table}" WHERE 1 = 0"#);

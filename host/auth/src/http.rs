@@ -1,9 +1,9 @@
 //! The routes under `/auth`, as Better Auth 1.7 answers them.
 //!
-//! They are one handler and not an axum route each, because the order in which a request is checked
-//! is part of what clients see: how often it came, whether there is such an endpoint, its body, the
-//! origin of the page, and only then the session and what the endpoint wants. Anything that is not
-//! an endpoint, by path or by method, is an empty 404.
+//! They share one handler instead of being axum routes, because clients can see the order in which
+//! a request is checked: the rate limit, whether the endpoint exists, the body, the origin of the
+//! page, and only then the session and the endpoint's own rules. Anything that is not an endpoint,
+//! by path or by method, is an empty 404.
 
 mod email;
 mod error_page;
@@ -42,7 +42,7 @@ impl Accounts {
     }
 }
 
-/// What there is.
+/// The endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endpoint {
     Ok,
@@ -100,10 +100,10 @@ const ENDPOINTS: &[(&str, &[Method], Endpoint)] = &[
     ("/verify-email", &[Method::GET], Endpoint::VerifyEmail),
 ];
 
-/// The path of a link in a mail; its token follows.
+/// The path of a link in a mail; the token follows it.
 const RESET_LINK: &str = "/reset-password/";
 
-/// Finds the endpoint, the name under which it is counted, and what follows the name in the path.
+/// Finds the endpoint, the name under which it is rate-limited, and the rest of the path.
 fn find(path: &str) -> Option<(&'static str, &'static [Method], Endpoint, &str)> {
     if let Some(token) = path.strip_prefix(RESET_LINK) {
         let plain = !token.is_empty() && !token.contains('/');
@@ -153,7 +153,7 @@ async fn handle(State(accounts): State<Accounts>, request: Request) -> Response 
     guarded(response)
 }
 
-/// Whether a local server of ours asks about a session. It asks for all its clients from one address.
+/// Whether one of our local servers asks about a session. All of its clients share its address.
 fn is_local_server(accounts: &Accounts, headers: &HeaderMap, name: &str) -> bool {
     let secret = accounts.inner().config.server_secret.as_ref();
     let shown = headers.get(SERVER_SECRET);
@@ -205,7 +205,7 @@ impl IntoReply for Answer {
     }
 }
 
-/// Adds what keeps browsers and proxies from doing with an answer what it is not for.
+/// Adds headers that keep browsers and proxies from caching, sniffing or framing an answer.
 fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [

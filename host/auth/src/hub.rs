@@ -1,24 +1,23 @@
-//! Sessions of a hub, as a local server checks them.
+//! Sessions of a hub, as a local server verifies them.
 //!
-//! A local server has no accounts. It asks its hub whose a token is, by `GET /auth/get-session` with
-//! the token as bearer, and remembers the answer: requests do not wait for the hub.
+//! A local server has no accounts. It asks its hub whose a token is with `GET /auth/get-session`,
+//! using the token as bearer, and caches the answer so that requests do not wait for the hub.
 //!
-//! **How soon a session that ended is over here.** Our own hubs answer [`LIVE_SESSIONS`]: which of
-//! many tokens are still good, in one request. Every 1.5 seconds ([`Verifier::refresh`]) we ask that
-//! about all sessions that were used within a minute or hold something open, so a session is over
-//! within two seconds, and what one local server costs its hub does not depend on its users. A hub of
-//! another make does not know the route. It is asked about each token again after five minutes, as its
-//! limits allow no more, and so a session may last that long here after its end.
+//! **How soon a session ends here.** Our own hubs serve [`LIVE_SESSIONS`], which tells in one
+//! request which of many tokens are still valid. Every 1.5 seconds ([`Verifier::refresh`]) we ask
+//! about all sessions that were used within the last minute or hold something open. So a session
+//! ends here within two seconds, and the load on the hub does not depend on the number of users.
+//! Other Better Auth servers do not have the route. We ask them about each token again after five
+//! minutes, because their rate limits allow no more, so a session may outlive its end by that long.
+//! **When the hub cannot be reached,** a token that was valid stays valid for an hour after the hub
+//! last confirmed it, but never longer than its session. An unknown token is neither valid nor
+//! invalid, which is an error. After a failure the hub is not asked for two seconds, so that
+//! requests do not each wait for a timeout. A hub that answers 429 is not down: it is left alone
+//! for as long as it says, and clients get the same answer.
 //!
-//! **When the hub cannot be reached** a token that was good stays good for an hour after the hub last
-//! said so, but never longer than its session; one that is unknown is neither good nor bad, which is
-//! an error. A hub that failed is left alone for two seconds, so that requests do not queue up for a
-//! timeout each. A hub that says *too many* is not away: it is left alone as long as it says, and
-//! clients hear the same.
-//!
-//! **Guessing.** A hub counts requests by address, and to it all our clients have one. So nobody may
-//! use that up: each client may try a bounded number of unknown tokens, and a secret that both servers
-//! know exempts us from the hub's count.
+//! **Guessing.** A hub limits requests by address, and all our clients share ours. So that nobody
+//! can use up that limit, each client may try a bounded number of unknown tokens, and a secret that
+//! both servers know exempts us from the hub's limit.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -44,26 +43,26 @@ use crate::secret::ServerSecret;
 use crate::time::Time;
 use crate::verifier::{Credential, Revoked, Source, Verifier};
 
-/// The route of our hubs that says which tokens are good, below `/auth`.
+/// The route of our hubs, below `/auth`, that tells which tokens are valid.
 pub(crate) const LIVE_SESSIONS: &str = "/epicenter/live-sessions";
-/// The header in which a local server shows the secret that it shares with its hub.
+/// The header in which a local server sends the secret that it shares with its hub.
 pub(crate) const SERVER_SECRET: &str = "x-epicenter-server-secret";
 
-/// A question to a hub about many tokens.
+/// The request body of [`LIVE_SESSIONS`].
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LiveQuestion {
     /// The tokens.
     pub tokens: Vec<String>,
 }
 
-/// The answer to it.
+/// The response body of [`LIVE_SESSIONS`].
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LiveAnswer {
-    /// Whether each token is good, in their order.
+    /// Whether each token is valid, in the order of the request.
     pub live: Vec<bool>,
 }
 
-/// A hub that is asked. Clones share what is remembered.
+/// A client of a hub. Clones share the cache.
 #[derive(Clone)]
 pub struct HubSessions(Arc<Inner>);
 
@@ -72,15 +71,15 @@ struct Inner {
     live_sessions: Url,
     secret: Option<ServerSecret>,
     client: reqwest::Client,
-    /// By the digest of the token, so that no token stays in memory longer than needed.
+    /// Keyed by the digest of the token, so that no token stays in memory longer than needed.
     verdicts: Cache<Key, Verdict>,
-    /// The sessions that are in use, by their ids.
+    /// The sessions in use, by id.
     used: Mutex<HashMap<String, Used>>,
     kind: Mutex<Kind>,
     questions: Semaphore,
-    /// Until when the hub is left alone, and why.
+    /// Until when the hub is not asked, and why.
     pause: Mutex<Option<(Instant, Unavailable)>>,
-    /// Unknown tokens that each client may try.
+    /// Limits the unknown tokens that each client may try.
     unknown: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
     revoked: broadcast::Sender<Revoked>,
 }
@@ -91,18 +90,18 @@ fn key(token: &Token) -> Key {
     Sha256::digest(token.as_str().as_bytes()).into()
 }
 
-/// What kind of hub it is.
+/// What kind of server the hub is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It was not asked yet.
+    /// Not asked yet.
     Unknown,
-    /// Ours: it knows [`LIVE_SESSIONS`].
+    /// One of ours, which serves [`LIVE_SESSIONS`].
     Ours,
-    /// Of another make, as of then.
+    /// Another Better Auth server, as of this time.
     Other(Instant),
 }
 
-/// A session that is in use.
+/// A session in use.
 struct Used {
     token: Token,
     when: Instant,
@@ -114,7 +113,7 @@ struct Verdict {
     when: Instant,
 }
 
-/// What the hub says of a token that is good.
+/// What the hub returned for a valid token.
 #[derive(Debug, Clone)]
 struct Session {
     caller: Caller,
@@ -122,26 +121,26 @@ struct Session {
 }
 
 impl Verdict {
-    /// The caller, if the session has not expired since.
+    /// The caller, unless the session has expired since.
     fn caller(self) -> Option<Caller> {
         let live = self.session.filter(|session| session.expires_at > SystemTime::now());
         live.map(|session| session.caller)
     }
 }
 
-/// Not the URL of a hub.
+/// Why a URL cannot be used as a hub.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Not HTTP.
     #[error("{0} is not where a hub can be; write it like https://hub.example.com")]
     Url(Url),
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     #[error("the hub cannot be asked: {0}")]
     Client(#[from] reqwest::Error),
 }
 
 impl HubSessions {
-    /// Sessions of the hub at this URL, which need not be reachable yet.
+    /// Creates a client of the hub at this URL, which need not be reachable yet.
     pub fn new(url: Url, secret: Option<ServerSecret>) -> Result<Self, HubError> {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(HubError::Url(url));
@@ -156,7 +155,7 @@ impl HubSessions {
         };
         let client = reqwest::Client::builder()
             .timeout(limits::PATIENCE)
-            // A redirect would take the token elsewhere.
+            // A redirect would send the token to another server.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let verdicts = Cache::builder();
@@ -189,14 +188,14 @@ impl Inner {
         verdict.when.elapsed() < bound
     }
 
-    /// Notes that a session is in use.
+    /// Marks a session as in use.
     fn note(&self, caller: &Caller) {
         let mut used = self.used.lock();
         let when = Instant::now();
         let is_full = used.len() >= limits::USED;
         match used.get_mut(&*caller.session) {
             Some(known) => known.when = when,
-            // One more is asked about when its answer is old.
+            // Beyond the limit, a session is only checked when its cached answer expires.
             None if is_full => {}
             None => {
                 let token = caller.token.clone();
@@ -211,7 +210,7 @@ impl Inner {
         (*until > Instant::now()).then(|| error.clone())
     }
 
-    /// Asks one question, unless the hub is to be left alone.
+    /// Sends one question, unless the hub is to be left alone.
     async fn ask<T>(
         &self,
         question: impl Future<Output = Result<T, Unavailable>>,
@@ -220,7 +219,7 @@ impl Inner {
             return Err(error);
         }
         let _question = self.questions.acquire().await.expect("the semaphore is never closed");
-        // Those who waited for their turn need not find out the same one after the other.
+        // If the hub failed while we waited for a permit, there is no point in trying again.
         if let Some(error) = self.paused() {
             return Err(error);
         }
@@ -235,12 +234,12 @@ impl Inner {
         answer
     }
 
-    /// Sends a request, and gives the status and the body of the answer.
+    /// Sends a request and returns the status and body of the response.
     async fn send(
         &self,
         mut request: reqwest::RequestBuilder,
     ) -> Result<(StatusCode, Vec<u8>), Unavailable> {
-        // The error would show the URL, which is not the caller's business.
+        // The error contains the URL, which is not the caller's business.
         let broken = |error: reqwest::Error| {
             tracing::debug!(%error, "the hub cannot be asked");
             failed("cannot be reached".into())
@@ -267,7 +266,7 @@ impl Inner {
         Ok((status, body))
     }
 
-    /// The session of a token.
+    /// Asks for the session of a token.
     async fn session(&self, token: &Token) -> Result<Option<Session>, Unavailable> {
         let request = self.client.get(self.get_session.clone()).bearer_auth(token.as_str());
         let (status, body) = self.send(request).await?;
@@ -299,14 +298,14 @@ impl Inner {
         let Some(Answer { session, user }) = answer else { return Ok(None) };
         let expires_at = Time::parse(&session.expires_at)
             .ok_or_else(|| failed("says when a session ends in no known form".into()))?;
-        // Whether the address is theirs only the hub needs to know.
+        // Only the hub needs to know whether the address is verified.
         let account =
             Account { id: user.id, email: user.email, name: user.name, owns_address: false };
         let caller = Caller { account, session: session.id.into(), token: token.clone() };
         Ok(Some(Session { caller, expires_at: expires_at.into() }))
     }
 
-    /// Which of many tokens are good; `None` when the hub does not know such questions.
+    /// Asks which of many tokens are valid. Returns `None` if the hub does not have the route.
     async fn live(&self, tokens: &[Token]) -> Result<Option<Vec<bool>>, Unavailable> {
         let tokens = tokens.iter().map(|token| token.as_str().into()).collect();
         let request = self.client.post(self.live_sessions.clone()).json(&LiveQuestion { tokens });
@@ -319,7 +318,7 @@ impl Inner {
         Ok(serde_json::from_slice::<LiveAnswer>(&body).ok().map(|answer| answer.live))
     }
 
-    /// Counts a token that a client tries and nobody knows.
+    /// Counts a token that a client tried and that is not cached.
     fn count_unknown(&self, client: IpAddr) -> Result<(), Unavailable> {
         if self.unknown.len() > limits::CLIENTS {
             self.unknown.retain_recent();
@@ -328,7 +327,7 @@ impl Inner {
         self.unknown.check_key(&client).map_err(refused).map_err(Unavailable::TooOften)
     }
 
-    /// The sessions to ask about. Those that nobody has used for long are dropped.
+    /// Returns the sessions to ask about, and drops those that have not been used for long.
     fn in_use(&self) -> Vec<(String, Token)> {
         let mut used = self.used.lock();
         used.retain(|_, used| used.when.elapsed() < limits::IN_USE);
@@ -362,8 +361,8 @@ impl Verifier for HubSessions {
                         inner.verdicts.insert(key, verdict.clone()).await;
                         verdict
                     }
-                    // What was bad is bad still; what was good is, for a while. The cache forgets it
-                    // then.
+                    // An invalid token stays invalid, and a valid one stays valid for a while. Then
+                    // the cache evicts it.
                     Err(error) => known.ok_or(error)?,
                 }
             }
@@ -380,17 +379,18 @@ impl Verifier for HubSessions {
         let ours = *inner.kind.lock() == Kind::Ours;
         let mut live = HashSet::new();
         for session in sessions {
-            // What holds something open is in use.
+            // A session that holds something open is in use.
             let token = inner.used.lock().get_mut(session).map(|used| {
                 used.when = Instant::now();
                 used.token.clone()
             });
-            // A session that is not in use was found to have ended.
+            // A session that is not in use has been found to have ended.
             let Some(token) = token else { continue };
             let caller = if ours {
                 inner.verdicts.get(&key(&token)).await.and_then(Verdict::caller)
             } else {
-                // Once its grace is over while the hub is away, a session has ended, too.
+                // When the grace period runs out while the hub is unreachable, the session has
+                // ended as well.
                 let checked = self.verify(&Credential::bearer(token.as_str())).await;
                 checked.ok().flatten()
             };
@@ -399,7 +399,7 @@ impl Verifier for HubSessions {
         Ok(live)
     }
 
-    /// Asks about all sessions in use with one request for five hundred of them.
+    /// Asks about all sessions in use, five hundred to a request.
     async fn refresh(&self) {
         let inner = &*self.0;
         if let Kind::Other(since) = *inner.kind.lock()
@@ -435,7 +435,7 @@ impl Verifier for HubSessions {
         }
     }
 
-    /// The hub does not tell.
+    /// Never yields anything: a hub does not push revocations.
     fn revocations(&self) -> broadcast::Receiver<Revoked> {
         self.0.revoked.subscribe()
     }

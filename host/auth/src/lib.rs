@@ -1,9 +1,9 @@
 //! Accounts: sign-up, sign-in and sessions, compatible with Better Auth.
 //!
 //! Endpoints, cookies, hashes and tables are those of Better Auth 1.7, so that its official client
-//! and its existing databases work unchanged. [`Accounts`] is what a hub has: it hands out the
-//! routes under `/auth`, and is the [`Verifier`] that rooms, AI and the proxy ask. [`Users`] is
-//! beneath it, without HTTP, and all that the command line needs.
+//! and its existing databases work unchanged. A hub holds [`Accounts`], which provides the routes
+//! under `/auth` and is the [`Verifier`] for rooms, AI and the proxy. [`Users`] is the layer below
+//! it, without HTTP, and all that the command line needs.
 
 mod accounts;
 mod cookies;

@@ -1,4 +1,4 @@
-//! Mails with links: to verify an address, to set a new password.
+//! Mails with links: to verify an address or reset a password.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use tokio::sync::Semaphore;
 
 use crate::limits;
 
-/// A mail to somebody.
+/// A mail.
 #[derive(Clone)]
 pub struct Mail {
-    /// The address.
+    /// The recipient's address.
     pub to: String,
-    /// What it is about.
+    /// The subject.
     pub subject: String,
-    /// What the link does, in a sentence.
+    /// One sentence about what the link does.
     pub text: String,
-    /// The link. Whoever has it can do what it does.
+    /// The link. Whoever has it can use it.
     pub link: String,
 }
 
 /// Sends mails.
 #[async_trait]
 pub trait Mailer: Send + Sync + 'static {
-    /// Sends a mail, or says why it cannot be sent.
+    /// Sends a mail. The error says why it was not sent.
     async fn send(&self, mail: Mail) -> Result<(), MailError>;
 }
 
@@ -34,7 +34,7 @@ pub trait Mailer: Send + Sync + 'static {
 #[error("{0}")]
 pub struct MailError(String);
 
-/// Shows the links in the log instead: for development, where there is no mail.
+/// Writes links to the log instead: for development without a mail server.
 pub struct LogMailer;
 
 #[async_trait]
@@ -82,7 +82,7 @@ impl Mailer for SmtpMailer {
     }
 }
 
-/// Sends mails on their own time: an answer that waited for one would say that there is an account.
+/// Sends mails in the background: waiting for one would reveal that an account exists.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     mailer: Arc<dyn Mailer>,
@@ -100,7 +100,7 @@ impl Outgoing {
             return;
         };
         let mailer = self.mailer.clone();
-        // It ends by itself: the transport has timeouts.
+        // The task ends by itself, because the transport has timeouts.
         tokio::spawn(async move {
             if let Err(error) = mailer.send(mail).await {
                 tracing::warn!("a mail was not sent: {error}");

@@ -1,15 +1,15 @@
 //! Which web pages may sign people in, and where answers may send them.
 //!
 //! A page is known by its origin. The server's own origin is trusted, and those that the operator
-//! names; an origin is compared whole, so `tauri://localhost.evil` is not `tauri://localhost`. As in
-//! Better Auth, an origin may be named by a pattern: `*` stands for any characters but slashes, also
-//! for dots, and `?` for one. `https://*.example.com` is a pattern of origins, `*.example.com` one of
-//! hosts, whatever the scheme. A host of digits, dots and wildcards names addresses and matches nothing
-//! else, or `192.168.*.*` would trust `192.168.evil.com`.
+//! configures. Origins are compared as a whole, so `tauri://localhost.evil` is not
+//! `tauri://localhost`. As in Better Auth, an origin may be a pattern: `*` matches any characters
+//! except slashes, including dots, and `?` matches one. `https://*.example.com` is a pattern for
+//! origins; `*.example.com` is one for hosts, with any scheme. A host of only digits, dots and
+//! wildcards matches nothing but addresses: otherwise `192.168.*.*` would trust `192.168.evil.com`.
 
 use url::{Origin, Url};
 
-/// Only to resolve relative URLs against: no host has this name (RFC 2606).
+/// A base for resolving relative URLs. No host has this name (RFC 2606).
 const NOWHERE: &str = "https://nowhere.invalid";
 
 /// Not an origin.
@@ -19,7 +19,7 @@ const NOWHERE: &str = "https://nowhere.invalid";
 )]
 pub struct NotAnOrigin(pub String);
 
-/// The origins that are trusted besides the server's own.
+/// The origins that are trusted in addition to the server's own.
 #[derive(Clone, Default)]
 pub struct TrustedOrigins {
     exact: Vec<String>,
@@ -37,7 +37,7 @@ impl TrustedOrigins {
                 continue;
             }
             let origin = origin_of(text).ok_or_else(wrong)?;
-            // With a path it would say more than an origin can.
+            // A pattern with a path would claim more than an origin can express.
             if !text.trim_end_matches('/').eq_ignore_ascii_case(&origin) {
                 return Err(wrong());
             }
@@ -61,7 +61,7 @@ impl TrustedOrigins {
             || self.patterns.iter().any(|pattern| pattern.matches(origin))
     }
 
-    /// Whether an answer may redirect to a URL: a trusted one, or a path of our own.
+    /// Whether an answer may redirect to a URL: one with a trusted origin, or a path of our own.
     pub(crate) fn may_redirect(&self, url: &str, own: &str) -> bool {
         if url.starts_with('/') { is_path(url) } else { self.trusts_or_own(url, own) }
     }
@@ -108,11 +108,11 @@ impl Pattern {
     }
 }
 
-/// Whether a pattern matches, in time that is at most the product of the two lengths. An authority
-/// holds no slashes, so `*` need not stop at any.
+/// Whether a pattern matches. Takes time at most proportional to the product of the two lengths. An
+/// authority holds no slashes, so `*` need not stop at any.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Where the last `*` stood, and how far it has reached.
+    // The position of the last `*`, and how much of the text it has consumed.
     let mut star: Option<(usize, usize)> = None;
     while read < text.len() {
         match pattern.get(at) {
@@ -134,7 +134,8 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// The origin of a URL, in lower case, as `scheme://host` with a port that is not the scheme's.
+/// The origin of a URL in lower case: `scheme://host`, with the port unless it is the scheme's
+/// default.
 pub(crate) fn origin_of(url: &str) -> Option<String> {
     if url.chars().any(char::is_control) {
         return None;
@@ -142,7 +143,7 @@ pub(crate) fn origin_of(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok()?;
     match parsed.origin() {
         origin @ Origin::Tuple(..) => Some(origin.ascii_serialization()),
-        // Other schemes have no origin by the URL standard, so it is scheme and authority.
+        // The URL standard gives other schemes no origin, so use the scheme and authority.
         Origin::Opaque(_) => {
             let (scheme, rest) = url.split_once("://")?;
             let authority = rest.split(['/', '?', '#', '\\']).next()?;
@@ -152,7 +153,7 @@ pub(crate) fn origin_of(url: &str) -> Option<String> {
     }
 }
 
-/// Whether a URL is a path here, for every browser and proxy that may read it.
+/// Whether every browser and proxy reads a URL as a path on this server.
 fn is_path(url: &str) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
     let ours = || {

@@ -1,12 +1,12 @@
-//! Password hashes, as Better Auth writes them.
+//! Password hashes in Better Auth's format.
 //!
-//! A hash is `salt:key` in hexadecimal, where the key is scrypt (N = 16384, r = 16, p = 1, 64
-//! bytes) of the password in Unicode normal form KC. The salt that scrypt gets is the *text* of the
-//! hexadecimal, not the bytes that it stands for.
+//! A hash is `salt:key` in hexadecimal. The key is scrypt (N = 16384, r = 16, p = 1, 64 bytes) of
+//! the password in Unicode normal form KC. The salt passed to scrypt is the hexadecimal *text*, not
+//! the bytes that it encodes.
 //!
-//! A hash takes a tenth of a second and 32 MiB. Hashing runs on threads of its own, as many at once
-//! as there are cores, and only so many more may wait: beyond that a sign-in is refused at once,
-//! which is better than to be answered when nobody waits any more.
+//! A hash takes a tenth of a second and 32 MiB. Hashing runs on blocking threads, at most one for each
+//! core, with a bounded queue. When the queue is full, a sign-in is refused at once: that is better than
+//! an answer that comes when the client has given up.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
-/// Hashes that may be under way or waiting: some ten seconds' worth on two cores.
+/// Hashes running or queued: about ten seconds' worth on two cores.
 const WAITING: usize = 128;
-/// Hashes at once at most, however many cores there are: 32 MiB each.
+/// Hashes running at once, however many cores there are: 32 MiB each.
 const AT_ONCE: usize = 8;
 /// Bytes of a key.
 const KEY: usize = 64;
 
-/// Hashes passwords, so many at once.
+/// Hashes passwords, a bounded number at a time.
 #[derive(Clone)]
 pub struct Hasher {
     running: Arc<Semaphore>,
@@ -46,18 +46,18 @@ impl Default for Hasher {
 }
 
 impl Hasher {
-    /// The hash to keep of a password.
+    /// Hashes a password for storage.
     pub async fn hash(&self, password: &str) -> Result<String, Busy> {
         let salt = hex::encode(rand::rng().random::<[u8; 16]>());
         let key = self.key(password, salt.clone()).await?;
         Ok(format!("{salt}:{}", hex::encode(key)))
     }
 
-    /// Whether a hash is that of the password. It takes as long for a hash that is no hash.
+    /// Whether a password matches a hash. Takes the same time if the hash is malformed.
     pub async fn matches(&self, password: &str, hash: &str) -> Result<bool, Busy> {
         let (salt, expected) = hash.split_once(':').unwrap_or((hash, ""));
         let key = self.key(password, salt.to_owned()).await?;
-        // Of another length, it is not equal; no key has this length by chance.
+        // A key of another length is never equal; ours all have this one.
         let expected = hex::decode(expected).unwrap_or_default();
         Ok(bool::from(key.ct_eq(&expected)))
     }
@@ -67,7 +67,7 @@ impl Hasher {
         let turn = self.running.clone().acquire_owned().await.map_err(|_| Busy)?;
         let password: String = password.nfkc().collect();
         let task = tokio::task::spawn_blocking(move || {
-            // Held until the hash is done, whether or not anybody still waits for it.
+            // Held until the hash is done, even if the caller has gone.
             let _held = (place, turn);
             let params = Params::new(14, 16, 1).expect("these parameters are in range");
             let mut key = [0; KEY];

@@ -1,10 +1,10 @@
-//! How often somebody may ask for what is costly or can be guessed.
+//! Rate limits for operations that are costly or allow guessing.
 //!
-//! Requests with one key, such as an address and an endpoint, are counted; after a pause as long as
-//! the window the count begins anew. That is how Better Auth counts, and clients see it: which request
-//! is refused, and what `Retry-After` says. Crates such as `governor` let requests in by a leaky bucket
-//! instead, which admits a fourth guess sooner, so the counting is our own. Counts are in memory: a
-//! server that restarts has forgotten them.
+//! Requests are counted by key, such as an address and an endpoint. After a pause as long as the
+//! window, the count starts again. That is how Better Auth counts, and clients can see it: in which
+//! request is refused, and in `Retry-After`. Crates such as `governor` use a leaky bucket, which
+//! would admit a fourth guess sooner, so the counting is our own. Counts are kept in memory and
+//! lost on a restart.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -42,12 +42,13 @@ impl<K> Default for RateLimit<K> {
 }
 
 impl<K: Eq + Hash> RateLimit<K> {
-    /// Counts a request. When there were too many, the error is how long to wait.
+    /// Counts a request. If there were too many, the error is how long to wait.
     pub fn count(&self, key: K, rule: &Rule, now: Instant) -> Result<(), Duration> {
         let mut counts = self.0.lock();
         if counts.len() >= limits::COUNTED {
             counts.retain(|_, count| now.saturating_duration_since(count.last) < count.window);
-            // All are recent. Forgetting gives some another try; growing would let memory run out.
+            // All entries are recent. Dropping them gives some clients another try; growing would
+            // exhaust memory.
             if counts.len() >= limits::COUNTED {
                 counts.clear();
             }
@@ -72,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts as the routes do.
+    /// Counts with the same rules as the routes.
     struct Limit(RateLimit<(IpAddr, &'static str)>);
 
     impl Limit {

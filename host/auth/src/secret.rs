@@ -1,8 +1,8 @@
-//! The secret that signs, and what is signed with it: session tokens and the links in mails.
+//! The signing secret, and what it signs: session tokens and the links in mails.
 //!
 //! A signed value is `value.signature`, where the signature is HMAC-SHA-256 in padded base64. In a
-//! cookie it is percent-encoded. Links carry a JSON Web Token (RFC 7519), signed with HS256. These
-//! are the spellings of Better Auth, so that servers with one secret take each other's cookies.
+//! cookie it is percent-encoded. Links carry a JSON Web Token (RFC 7519) signed with HS256. These
+//! formats are Better Auth's, so servers that share a secret accept each other's cookies.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -22,35 +22,35 @@ use subtle::ConstantTimeEq;
 
 use crate::time::Time;
 
-/// Characters of ids and tokens: 62, so that 32 of them are 190 bits.
+/// The alphabet of ids and tokens: 62 characters, so 32 of them are 190 bits.
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
 /// The header of our tokens: `{"alg":"HS256"}`, the only algorithm that is ever accepted.
 const JWT_HEADER: &str = "eyJhbGciOiJIUzI1NiJ9";
 
-/// The secret of a server. It has no `Debug` and is never shown.
+/// The secret of a server. It has no `Debug`, so it cannot be printed.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
-/// A secret that a hub shares with its local servers. It is never shown.
+/// A secret that a hub shares with its local servers. It cannot be printed.
 #[derive(Clone)]
 pub struct ServerSecret(HeaderValue);
 
 impl ServerSecret {
-    /// Whether a header holds this secret. Digests are compared, so the time that it takes tells
+    /// Whether a header holds this secret. Compares digests, so the time that it takes reveals
     /// nothing.
     pub(crate) fn is(&self, given: &HeaderValue) -> bool {
         let digest = |value: &HeaderValue| Sha256::digest(value.as_bytes());
         digest(given).ct_eq(&digest(&self.0)).into()
     }
 
-    /// The header that shows it to the hub.
+    /// The header that presents it to the hub.
     pub(crate) fn header(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
-/// As on the command line: the secret, or `@` and the path of its file.
+/// Parses the command-line form: the secret, or `@` and the path of its file.
 impl FromStr for ServerSecret {
     type Err = String;
 
@@ -84,33 +84,33 @@ pub fn read_argument(text: &str) -> Result<String, String> {
     }
 }
 
-/// Why there is no secret.
+/// Why a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// It can be guessed.
+    /// It is too easy to guess.
     #[error("{0} has fewer than 32 characters; `openssl rand -base64 32` makes a good one")]
     Short(String),
-    /// The file cannot be used.
+    /// The file cannot be read or written.
     #[error("the secret in {path}: {source}")]
     File {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Secret {
-    /// A secret that is given; `name` says where from.
+    /// Checks a given secret; `name` says where it comes from.
     pub fn new(name: &str, secret: &str) -> Result<Self, SecretError> {
-        // Better Auth recommends as much and warns of less.
+        // Better Auth recommends this length and warns below it.
         if secret.chars().count() < 32 {
             return Err(SecretError::Short(name.to_owned()));
         }
         Ok(Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length")))
     }
 
-    /// The secret in a file that only its owner may read. The first start makes it.
+    /// Reads the secret from a file that only its owner may read. The first start creates it.
     pub fn in_file(path: &Path) -> Result<Self, SecretError> {
         let failed = |source| SecretError::File { path: path.display().to_string(), source };
         let text = match std::fs::read_to_string(path) {
@@ -132,13 +132,13 @@ impl Secret {
         self.0.clone().chain_update(data)
     }
 
-    /// `value.signature`.
+    /// Signs a value as `value.signature`.
     pub fn sign(&self, value: &str) -> String {
         let signature = STANDARD.encode(self.mac(value.as_bytes()).finalize().into_bytes());
         format!("{value}.{signature}")
     }
 
-    /// The value of what [`Secret::sign`] made; none when it is anything else.
+    /// The value inside a result of [`Secret::sign`]; `None` for anything else.
     pub fn open<'a>(&self, signed: &'a str) -> Option<&'a str> {
         let (value, signature) = signed.rsplit_once('.')?;
         let signature = STANDARD.decode(signature).ok()?;
@@ -146,7 +146,7 @@ impl Secret {
         (intact && !value.is_empty()).then_some(value)
     }
 
-    /// A JSON Web Token that says `claims`, until `expires`.
+    /// Signs a JSON Web Token with `claims` that is valid until `expires`.
     pub fn token(&self, claims: &impl Serialize, issued: Time, expires: Time) -> String {
         #[derive(Serialize)]
         struct Claims<'a, T> {
@@ -163,7 +163,7 @@ impl Secret {
         format!("{signed}.{signature}")
     }
 
-    /// The claims of a token that we made.
+    /// The claims of a token that this server signed.
     pub fn claims<T: DeserializeOwned>(&self, token: &str, now: Time) -> Result<T, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Invalid)?;
@@ -185,22 +185,22 @@ impl Secret {
     }
 }
 
-/// Why a token counts for nothing.
+/// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// We did not make it.
+    /// Its signature is not ours.
     Invalid,
-    /// Its time is over.
+    /// It has expired.
     Expired,
 }
 
-/// A new id or token.
+/// Generates an id or token.
 pub fn random(length: usize) -> String {
     let mut rng = rand::rng();
     (0..length).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }
 
-/// What is kept of a token that only its holder may know.
+/// The digest that is stored for a token that only its holder may know.
 pub fn digest(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
 }

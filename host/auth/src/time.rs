@@ -1,36 +1,36 @@
-//! Points in time as the database and the wire write them: UTC, in milliseconds.
+//! Timestamps as the database and the wire write them: UTC, in milliseconds.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-/// A point in time with the precision of a millisecond, which is that of JavaScript's `Date`.
-/// It is written like `2026-11-22T14:36:42.063Z`, so that as text it sorts by time.
+/// A timestamp in milliseconds, like JavaScript's `Date`. Written like `2026-11-22T14:36:42.063Z`,
+/// so its text sorts by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(i64);
 
-/// The beginning of the year 1 and the end of the year 9998: every time between can be written.
+/// From the start of the year 1 to the end of the year 9998, the range that can be written.
 const FIRST: i64 = -62_135_596_800_000;
 const LAST: i64 = 253_370_764_799_999;
 
 impl Time {
-    /// Now.
+    /// The current time.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// So many milliseconds after the beginning of 1970.
+    /// The time this many milliseconds after the Unix epoch.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(FIRST, LAST))
     }
 
-    /// Milliseconds since the beginning of 1970.
+    /// Milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// Reads what `Display` writes, and other spellings of RFC 3339.
+    /// Parses what `Display` writes, and other forms of RFC 3339.
     pub fn parse(text: &str) -> Option<Self> {
         Some(Self::from_millis(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()))
     }

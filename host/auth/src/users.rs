@@ -1,4 +1,4 @@
-//! What happens to accounts, whoever asks for it: HTTP or the command line.
+//! Operations on accounts, whether requested over HTTP or on the command line.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -10,22 +10,22 @@ use crate::secret;
 use crate::time::Time;
 use crate::verifier::Revoked;
 
-/// The accounts of a server. Clones share everything.
+/// The accounts of a server. Clones share all state.
 #[derive(Clone)]
 pub struct Users {
-    /// Where they are kept.
+    /// Where accounts are stored.
     pub database: Database,
     hasher: Hasher,
     revoked: broadcast::Sender<Revoked>,
 }
 
-/// Why something cannot be done to an account.
+/// Why an operation on an account failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UsersError {
-    /// Somebody else has the address.
+    /// Another account has the address.
     #[error("there is an account with this e-mail address already")]
     Taken,
-    /// What had to be there is not: the invitation, the link, or the account itself.
+    /// Something required does not exist: the invitation, the link, or the account itself.
     #[error("it is not there any more")]
     Gone,
     /// Too many passwords are being hashed.
@@ -46,27 +46,27 @@ impl From<DatabaseError> for UsersError {
     }
 }
 
-/// Somebody who is to have an account.
+/// A user to create.
 #[derive(Clone)]
 pub struct NewUser {
-    /// What the person is called.
+    /// The display name.
     pub name: String,
-    /// In any case.
+    /// The e-mail address, in any case.
     pub email: String,
-    /// Between 8 and 128 characters.
+    /// The password, 8 to 128 characters.
     pub password: String,
-    /// URL of a picture.
+    /// URL of a profile picture.
     pub image: Option<String>,
 }
 
 /// Where somebody signs in from, and for how long.
 #[derive(Clone, Default)]
 pub struct Visit {
-    /// The address.
+    /// The client's address.
     pub ip_address: String,
     /// The browser or program.
     pub user_agent: String,
-    /// Whether to be remembered for a day only.
+    /// Whether the session lasts only a day.
     pub short: bool,
 }
 
@@ -86,34 +86,34 @@ impl Visit {
     }
 }
 
-/// Where an invitation is kept.
+/// The identifier under which an invitation is stored.
 fn invitation(token: &str, email: &str) -> String {
-    // The address is part of it: an invitation is of no use to anybody else.
+    // It includes the address: an invitation is of no use to anybody else.
     format!("invitation:{token}:{}", email.to_lowercase())
 }
 
-/// Where a link to set a new password is kept.
+/// The identifier under which a password reset is stored.
 fn reset(token: &str) -> String {
     format!("reset-password:{token}")
 }
 
-/// A sign-up for an address whose account nobody has verified.
+/// A sign-up for an address whose account is unverified.
 #[derive(Serialize, Deserialize)]
 struct Claim {
     /// The id of the account.
     user: String,
     name: String,
     image: Option<String>,
-    /// The hash.
+    /// The password hash.
     password: String,
 }
 
-/// Where a claim is kept.
+/// The identifier under which a claim is stored.
 fn claimed(token: &str) -> String {
     format!("claim:{token}")
 }
 
-/// Where a link to delete an account is kept.
+/// The identifier under which an account deletion is stored.
 fn deletion(token: &str) -> String {
     format!("delete-account-{token}")
 }
@@ -126,17 +126,18 @@ impl Users {
         Ok(Self { database, hasher: Hasher::default(), revoked })
     }
 
-    /// What this process ends from now on.
+    /// Subscribes to what this process ends from now on.
     pub fn revocations(&self) -> broadcast::Receiver<Revoked> {
         self.revoked.subscribe()
     }
 
     fn announce(&self, revoked: Revoked) {
-        // Nobody may be listening.
+        // The error means that nobody is subscribed.
         let _ = self.revoked.send(revoked);
     }
 
-    /// Makes an account. With a visit, its holder is signed in; with an invitation, that is used up.
+    /// Creates an account. With a visit, its holder is signed in; with an invitation, the
+    /// invitation is used up.
     pub async fn create(
         &self,
         new: NewUser,
@@ -167,7 +168,7 @@ impl Users {
         Ok((user, session))
     }
 
-    /// The user whose address and password these are. It takes as long when there is none.
+    /// The user with this address and password. Takes the same time if there is none.
     pub async fn check(&self, email: &str, password: &str) -> Result<Option<User>, UsersError> {
         let user = self.database.user_by_email(email).await?;
         let hash = match &user {
@@ -178,7 +179,7 @@ impl Users {
         Ok(user.filter(|_| hash.is_some() && matches))
     }
 
-    /// Whether it is the password of a user; none when the user has no password.
+    /// Whether a password is the user's; `None` if the user has no password.
     pub async fn check_password(
         &self,
         user: &str,
@@ -205,8 +206,8 @@ impl Users {
         Ok(session)
     }
 
-    /// Gives a user another password. With a visit, all sessions end and a new one begins; the one
-    /// who asked stays signed in, and whoever knew the old password does not.
+    /// Changes a user's password. With a visit, all sessions end and a new one begins: the caller
+    /// stays signed in, and anybody who knew the old password does not.
     pub async fn change_password(
         &self,
         user: &str,
@@ -228,7 +229,7 @@ impl Users {
         Ok(session)
     }
 
-    /// Sets a password for a user who may have none yet, and ends all sessions.
+    /// Sets the password of a user, who may not have one yet, and ends all sessions.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), UsersError> {
         self.put_password(user, password, vec![User::delete_sessions(user)]).await?;
         self.announce(Revoked::User(user.to_owned()));
@@ -260,7 +261,7 @@ impl Users {
         Ok(())
     }
 
-    /// Ends a session by its id. Says whether there was one.
+    /// Ends a session by its id. Returns whether it existed.
     pub async fn end_session_by_id(&self, id: &str) -> Result<bool, UsersError> {
         let ended = self.database.delete_session_by_id(id).await?;
         if ended {
@@ -276,7 +277,7 @@ impl Users {
         Ok(())
     }
 
-    /// Ends all sessions of a user but for one.
+    /// Ends all sessions of a user except one.
     pub async fn end_other_sessions(&self, user: &str, token: &str) -> Result<(), UsersError> {
         for id in self.database.delete_other_sessions(user, token).await? {
             self.announce(Revoked::Session(id));
@@ -284,14 +285,15 @@ impl Users {
         Ok(())
     }
 
-    /// Forgets an account and all that belongs to it.
+    /// Deletes an account and everything that belongs to it.
     pub async fn delete(&self, user: &str) -> Result<(), UsersError> {
         self.database.delete_user(user).await?;
         self.announce(Revoked::User(user.to_owned()));
         Ok(())
     }
 
-    /// An invitation for an address: what its holder sends along to sign up. Only a digest is kept.
+    /// Creates an invitation for an address: the token to send with the sign-up. Only a digest is
+    /// stored.
     pub async fn invite(&self, email: &str) -> Result<String, UsersError> {
         let token = secret::random(32);
         let email = email.to_lowercase();
@@ -303,13 +305,13 @@ impl Users {
         Ok(token)
     }
 
-    /// Whether an invitation can be taken by the one with this address.
+    /// Whether an invitation is valid for this address.
     pub async fn is_invited(&self, token: &str, email: &str) -> Result<bool, UsersError> {
         let identifier = invitation(token, email);
         Ok(self.database.verification(&identifier, Time::now()).await?.is_some())
     }
 
-    /// A token by which a user can set a new password, once.
+    /// Creates a token with which a user can reset the password once.
     pub async fn start_reset(&self, user: &str) -> Result<String, UsersError> {
         let token = secret::random(24);
         let now = Time::now();
@@ -318,12 +320,12 @@ impl Users {
         Ok(token)
     }
 
-    /// The user who may set a new password with a token.
+    /// The user to whom a reset token belongs.
     pub async fn reset_of(&self, token: &str) -> Result<Option<String>, UsersError> {
         Ok(self.database.verification(&reset(token), Time::now()).await?)
     }
 
-    /// Sets a new password with a token, which is used up, and ends all sessions if asked to.
+    /// Sets a new password with a reset token, which is used up, and ends all sessions if asked to.
     pub async fn finish_reset(
         &self,
         token: &str,
@@ -340,10 +342,10 @@ impl Users {
         Ok(())
     }
 
-    /// Keeps a sign-up for an address that has an account already, and gives the token of the link by
-    /// which it takes effect. Nobody may have verified the account's address, so whoever reads its mail
-    /// decides which of several sign-ups counts: the one whose link is followed. For a `user` who
-    /// cannot be claimed it does the same work, to no end.
+    /// Stores a sign-up for an address that already has an account, and returns the token of the
+    /// link that activates it. If the account's address is unverified, whoever reads its mail
+    /// decides which sign-up counts, by following that one's link. For a `user` who cannot be
+    /// claimed, this does the same work to no effect.
     pub async fn keep_claim(&self, user: &User, new: &NewUser) -> Result<String, UsersError> {
         let password = self.hasher.hash(&new.password).await?;
         let (name, image) = (new.name.clone(), new.image.clone());
@@ -361,7 +363,7 @@ impl Users {
         Ok(token)
     }
 
-    /// Gives an account that nobody has verified to whoever made a claim to it.
+    /// Hands an unverified account to whoever made the claim.
     pub async fn take_claim(&self, token: &str, user: &mut User) -> Result<(), UsersError> {
         let now = Time::now();
         let kept = self.database.verification(&claimed(token), now).await?;
@@ -380,7 +382,7 @@ impl Users {
         Ok(())
     }
 
-    /// Uses up a token by which a user may delete the account. Says whether it was one of theirs.
+    /// Uses up a token for deleting an account. Returns whether it belonged to this user.
     pub async fn take_deletion(&self, token: &str, user: &str) -> Result<bool, UsersError> {
         let identifier = deletion(token);
         let now = Time::now();
@@ -396,7 +398,7 @@ impl Users {
     }
 }
 
-/// What is wrong with a password that somebody wants to have.
+/// Why a new password is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Shorter than 8 characters.
@@ -407,9 +409,9 @@ pub enum PasswordError {
     Long,
 }
 
-/// Whether somebody may have a password.
+/// Checks whether a password may be used.
 pub fn check_length(password: &str) -> Result<(), PasswordError> {
-    // Bytes first: a megabyte need not be counted.
+    // Checks bytes first, to avoid counting the characters of a megabyte.
     if password.len() > 4 * limits::PASSWORD.end() {
         return Err(PasswordError::Long);
     }
@@ -423,8 +425,8 @@ pub fn check_length(password: &str) -> Result<(), PasswordError> {
     }
 }
 
-/// Whether something is an e-mail address, as Better Auth sees it: ASCII, no two dots in a row, no
-/// dot at the start or before the `@`, and a domain of two labels or more with letters at the end.
+/// Whether a text is an e-mail address by Better Auth's rules: ASCII, no two dots in a row, no dot
+/// at the start or before the `@`, and a domain of at least two labels that ends in letters.
 pub fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let local_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_'+-.".contains(&byte);

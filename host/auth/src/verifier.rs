@@ -1,12 +1,13 @@
-//! Whose session is it: the boundary between what keeps accounts and what asks about them.
+//! The boundary between the code that stores accounts and the code that asks about them.
 //!
-//! Rooms, AI and REST take the [`Credential`] out of a request and ask a [`Verifier`] whose it is.
-//! There are two verifiers: a hub's own accounts, and a hub that is asked over HTTP. Only a verifier
-//! knows which cookie holds a session, and whether a token is signed.
+//! Rooms, AI and REST take the [`Credential`] from a request and ask a [`Verifier`] whose it is.
+//! There are two verifiers: a hub's own accounts, and a remote hub over HTTP. Only a verifier knows
+//! which cookie holds a session and whether a token is signed.
 //!
-//! An answer holds for the moment. Whatever stays open, such as a socket, is checked again: at once
-//! when [`Verifier::revocations`] names its session, and every few seconds by [`Verifier::live`],
-//! because another process on the same database, or the clock, may end a session too.
+//! An answer is only valid at that moment. Anything that stays open, such as a socket, is checked
+//! again: at once when [`Verifier::revocations`] names its session, and every few seconds with
+//! [`Verifier::live`], because another process on the same database, or the clock, may end a
+//! session too.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -17,38 +18,39 @@ use host_caller::{Account, Caller, Token, Unavailable};
 use host_http::ClientAddress;
 use tokio::sync::broadcast;
 
-/// Knows sessions by their tokens.
+/// Looks up sessions by their tokens.
 #[async_trait]
 pub trait Verifier: Send + Sync + 'static {
-    /// The credential of a request: a stated one counts before a cookie, which browsers add unasked.
-    /// A verifier that sets no cookies reads none.
+    /// The credential of a request. An explicit token takes precedence over a cookie, which
+    /// browsers send unasked. A verifier that sets no cookies reads none.
     fn credential(&self, request: &Parts) -> Option<Credential> {
         Credential::stated(request)
     }
 
-    /// Whose session it is; `None` when it is nobody's, or has ended. Every spelling of a token is
-    /// taken: bare, signed, and signed and percent-encoded. A check does not extend a session.
+    /// The caller with this token; `None` if it is nobody's or has ended. The token may be bare,
+    /// signed, or signed and percent-encoded. A check does not extend a session.
     async fn verify(&self, credential: &Credential) -> Result<Option<Caller>, Unavailable>;
 
-    /// Which of these sessions, by id, have not ended. It takes one query for all of them.
+    /// Which of these sessions, by id, have not ended. Takes one query for all of them.
     async fn live(&self, sessions: &[String]) -> Result<HashSet<String>, Unavailable>;
 
-    /// Finds out which sessions have ended, where that cannot be told at once. Whoever watches
-    /// sessions calls it before [`Verifier::live`], also while there is nothing to watch.
+    /// Updates what is known about ended sessions, for verifiers that do not learn of them at once.
+    /// Callers that watch sessions call this before [`Verifier::live`], even while there is nothing
+    /// to watch.
     async fn refresh(&self) {}
 
-    /// Sessions that this process ends from now on. A receiver that lags should ask about all the
+    /// Sessions that this process ends from now on. A receiver that lags should ask about all
     /// sessions that it holds.
     fn revocations(&self) -> broadcast::Receiver<Revoked>;
 }
 
-/// Looks accounts up.
+/// Looks up accounts.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// The account with this id, or with this e-mail address in any case.
     async fn find(&self, id_or_email: &str) -> Result<Option<Account>, Unavailable>;
 
-    /// Which of these accounts, by id, exist. It takes one query for all of them.
+    /// Which of these accounts, by id, exist. Takes one query for all of them.
     async fn existing(&self, accounts: &[String]) -> Result<HashSet<String>, Unavailable>;
 }
 
@@ -61,31 +63,31 @@ pub enum Revoked {
     User(String),
 }
 
-/// A token as it stood in a request, not yet verified.
+/// A token from a request, not yet verified.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credential {
     /// The token.
     pub token: Token,
-    /// Where it stood.
+    /// Where it was found.
     pub source: Source,
-    /// The address of the client, where it is known.
+    /// The client's address, if known.
     pub client: Option<IpAddr>,
 }
 
-/// Where a token stood.
+/// Where a token was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// `Authorization: Bearer`.
     Bearer,
     /// `?token=`, for browsers, which cannot give a WebSocket a header.
     Query,
-    /// The session cookie. A browser sends it by itself, whichever page makes the request, so a
-    /// server that takes it checks the page's origin first.
+    /// The session cookie. A browser sends it whichever page makes the request, so a server that
+    /// accepts it checks the page's origin first.
     Cookie,
 }
 
 impl Credential {
-    /// The token that a request states outright: its bearer, or else `?token=`.
+    /// The explicit token of a request: its bearer token, or else `?token=`.
     pub fn stated(request: &Parts) -> Option<Self> {
         let bearer = || Some((host_http::bearer(&request.headers)?, Source::Bearer));
         let query = || Some((host_http::query_token(&request.uri)?, Source::Query));
@@ -93,7 +95,7 @@ impl Credential {
         Some(Self { token: token.into(), source, client: client(request) })
     }
 
-    /// A token that was read somewhere else, and counts like a bearer.
+    /// A token read from elsewhere, treated like a bearer token.
     pub fn bearer(token: &str) -> Self {
         Self { token: token.into(), source: Source::Bearer, client: None }
     }

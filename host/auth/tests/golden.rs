@@ -1,9 +1,9 @@
-//! Replays what was recorded of Better Auth, and expects the same answers.
+//! Replays recordings of Better Auth and expects the same answers.
 //!
-//! A recording is a session with a real server: requests, answers, and what was done to and found
-//! in its database. It is replayed in its order. Ids, tokens and signatures differ from run to run,
-//! so those of the recording are replaced by ours as they turn up; times and addresses are compared
-//! by their form, all else exactly, down to the order of the fields.
+//! A recording is a session with a real server: requests, answers, and what was written to and
+//! found in its database. It is replayed in order. Ids, tokens and signatures differ from run to
+//! run, so the recorded ones are replaced by ours as they appear. Times and addresses are compared
+//! by their form, and everything else exactly, down to the order of fields.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,13 +20,13 @@ use tower::ServiceExt;
 
 mod harness;
 
-/// Not of Better Auth, but of the server that was recorded with it.
+/// Not part of Better Auth, but of the server that was recorded.
 const OF_ITS_SERVER: &[&str] = &["protected macro", "404 outside basepath"];
 
-/// Better Auth fails on this one with a 500; we say what is wrong.
+/// Better Auth fails here with a 500; we report the error.
 const BETTER: (&str, StatusCode) = ("update-user name null", StatusCode::BAD_REQUEST);
 
-/// Where 1.4.19 answers with another status than 1.7.25, whose answers are ours.
+/// Where 1.4.19 answers with a different status than 1.7.25, which we follow.
 const CHANGED_SINCE_1_4: &[&str] = &[
     "wrong method POST get-session",
     "signup bad json",
@@ -80,7 +80,7 @@ impl Replacements {
         }
     }
 
-    /// Learns ids and tokens: whatever stands at the same place and looks like one.
+    /// Learns ids and tokens: values in the same place that look like one.
     fn learn(&mut self, theirs: &Value, ours: &Value) {
         match (theirs, ours) {
             (Value::String(theirs), Value::String(ours)) if is_id(theirs) && is_id(ours) => {
@@ -98,7 +98,7 @@ impl Replacements {
         }
     }
 
-    /// Learns the token and the signature of a cookie, in both spellings.
+    /// Learns the token and signature of a cookie, bare and percent-encoded.
     fn learn_cookie(&mut self, theirs: &str, ours: &str) {
         let value = |line: &str| {
             let (_, rest) = line.split_once('=')?;
@@ -120,7 +120,7 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A value with its times, addresses and hashes by their form.
+/// A value with its times, addresses and hashes replaced by their form.
 fn by_form(value: Value) -> Value {
     match value {
         Value::String(text) if is_time(&text) => "<time>".into(),
@@ -157,14 +157,14 @@ struct Replay {
 
 impl Replay {
     async fn new(steps: &[Step]) -> Self {
-        // The server was asked by its own name when the page was its own.
+        // The server's own name was used when the page was its own.
         let own = steps.iter().find(|step| step.name == "origin: POST w/ cookie, self origin");
         let own = own.and_then(|step| step.request.as_ref()?.headers.as_ref()?.get("origin"));
         let host =
             own.and_then(|origin| origin.strip_prefix("http://")).expect("its origin").into();
         let folder = tempfile::tempdir().expect("a folder");
         let accounts = harness::accounts(folder.path(), |config| {
-            // As in the recorded server; ours would end sessions unless told otherwise.
+            // As in the recorded server; by default ours would end the sessions.
             config.reset_ends_sessions = false;
             config.trusted_origins =
                 vec!["http://localhost:5173".into(), "tauri://localhost".into()];
@@ -199,13 +199,13 @@ impl Replay {
         (parts.status, parts.headers, String::from_utf8(body.to_vec()).expect("it is text"))
     }
 
-    /// Runs SQL with the times in it moved to now, and gives the rows as JSON.
+    /// Runs SQL with its times shifted to now, and returns the rows as JSON.
     fn run(&self, sql: &str, then: SystemTime) -> Vec<Value> {
         let mut sql = self.replacements.apply(sql);
         let quoted: Vec<_> = sql.split('\'').map(str::to_owned).collect();
         for time in quoted.iter().filter(|part| is_time(part)) {
             let recorded: SystemTime = host_auth::Time::parse(time).expect("a time").into();
-            // Recorded to the second; what was over by then has to be over now.
+            // Times were recorded to the second; what had expired then must have expired now.
             let now = SystemTime::now() - std::time::Duration::from_secs(2);
             let moved = match recorded.duration_since(then) {
                 Ok(later) => now + later,
@@ -246,7 +246,7 @@ fn texts(headers: &HeaderMap, name: &str) -> Vec<String> {
     values.map(|value| value.to_str().expect("it is text").to_owned()).collect()
 }
 
-/// When something was recorded: what the next answer says.
+/// When something was recorded, according to the next answer.
 fn recorded_at(steps: &[Step]) -> SystemTime {
     let dates = steps.iter().filter_map(|step| step.response.as_ref()).filter_map(|answered| {
         let date = *header(&answered.headers, "date").first()?;
@@ -302,7 +302,7 @@ async fn every_answer_is_that_of_better_auth_1_7_25() {
             replay.replacements.learn(&expected, &found);
             let expected = replay.replacements.apply(&expected.to_string());
             let expected: Value = serde_json::from_str(&expected).expect("still JSON");
-            // As text, because the order of the fields counts.
+            // Compared as text, because the order of fields matters.
             assert_eq!(by_form(found).to_string(), by_form(expected).to_string(), "{name}");
         } else {
             assert_eq!(body.is_empty(), answered.body.is_empty(), "{name}: {body}");

@@ -1,4 +1,4 @@
-//! One case for each promise that accounts make to those who do not wish them well.
+//! One test for each promise about hostile clients.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use host_auth::{Accounts, AccountsConfig, Directory, SignUp, Verifier, VerifyEma
 
 mod harness;
 
-/// Accounts with a router, in a folder that goes with them.
+/// Accounts with a router, in a folder that is deleted with them.
 struct Server {
     accounts: Accounts,
     app: Router,
@@ -86,7 +86,7 @@ impl Server {
         self.ask("POST", path, &all, &body.to_string()).await
     }
 
-    /// Signs somebody up, and gives the token.
+    /// Signs somebody up and returns the token.
     async fn sign_up(&self, email: &str) -> String {
         let body = json!({ "name": "A", "email": email, "password": "password1234" });
         let reply = self.post("/auth/sign-up/email", body).await;
@@ -105,9 +105,9 @@ impl Server {
         !self.session(&[("authorization", &bearer)]).await.is_null()
     }
 
-    /// The link in the only mail that was sent since.
+    /// The link in the only mail sent since the last call.
     async fn link(&self) -> String {
-        // Mails go on their own time.
+        // Mails are sent in the background.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             if let Some(mail) = self.mails.0.lock().pop() {
@@ -175,7 +175,7 @@ async fn whether_there_is_an_account_is_not_said_at_sign_in() {
     let time = |email| async move {
         let mut best = std::time::Duration::MAX;
         let mut answer = None;
-        // The best of several, because the machine has other things to do.
+        // The best of several runs, because the machine is busy with other things.
         for _ in 0..3 {
             let started = std::time::Instant::now();
             let reply = ask(email).await;
@@ -188,7 +188,7 @@ async fn whether_there_is_an_account_is_not_said_at_sign_in() {
     let (unknown, same) = time("b@example.com").await;
     assert_eq!(answer, same);
     assert_eq!(answer.0, StatusCode::UNAUTHORIZED);
-    // Without a hash it would be hundreds of times as quick.
+    // Without a hash it would be hundreds of times faster.
     assert!(unknown * 10 > known, "{unknown:?} beside {known:?}");
 }
 
@@ -434,7 +434,7 @@ async fn over_https_cookies_are_secure_and_others_are_ignored() {
     assert!(!server.session(&[("cookie", cookie)]).await.is_null());
     let plain = cookie.replace("__Secure-", "");
     assert!(server.session(&[("cookie", &plain)]).await.is_null());
-    // What the client says of itself is not believed.
+    // The `Host` header is not trusted.
     let body = json!({ "name": "B" });
     let headers = [("cookie", cookie), ("origin", "http://evil.com"), ("host", "evil.com")];
     assert_eq!(server.post_as("/auth/update-user", body, &headers).await.code(), "INVALID_ORIGIN");
@@ -473,14 +473,14 @@ async fn guessing_is_slowed_down_for_each_address() {
     assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(reply.json(), json!({ "message": "Too many requests. Please try again later." }));
     assert!((1..=10).contains(&reply.header("x-retry-after").parse().expect("seconds")));
-    // A header does not make it another address.
+    // The header does not change the address.
     let body = json!({ "email": "a@b.co", "password": "guess" });
     let reply =
         server.post_as("/auth/sign-in/email", body, &[("x-forwarded-for", "203.0.113.7")]).await;
     assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
-/// What is logged, for one test at a time.
+/// Captures the log, for one test at a time.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -518,7 +518,7 @@ async fn no_secret_is_logged_or_shown() {
         seen += &server.post_as(path, body, &[("authorization", &bearer)]).await.text;
     }
     let link = server.link().await;
-    // A database that fails says so, without what it was asked.
+    // A database error is logged without the statement's values.
     let database =
         rusqlite::Connection::open(server.folder.path().join("auth.db")).expect("it opens");
     database.execute_batch("ALTER TABLE session RENAME TO sessions").expect("it is done");
@@ -612,7 +612,7 @@ async fn an_address_is_verified_before_the_first_sign_in_where_that_is_required(
     assert_eq!((reply.status, &reply.json()["token"]), (StatusCode::OK, &Value::Null));
     assert!(!reply.headers.contains_key("set-cookie"));
     let link = server.link().await;
-    // A second time looks the same, and does not change the account.
+    // A second sign-up looks the same and does not change the account.
     let again = sign_up("A").await;
     assert_eq!(again.status, StatusCode::OK);
     assert_eq!(again.json()["user"]["email"], "a@example.com");
@@ -800,7 +800,7 @@ async fn foreign_cookies_sign_nobody_out_and_https_knows_one_name() {
             format!("a=\"x;y\"; {ours}"),
             format!("{name}=\"{encoded}\""),
             format!("{many}{ours}"),
-            // Of the same name, from another server on this host.
+            // A cookie of the same name, from another server on this host.
             format!("{name}=foreign.AAAA; {ours}"),
             format!("{name}=; {name}=%ff; {name}; {ours}; {name}=foreign.AAAA"),
             format!("{other}=foreign.AAAA; {ours}"),
@@ -897,7 +897,7 @@ async fn an_address_belongs_to_who_reads_its_mail_and_not_to_who_signed_up_first
     let of_thief = server.link().await;
     sign_up("Owner", "the owner's password").await;
     let of_owner = server.link().await;
-    // Once more, in the hope that the latest counts.
+    // Sign up once more, as if the latest one won.
     sign_up("Thief", "the thief's password").await;
     let of_thief_again = server.link().await;
     assert_eq!(server.follow(&of_owner).await.header("location"), "/");
@@ -908,7 +908,7 @@ async fn an_address_belongs_to_who_reads_its_mail_and_not_to_who_signed_up_first
         assert_eq!(sign_in("the owner's password").await, 200);
         assert_eq!(sign_in("the thief's password").await, 401);
     }
-    // For an address that is verified nothing is sent, and nothing changes.
+    // For a verified address nothing is sent and nothing changes.
     sign_up("Thief", "the thief's password").await;
     assert!(server.mails.0.lock().is_empty());
     let user = server.accounts.users().database.user_by_email("a@example.com").await;

@@ -1,4 +1,4 @@
-//! PostgreSQL, over a few connections.
+//! PostgreSQL, through a small connection pool.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -13,13 +13,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Backend, DatabaseError, Row, Statement, Value};
 
-/// Connections at most. A sign-in holds one for a few milliseconds, so this is plenty, and ten
-/// servers leave room for others under PostgreSQL's default of 100.
+/// The size of the pool. A sign-in holds a connection for a few milliseconds, so this is plenty,
+/// and ten servers still fit under PostgreSQL's default of 100.
 const CONNECTIONS: usize = 8;
-/// How long a connection may take to be made, or to become free.
+/// How long to wait for a new connection or a free one.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The tables, as Better Auth makes them.
+/// The tables, as Better Auth creates them.
 const SCHEMA: &str = r#"
 create table "user" ("id" text not null primary key, "name" text not null, "email" text not null unique, "emailVerified" boolean not null, "image" text, "createdAt" timestamptz default CURRENT_TIMESTAMP not null, "updatedAt" timestamptz default CURRENT_TIMESTAMP not null);
 create table "session" ("id" text not null primary key, "expiresAt" timestamptz not null, "token" text not null unique, "createdAt" timestamptz default CURRENT_TIMESTAMP not null, "updatedAt" timestamptz not null, "ipAddress" text, "userAgent" text, "userId" text not null references "user" ("id") on delete cascade);
@@ -37,8 +37,8 @@ impl Postgres {
         // The URL may hold a password, so it is not repeated.
         let config: tokio_postgres::Config =
             url.parse().map_err(|error| DatabaseError::Failed(format!("not its URL: {error}")))?;
-        // The system's authorities, to which an operator can add one (`SSL_CERT_FILE`): managed
-        // databases often have their own.
+        // The system's certificate store, to which an operator can add an authority
+        // (`SSL_CERT_FILE`): managed databases often have their own.
         let tls = rustls::ClientConfig::with_platform_verifier()
             .map_err(|error| DatabaseError::Failed(format!("no TLS: {error}")))?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -82,7 +82,7 @@ impl Backend for Postgres {
             let prepared = transaction.prepare_cached(&statement.sql).await?;
             let changed = transaction.execute(&prepared, &parameters(&statement)).await?;
             if changed == 0 && statement.must_change {
-                // Dropping the transaction undoes it.
+                // Dropping the transaction rolls it back.
                 return Err(DatabaseError::Stale);
             }
         }
@@ -117,7 +117,7 @@ impl ToSql for Value {
     }
 
     fn accepts(_: &Type) -> bool {
-        // Each kind of value checks for itself.
+        // Each kind of value checks its own type.
         true
     }
 

@@ -6,7 +6,7 @@ use super::{Database, DatabaseError, Row, Statement, Value};
 use crate::secret;
 use crate::time::Time;
 
-/// The tables and the columns that we use of them.
+/// The tables and the columns of them that we use.
 pub(super) const TABLES: &[(&str, &str)] = &[
     ("user", USER),
     ("session", SESSION),
@@ -20,72 +20,72 @@ const SESSION: &str =
 const ACCOUNT: &str =
     r#""id", "accountId", "providerId", "userId", "scope", "password", "createdAt", "updatedAt""#;
 
-/// Ids that one statement asks about; SQLite takes at most 32,766 parameters.
+/// Ids per statement; SQLite accepts at most 32,766 parameters.
 const AT_ONCE: usize = 512;
 
 /// The provider of accounts with a password.
 const CREDENTIAL: &str = "credential";
 
-/// An account holder, as answers show one.
+/// A user, as answers show one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// What the person is called.
+    /// The user's display name.
     pub name: String,
     /// In lower case.
     pub email: String,
-    /// Whether a mail to the address was answered.
+    /// Whether the user has proved that they own the address.
     pub email_verified: bool,
-    /// URL of a picture.
+    /// URL of a profile picture.
     pub image: Option<String>,
-    /// When the account was made.
+    /// When the account was created.
     pub created_at: Time,
-    /// When it changed last.
+    /// When it last changed.
     pub updated_at: Time,
-    /// Names the account for good.
+    /// The permanent id of the account.
     pub id: String,
 }
 
-/// Somebody's being signed in, as answers show it.
+/// A session, as answers show it.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// When it ends, unless it is used before.
+    /// When it expires unless it is extended.
     pub expires_at: Time,
-    /// What its holder shows.
+    /// The token that its holder presents.
     pub token: String,
     /// When its holder signed in.
     pub created_at: Time,
-    /// When it was extended last.
+    /// When it was last extended.
     pub updated_at: Time,
-    /// Where its holder signed in from.
+    /// The address that its holder signed in from.
     pub ip_address: Option<String>,
-    /// The browser or program.
+    /// The `User-Agent` of the browser or program.
     pub user_agent: Option<String>,
-    /// Whose it is.
+    /// The id of the user.
     pub user_id: String,
-    /// Names the session; not a secret.
+    /// The id of the session; not a secret.
     pub id: String,
 }
 
 /// A way to sign in.
 #[derive(Clone)]
 pub struct Account {
-    /// Names it.
+    /// Its id.
     pub id: String,
-    /// What the provider calls the user.
+    /// The provider's id for the user.
     pub account_id: String,
     /// `credential` for a password.
     pub provider_id: String,
-    /// Whose it is.
+    /// The id of the user.
     pub user_id: String,
-    /// What the provider allows, separated by commas.
+    /// The scopes that the provider granted, separated by commas.
     pub scope: Option<String>,
     /// The hash of the password.
     pub password: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// When it changed last.
+    /// When it last changed.
     pub updated_at: Time,
 }
 
@@ -157,7 +157,7 @@ impl Session {
         })
     }
 
-    /// The statement that keeps it.
+    /// The statement that inserts it.
     pub(crate) fn insert(&self) -> Statement {
         Statement::new(
             format!(r#"INSERT INTO "session" ({SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"#),
@@ -176,7 +176,7 @@ impl Session {
 }
 
 impl User {
-    /// The statement that keeps it.
+    /// The statement that inserts it.
     pub(crate) fn insert(&self) -> Statement {
         Statement::new(
             format!(r#"INSERT INTO "user" ({USER}) VALUES ($1, $2, $3, $4, $5, $6, $7)"#),
@@ -192,7 +192,7 @@ impl User {
         )
     }
 
-    /// The statement that changes it to this.
+    /// The statement that updates the user to these values.
     pub(crate) fn update(&self) -> Statement {
         let sql = r#"UPDATE "user" SET "name" = $1, "email" = $2, "emailVerified" = $3, "image" = $4, "updatedAt" = $5 WHERE "id" = $6"#;
         let parameters = [
@@ -206,7 +206,7 @@ impl User {
         Statement::new(sql, parameters).must_change()
     }
 
-    /// The statement that lets it sign in with a password.
+    /// The statement that inserts a password for the user.
     pub(crate) fn insert_password(id: &str, hash: &str, now: Time) -> Statement {
         Statement::new(
             r#"INSERT INTO "account" ("id", "accountId", "providerId", "userId", "password", "createdAt", "updatedAt")
@@ -215,7 +215,7 @@ impl User {
         )
     }
 
-    /// The statement that changes its password.
+    /// The statement that replaces the user's password.
     pub(crate) fn update_password(id: &str, hash: &str, now: Time) -> Statement {
         Statement::new(
             r#"UPDATE "account" SET "password" = $1, "updatedAt" = $2
@@ -224,12 +224,12 @@ impl User {
         )
     }
 
-    /// The statement that ends all its sessions.
+    /// The statement that ends all of the user's sessions.
     pub(crate) fn delete_sessions(id: &str) -> Statement {
         Statement::new(r#"DELETE FROM "session" WHERE "userId" = $1"#, [id.into()])
     }
 
-    /// The statement that forgets those of its sessions that are over.
+    /// The statement that deletes the user's expired sessions.
     pub(crate) fn delete_expired_sessions(id: &str, now: Time) -> Statement {
         Statement::new(
             r#"DELETE FROM "session" WHERE "userId" = $1 AND "expiresAt" < $2"#,
@@ -253,7 +253,7 @@ impl Account {
         })
     }
 
-    /// Whether one signs in to it with a password.
+    /// Whether this account holds a password.
     pub fn is_credential(&self) -> bool {
         self.provider_id == CREDENTIAL && self.account_id == self.user_id
     }
@@ -266,7 +266,7 @@ fn each<T>(
     rows.into_iter().map(|Row(values)| read(&mut Columns(values.into_iter()))).collect()
 }
 
-/// A columns list with the name of its table before each.
+/// A column list with each column qualified by its table.
 fn of(table: &str, columns: &str) -> String {
     columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
 }
@@ -290,7 +290,7 @@ impl Database {
         each(self.query(sql, []).await?, User::read)
     }
 
-    /// The ways in which a user can sign in.
+    /// The accounts through which a user can sign in.
     pub async fn accounts(&self, user: &str) -> Result<Vec<Account>, DatabaseError> {
         let sql = format!(
             r#"SELECT {ACCOUNT} FROM "account" WHERE "userId" = $1 ORDER BY "createdAt", "id""#
@@ -298,7 +298,7 @@ impl Database {
         each(self.query(sql, [user.into()]).await?, Account::read)
     }
 
-    /// The session with a token, with whose it is; also when it is over.
+    /// The session with a token, together with its user. Expired sessions are included.
     pub async fn session(&self, token: &str) -> Result<Option<(Session, User)>, DatabaseError> {
         let sql = format!(
             r#"SELECT {}, {} FROM "session" s JOIN "user" u ON u."id" = s."userId" WHERE s."token" = $1"#,
@@ -310,7 +310,7 @@ impl Database {
         Ok(each(rows, both)?.pop())
     }
 
-    /// Which of these sessions, by their ids, are not over.
+    /// Which of these sessions, by id, have not expired.
     pub async fn live_sessions(
         &self,
         ids: &[String],
@@ -320,7 +320,7 @@ impl Database {
         self.select_among(sql, &[now.into()], ids).await
     }
 
-    /// The sessions of a user, oldest first; also those that are over.
+    /// The sessions of a user, oldest first. Expired sessions are included.
     pub async fn sessions(&self, user: &str) -> Result<Vec<Session>, DatabaseError> {
         let sql = format!(
             r#"SELECT {SESSION} FROM "session" WHERE "userId" = $1 ORDER BY "createdAt", "id""#
@@ -328,19 +328,19 @@ impl Database {
         each(self.query(sql, [user.into()]).await?, Session::read)
     }
 
-    /// Ends a session by its token. Gives its id, or nothing if there is none.
+    /// Ends a session by its token. Returns its id, or `None` if there is no such session.
     pub async fn delete_session(&self, token: &str) -> Result<Option<String>, DatabaseError> {
         let sql = r#"DELETE FROM "session" WHERE "token" = $1 RETURNING "id""#;
         Ok(each(self.query(sql, [token.into()]).await?, Columns::text)?.pop())
     }
 
-    /// Ends a session by its id. Says whether there was one.
+    /// Ends a session by its id. Returns whether it existed.
     pub async fn delete_session_by_id(&self, id: &str) -> Result<bool, DatabaseError> {
         let sql = r#"DELETE FROM "session" WHERE "id" = $1 RETURNING "id""#;
         Ok(!self.query(sql, [id.into()]).await?.is_empty())
     }
 
-    /// Ends the sessions of a user but for the one with this token. Gives their ids.
+    /// Ends the sessions of a user except the one with this token. Returns their ids.
     pub async fn delete_other_sessions(
         &self,
         user: &str,
@@ -350,7 +350,7 @@ impl Database {
         each(self.query(sql, [user.into(), token.into()]).await?, Columns::text)
     }
 
-    /// Extends a session. Says whether it is still there.
+    /// Extends a session. Returns whether it still exists.
     pub async fn extend_session(
         &self,
         token: &str,
@@ -362,7 +362,7 @@ impl Database {
         Ok(!rows.is_empty())
     }
 
-    /// Changes a user to what is given. Says whether it is still there.
+    /// Applies changes to a user. Returns whether the user still exists.
     pub async fn update_user(&self, user: &User) -> Result<bool, DatabaseError> {
         match self.execute(vec![user.update()]).await {
             Ok(()) => Ok(true),
@@ -371,8 +371,8 @@ impl Database {
         }
     }
 
-    /// Forgets a user, with sessions and accounts. The foreign keys would do that; a database that
-    /// was made without them is left clean as well.
+    /// Deletes a user with all sessions and accounts. The foreign keys cascade, but a database that
+    /// was created without them is cleaned up as well.
     pub async fn delete_user(&self, id: &str) -> Result<(), DatabaseError> {
         let accounts = r#"DELETE FROM "account" WHERE "userId" = $1"#;
         let user = r#"DELETE FROM "user" WHERE "id" = $1"#;
@@ -384,7 +384,7 @@ impl Database {
         .await
     }
 
-    /// Which of these tokens are those of sessions that are not over.
+    /// Which of these tokens belong to sessions that have not expired.
     pub async fn live_tokens(
         &self,
         tokens: &[String],
@@ -399,7 +399,7 @@ impl Database {
         self.select_among(r#"SELECT "id" FROM "user" WHERE "id" IN"#, &[], ids).await
     }
 
-    /// The ids that a statement selects among many. `sql` ends before the list of them.
+    /// Selects ids from a long list in batches. `sql` ends just before the list.
     async fn select_among(
         &self,
         sql: &str,
@@ -408,8 +408,8 @@ impl Database {
     ) -> Result<Vec<String>, DatabaseError> {
         let mut found = Vec::new();
         for ids in ids.chunks(AT_ONCE) {
-            // As many as the next power of two, the first one again and again, so that there are
-            // few different statements to prepare.
+            // Pads the list to the next power of two by repeating the first id, so that there are
+            // only a few different statements to prepare.
             let count = ids.len().next_power_of_two();
             let start = first.len() + 1;
             let marks: Vec<_> = (start..start + count).map(|number| format!("${number}")).collect();
@@ -422,14 +422,14 @@ impl Database {
         Ok(found)
     }
 
-    /// Forgets one way to sign in.
+    /// Removes one way to sign in.
     pub async fn delete_account(&self, id: &str) -> Result<(), DatabaseError> {
         self.execute(vec![Statement::new(r#"DELETE FROM "account" WHERE "id" = $1"#, [id.into()])])
             .await
     }
 
-    /// Keeps something that a mail or an invitation will be answered with, and forgets what is over.
-    /// Only a digest of the identifier is kept (as Better Auth's `storeIdentifier: "hashed"`).
+    /// Stores what a mailed link or an invitation refers to, and deletes expired entries. Only a
+    /// digest of the identifier is stored (as Better Auth's `storeIdentifier: "hashed"` does).
     pub async fn create_verification(
         &self,
         identifier: &str,
@@ -455,7 +455,7 @@ impl Database {
         .await
     }
 
-    /// What was kept under an identifier, unless it is over.
+    /// The value stored under an identifier, unless it has expired.
     pub async fn verification(
         &self,
         identifier: &str,
@@ -466,7 +466,7 @@ impl Database {
         Ok(each(self.query(sql, parameters).await?, Columns::text)?.pop())
     }
 
-    /// The statement that takes what was kept, once.
+    /// The statement that consumes a stored value, so that it works only once.
     pub(crate) fn consume_verification(identifier: &str, now: Time) -> Statement {
         let sql =
             r#"DELETE FROM "verification" WHERE "identifier" IN ($1, $2) AND "expiresAt" >= $3"#;

@@ -1,7 +1,7 @@
 //! SQLite: one connection, used by one thread at a time, off the async threads.
 //!
-//! A statement takes microseconds, and a commit one flush of the disk; hashing the password before
-//! it takes a thousand times as long. So one connection is enough, and nothing is ever busy.
+//! A statement takes microseconds and a commit one disk flush, while hashing the password before it
+//! takes a thousand times as long. So one connection is enough and never becomes a bottleneck.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use rusqlite::{Connection, ErrorCode, ToSql};
 use super::{Backend, DatabaseError, Row, Statement, Value};
 use crate::time::Time;
 
-/// How long to wait while another program, such as a Better Auth server, writes.
+/// How long to wait while another program, such as a Better Auth server, is writing.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The tables, letter by letter as Better Auth makes them.
+/// The tables, exactly as Better Auth creates them.
 const SCHEMA: &str = r#"
 create table "user" ("id" text not null primary key, "name" text not null, "email" text not null unique, "emailVerified" integer not null, "image" text, "createdAt" date not null, "updatedAt" date not null);
 create table "session" ("id" text not null primary key, "expiresAt" date not null, "token" text not null unique, "createdAt" date not null, "updatedAt" date not null, "ipAddress" text, "userAgent" text, "userId" text not null references "user" ("id") on delete cascade);
@@ -39,7 +39,7 @@ impl Sqlite {
         };
         let new = !path.exists();
         if new {
-            // Made here, because SQLite would make it readable for others.
+            // Created here because SQLite would make the file readable for others.
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create_new(true);
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -50,7 +50,7 @@ impl Sqlite {
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            // A file of somebody else keeps the mode that it has.
+            // A file that already existed keeps its mode.
             if new {
                 connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
             }
@@ -88,7 +88,8 @@ impl Backend for Sqlite {
 
     async fn execute(&self, statements: Vec<Statement>) -> Result<(), DatabaseError> {
         self.run(move |connection| {
-            // Immediate: it will write, and a transaction that starts reading may be refused that.
+            // Immediate, because it will write: SQLite may refuse to upgrade a transaction that
+            // starts as a read.
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             for statement in statements {
@@ -145,7 +146,7 @@ impl From<rusqlite::Error> for DatabaseError {
             {
                 Self::Conflict
             }
-            // A row that refers to a user who is gone.
+            // A row that refers to a deleted user.
             Some(failure)
                 if failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY =>
             {

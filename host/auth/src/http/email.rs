@@ -16,27 +16,28 @@ use crate::secret::TokenError;
 use crate::time::Time;
 use crate::users::UsersError;
 
-/// What a link says. Whoever follows it shows that they read mails to an address.
+/// The claims of a link in a mail. Following the link proves that somebody reads mail at an
+/// address.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Claims {
-    /// The address that the account has.
+    /// The account's current address.
     email: String,
-    /// The address that it is to have.
+    /// The new address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     update_to: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
-    /// The sign-up that takes effect, if it is not the first one for this address.
+    /// The pending sign-up that the link activates, if it is not the first one for this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claim: Option<String>,
 }
 
-/// The old address was asked whether it is to be changed.
+/// The link went to the old address, to confirm the change.
 const CONFIRMATION: &str = "change-email-confirmation";
-/// The new address was asked whether it is theirs.
+/// The link went to the new address, to verify it.
 const VERIFICATION: &str = "change-email-verification";
 
 /// Sends a mail whose link says `claims`.
@@ -64,7 +65,7 @@ pub(super) fn mail_verification(exchange: &Exchange, user: &User, callback: Opti
     mail_sign_up(exchange, user, None, callback);
 }
 
-/// Asks the owner of an address to verify it, by a link that makes a later sign-up the one that counts.
+/// Asks the owner of an address to verify it. The link also activates a later sign-up.
 pub(super) fn mail_claim(exchange: &Exchange, user: &User, claim: String, callback: Option<&str>) {
     mail_sign_up(exchange, user, Some(claim), callback);
 }
@@ -82,7 +83,7 @@ fn mail_sign_up(exchange: &Exchange, user: &User, claim: Option<String>, callbac
     mail(exchange, &user.email, "Verify your e-mail address", text, &claims, callback);
 }
 
-/// Asks whoever has the new address whether it is theirs.
+/// Asks the owner of the new address to verify it.
 fn mail_new_address(exchange: &Exchange, user: &User, new: &str, callback: Option<&str>) {
     let claims = Claims {
         email: user.email.to_lowercase(),
@@ -107,7 +108,7 @@ pub(super) async fn send_verification(exchange: &mut Exchange) -> Answer {
         return Err(Refusal::VERIFICATION_EMAIL_NOT_ENABLED);
     }
     let Some((_, user)) = exchange.find_session(true).await? else {
-        // Somebody who is not signed in learns nothing, not even by how long it takes.
+        // A client that is not signed in learns nothing, not even from the response time.
         let answered = Instant::now() + limits::SAME_TIME;
         if let Some(user) = exchange.users().database.user_by_email(email).await?
             && !user.email_verified
@@ -146,7 +147,7 @@ pub(super) async fn change(exchange: &mut Exchange) -> Answer {
         let message = "Verification email isn't enabled";
         return Err(Refusal::uncoded(StatusCode::BAD_REQUEST, message));
     }
-    // That the address is somebody else's is not said.
+    // The answer does not reveal that somebody else has the address.
     if exchange.users().database.user_by_email(&new).await?.is_some() {
         return Reply::status();
     }
@@ -158,7 +159,7 @@ pub(super) async fn change(exchange: &mut Exchange) -> Answer {
         }
         exchange.set_session(&session, None);
     } else if user.email_verified {
-        // Who has the old address is asked first, so that a stolen session is not enough.
+        // The owner of the old address must agree first, so that a stolen session is not enough.
         let claims = Claims {
             email: user.email.to_lowercase(),
             update_to: Some(new.clone()),
@@ -178,7 +179,7 @@ pub(super) async fn change(exchange: &mut Exchange) -> Answer {
     Reply::status()
 }
 
-/// `GET /verify-email`: what the links in mails lead to.
+/// `GET /verify-email`: the target of links in mails.
 pub(super) async fn verify(exchange: &mut Exchange) -> Answer {
     let token = exchange.query("token").ok_or_else(|| missing_in_query("token"))?.to_owned();
     let callback = exchange.query("callbackURL").map(str::to_owned);
@@ -201,7 +202,7 @@ pub(super) async fn verify(exchange: &mut Exchange) -> Answer {
     }
 }
 
-/// Does what a link says, and gives what is said of it.
+/// Carries out what a link says and returns the answer.
 async fn follow(
     exchange: &mut Exchange,
     token: &str,
@@ -260,7 +261,7 @@ async fn change_address(
         Some(VERIFICATION) => {
             user.email = new.to_owned();
             user.updated_at = Time::now();
-            // The link was sent to the new address, so whether it is verified stays true.
+            // The link was sent to the new address, so `emailVerified` stays as it is.
             exchange.users().database.update_user(&user).await?;
             if let Some((session, _)) = session {
                 exchange.set_session(&session, None);

@@ -1,9 +1,9 @@
-//! `GET /error`: where a browser ends up when a link does not work.
+//! `GET /error`: where a browser lands when a link does not work.
 
 use super::exchange::Exchange;
 use super::reply::{Answer, Reply};
 
-/// Shows the error; in production the site's own page is asked to.
+/// Shows the error. In production, redirects to the site's own page instead.
 pub(super) fn show(exchange: &Exchange) -> Answer {
     let code = exchange.query("error").filter(|code| {
         code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'_-".contains(&byte))
@@ -35,7 +35,7 @@ pub(super) fn show(exchange: &Exchange) -> Answer {
     )))
 }
 
-/// Text as HTML shows it.
+/// Escapes text for HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! One request and what becomes its answer: what all endpoints share.
+//! One request and its answer: what all endpoints share.
 
 use std::net::IpAddr;
 
@@ -17,18 +17,18 @@ use crate::limits;
 use crate::time::Time;
 use crate::users::{Users, Visit};
 
-/// A request with its body, and the headers of its answer as far as they are known.
+/// A request with its body, and the answer's headers collected so far.
 pub(super) struct Exchange {
     accounts: Accounts,
     parts: Parts,
     address: IpAddr,
     query: Vec<(String, String)>,
-    /// The body: an object when it was a form; none when there was none.
+    /// The body. A form is converted to an object; `None` if there was no body.
     pub body: Option<Value>,
     reply: HeaderMap,
 }
 
-/// Where a body may say that somebody should be sent, and what is said if they may not.
+/// The body fields that may hold a redirect target, and the error if the target is not allowed.
 const REDIRECTS: &[(&str, Refusal)] = &[
     ("callbackURL", Refusal::INVALID_CALLBACK_URL),
     ("redirectTo", Refusal::INVALID_REDIRECT_URL),
@@ -60,7 +60,7 @@ impl Exchange {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
-    /// A parameter of the query, if it says something.
+    /// A query parameter, unless it is empty.
     pub fn query(&self, name: &str) -> Option<&str> {
         let (_, value) = self.query.iter().find(|(known, _)| known == name)?;
         (!value.is_empty()).then_some(value)
@@ -107,7 +107,7 @@ impl Exchange {
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 return Err(Refusal::TOO_LARGE);
             }
-            // The client went away while it sent.
+            // The client disconnected while sending.
             Err(_) => return Err(Refusal::INVALID_JSON),
         };
         if bytes.is_empty() {
@@ -140,7 +140,7 @@ impl Exchange {
         Ok(Some(fields.into()))
     }
 
-    /// Our own origin: as configured, or as the client addressed us.
+    /// Our own origin: the configured one, or the one that the client addressed.
     pub fn own_origin(&self) -> String {
         if let Some(origin) = &self.inner().origin {
             return origin.clone();
@@ -150,7 +150,7 @@ impl Exchange {
         origin.unwrap_or_else(|| "http://localhost".into())
     }
 
-    /// Refuses the request of a page that is not trusted.
+    /// Refuses requests from pages that are not trusted.
     fn check_origin(&self) -> Result<(), Refusal> {
         let origin = self.header("origin").filter(|origin| !origin.is_empty());
         if origin == Some("null") && self.header("sec-fetch-site") == Some("same-origin") {
@@ -167,8 +167,7 @@ impl Exchange {
         }
     }
 
-    /// Refuses to be signed in by another's page: who has no cookie yet is recognised as a browser
-    /// by other headers.
+    /// Refuses cross-site sign-ins. A browser without a cookie yet is recognised by other headers.
     fn check_login(&self) -> Result<(), Refusal> {
         let headers = &self.parts.headers;
         if headers.contains_key(header::COOKIE) {
@@ -186,13 +185,13 @@ impl Exchange {
         if said("origin") || said("referer") { self.check_origin() } else { Ok(()) }
     }
 
-    /// Refuses to send somebody where we should not.
+    /// Refuses redirect targets that are not allowed.
     pub fn check_redirect(&self, url: &str, refusal: &Refusal) -> Result<(), Refusal> {
         let allowed = self.inner().origins.may_redirect(url, &self.own_origin());
         if allowed { Ok(()) } else { Err(refusal.clone()) }
     }
 
-    /// A URL with a parameter more. `url` was checked to be one that we may send somebody to.
+    /// Adds a query parameter to a URL. `url` has passed the redirect check.
     pub fn with_parameter(&self, url: &str, name: &str, value: &str) -> Option<String> {
         let mut url = url::Url::parse(&self.own_origin()).ok()?.join(url).ok()?;
         let kept: Vec<_> = url
@@ -210,7 +209,7 @@ impl Exchange {
         format!("{}/auth{path}?{query}", self.own_origin())
     }
 
-    /// Where the request comes from and how long its session is to last.
+    /// The client's address and browser, and how long its session should last.
     pub fn visit(&self, short: bool) -> Visit {
         let agent = self.header("user-agent").unwrap_or_default();
         let end = agent.floor_char_boundary(limits::USER_AGENT);
@@ -218,8 +217,8 @@ impl Exchange {
         Visit { ip_address, user_agent, short }
     }
 
-    /// The token of the request, if it is signed by us or bare. A bearer counts before the cookie,
-    /// unless it is forged.
+    /// The token of the request, if it is bare or carries our signature. A bearer token takes
+    /// precedence over the cookie unless its signature is forged.
     pub fn token(&self) -> Option<String> {
         let headers = &self.parts.headers;
         let bearer = host_http::bearer(headers).and_then(|token| self.inner().bearer(&token));
@@ -230,8 +229,8 @@ impl Exchange {
         self.inner().cookie(Cookie::DontRemember, &self.parts.headers).is_some()
     }
 
-    /// The session of the request, extended if that is due; `None` when there is none. A token of a
-    /// session that is over makes the client forget it.
+    /// The session of the request, extended if that is due; `None` if there is none. If the token's
+    /// session has ended, the answer also expires the cookie.
     pub async fn find_session(&mut self, extend: bool) -> Result<Option<(Session, User)>, Refusal> {
         let Some(token) = self.token() else { return Ok(None) };
         let now = Time::now();
@@ -258,19 +257,18 @@ impl Exchange {
         Ok(Some((session, user)))
     }
 
-    /// The session of the request, which has to have one.
+    /// The session of the request; an error if there is none.
     pub async fn session(&mut self) -> Result<(Session, User), Refusal> {
         self.find_session(true).await?.ok_or(Refusal::UNAUTHORIZED)
     }
 
-    /// The same, and it has to have begun less than a day ago.
+    /// The same, but the session must be less than a day old.
     pub async fn fresh_session(&mut self) -> Result<(Session, User), Refusal> {
         let found = self.session().await?;
         if is_fresh(&found.0) { Ok(found) } else { Err(Refusal::SESSION_NOT_FRESH) }
     }
 
-    /// Tells the client its session. Whether it is for the browser's window only is as before,
-    /// unless it is said.
+    /// Sets the session cookie. If `short` is `None`, a cookie for the browser's window stays one.
     pub fn set_session(&mut self, session: &Session, short: Option<bool>) {
         let marked = self.forgetful();
         let short = short.unwrap_or(marked);
@@ -293,7 +291,7 @@ impl Exchange {
         }
     }
 
-    /// Makes the client forget its session, also one that was told in this very answer.
+    /// Expires the session cookie, even one that this answer set before.
     pub fn expire_cookies(&mut self) {
         let secure = self.inner().secure();
         self.reply.remove(header::SET_COOKIE);
@@ -309,25 +307,25 @@ impl Exchange {
         self.reply.insert(name, value);
     }
 
-    /// Says where the client should go next. The URL was checked.
+    /// Redirects the client to a URL that was checked before.
     pub fn set_location(&mut self, url: &str) -> Result<(), Refusal> {
         let value = location(url).ok_or(Refusal::INVALID_CALLBACK_URL)?;
         self.set_header(header::LOCATION, value);
         Ok(())
     }
 
-    /// Adds what was said of the answer to its headers.
+    /// Merges the collected headers into the answer.
     pub fn finish(self, headers: &mut HeaderMap) {
         headers.extend(self.reply);
     }
 }
 
-/// Whether somebody signed in less than a day ago.
+/// Whether a session began less than a day ago.
 pub(super) fn is_fresh(session: &Session) -> bool {
     session.created_at + limits::FRESH > Time::now()
 }
 
-/// What JavaScript takes for no.
+/// Whether JavaScript considers the value falsy.
 fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,5 +1,5 @@
-//! The fields of a body, checked as Better Auth's schemas do: all at once, in their order, and with
-//! the same words.
+//! The fields of a body, validated as Better Auth's schemas do: all at once, in their order, and
+//! with the same messages.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use super::reply::Refusal;
 use crate::users::is_email;
 
-/// The fields of a body. Each is taken by its kind; [`Fields::finish`] says what was wrong.
+/// The fields of a body. Each getter checks one type; [`Fields::finish`] reports what was wrong.
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     issues: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of a body that has to be an object.
+    /// Reads a body, which must be an object.
     pub fn of(body: &'a Option<Value>, kinds: &[&str]) -> Result<Self, Refusal> {
         match body {
             Some(Value::Object(object)) => Ok(Self { object, issues: Vec::new() }),
@@ -26,7 +26,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field as it is.
+    /// The raw value of a field.
     pub fn raw(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name)
     }
@@ -35,7 +35,7 @@ impl<'a> Fields<'a> {
         self.issues.push(format!("[body.{name}] {what}"));
     }
 
-    /// A string that has to be there.
+    /// A required string.
     pub fn text(&mut self, name: &str) -> &'a str {
         match self.raw(name) {
             Some(Value::String(text)) => text,
@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A string that has to be there and says something.
+    /// A required string that must not be empty.
     pub fn some_text(&mut self, name: &str) -> &'a str {
         let text = self.text(name);
         if text.is_empty() && self.raw(name).is_some_and(Value::is_string) {
@@ -55,7 +55,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// An e-mail address that has to be there.
+    /// A required e-mail address.
     pub fn email(&mut self, name: &str) -> &'a str {
         let text = self.text(name);
         if self.raw(name).is_some_and(Value::is_string) && !is_email(text) {
@@ -64,12 +64,12 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// A string that may be missing.
+    /// An optional string.
     pub fn optional_text(&mut self, name: &str) -> Option<&'a str> {
         self.raw(name).is_some().then(|| self.text(name))
     }
 
-    /// A truth value that may be missing.
+    /// An optional boolean.
     pub fn optional_flag(&mut self, name: &str) -> Option<bool> {
         match self.raw(name) {
             None => None,
@@ -81,13 +81,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses the body if any of its fields was wrong.
+    /// Rejects the body if any of its fields was invalid.
     pub fn finish(self) -> Result<(), Refusal> {
         if self.issues.is_empty() { Ok(()) } else { Err(refusal(self.issues)) }
     }
 }
 
-/// The refusal of a query that lacks a string.
+/// The error for a missing query parameter.
 pub(super) fn missing_in_query(name: &str) -> Refusal {
     refusal(vec![format!("[query.{name}] {}", mistaken("string", "undefined"))])
 }
@@ -100,7 +100,7 @@ fn mistaken(expected: &str, found: &str) -> String {
     format!("Invalid input: expected {expected}, received {found}")
 }
 
-/// What JavaScript calls a value.
+/// JavaScript's name for the type of a value.
 fn kind(value: Option<&Value>) -> &'static str {
     match value {
         None => "undefined",

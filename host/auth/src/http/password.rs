@@ -1,4 +1,4 @@
-//! Changing a password, proving that one knows it, and setting a new one by a link in a mail.
+//! Changing, verifying and resetting a password.
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ pub(super) async fn request_reset(exchange: &mut Exchange) -> Answer {
     if !exchange.inner().config.password_reset {
         return Err(Refusal::RESET_PASSWORD_DISABLED);
     }
-    // The same work whether or not there is an account; the mail goes on its own time.
+    // Does the same work whether or not the account exists. The mail is sent in the background.
     let user = exchange.users().database.user_by_email(email).await?;
     let whose = user.as_ref().map(|user| user.id.as_str()).unwrap_or_default();
     let token = exchange.users().start_reset(whose).await?;
@@ -85,8 +85,8 @@ pub(super) async fn request_reset(exchange: &mut Exchange) -> Answer {
     }))
 }
 
-/// `GET /reset-password/:token`: sends whoever follows the link in the mail to the page that asks
-/// for the new password.
+/// `GET /reset-password/:token`: redirects from the link in the mail to the page that asks for the
+/// new password.
 pub(super) async fn follow_link(exchange: &mut Exchange, token: &str) -> Answer {
     let Some(callback) = exchange.query("callbackURL").map(str::to_owned) else {
         let page = exchange.link("/error", &[("error", Refusal::INVALID_TOKEN.code())]);
@@ -116,7 +116,7 @@ pub(super) async fn reset(exchange: &mut Exchange) -> Answer {
     let end_sessions = exchange.inner().config.reset_ends_sessions;
     match exchange.users().finish_reset(&token, &whose, new, end_sessions).await {
         Ok(()) => Reply::status(),
-        // The token was used in the meantime.
+        // Another request has used the token in the meantime.
         Err(UsersError::Gone) => Err(Refusal::INVALID_TOKEN),
         Err(error) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! What an endpoint answers, and the refusals that Better Auth knows.
+//! What an endpoint answers, and Better Auth's errors.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::users::{PasswordError, UsersError};
 
 pub(super) type Answer = Result<Reply, Refusal>;
 
-/// An answer that is no refusal.
+/// A successful answer.
 pub(super) enum Reply {
     /// 200 with JSON.
     Json(Vec<u8>),
@@ -59,13 +59,13 @@ impl IntoResponse for Reply {
     }
 }
 
-/// A URL as the value of a `Location` header, in which there is ASCII alone.
+/// A URL as the value of a `Location` header, which must be ASCII.
 pub(super) fn location(url: &str) -> Option<HeaderValue> {
     let encoded = percent_encoding::utf8_percent_encode(url, percent_encoding::CONTROLS);
     HeaderValue::from_str(&encoded.to_string()).ok()
 }
 
-/// An answer that says no: a status, and unless it is empty a message and mostly a code.
+/// An error: a status and, unless the body is empty, a message and usually a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub status: StatusCode,
@@ -89,12 +89,12 @@ impl Refusal {
         Self { status, body: Some((Cow::Owned(message), Some(code))) }
     }
 
-    /// The same with another status.
+    /// The same error with another status.
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The code, for a redirect.
+    /// The code, for a redirect to the error page.
     pub fn code(&self) -> &'static str {
         self.body.as_ref().and_then(|(_, code)| *code).unwrap_or("UNKNOWN")
     }
@@ -108,7 +108,7 @@ macro_rules! refusals {
     };
 }
 
-// Codes and texts are those of Better Auth 1.7; the last three are ours.
+// Codes and messages are those of Better Auth 1.7. The last three are ours.
 refusals! {
     UNAUTHORIZED: UNAUTHORIZED "Unauthorized";
     USER_NOT_FOUND: BAD_REQUEST "User not found";
@@ -171,7 +171,8 @@ impl From<UsersError> for Refusal {
     fn from(error: UsersError) -> Self {
         match error {
             UsersError::Taken => Self::USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL,
-            // Somebody else was quicker, or the account is gone: whoever asked is nobody any more.
+            // Another request was faster, or the account is gone: either way the caller's session
+            // is void.
             UsersError::Gone => Self::UNAUTHORIZED,
             UsersError::Busy(_) => Self::SERVER_BUSY,
             UsersError::Database(error) => {

@@ -1,4 +1,4 @@
-//! Seeing and ending sessions.
+//! Listing and ending sessions.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ pub(super) async fn revoke(exchange: &mut Exchange) -> Answer {
     let token = fields.text("token");
     fields.finish()?;
     let (session, user) = exchange.session().await?;
-    // Somebody else's is left alone, and whether it is there is not said.
+    // A session of another user is left alone, and the answer does not reveal whether it exists.
     let theirs = exchange.users().database.session(token).await?;
     if theirs.is_some_and(|(session, _)| session.user_id == user.id) {
         exchange.users().end_session(token).await?;
@@ -72,8 +72,9 @@ pub(super) async fn revoke_others(exchange: &mut Exchange) -> Answer {
     Reply::status()
 }
 
-/// `POST /epicenter/live-sessions`: which of many tokens are good. It is ours and not Better Auth's,
-/// for local servers, and tells nothing that `get-session` would not tell of each.
+/// `POST /epicenter/live-sessions`: which of many tokens are valid. This endpoint is ours, not
+/// Better Auth's. It serves local servers, and reveals nothing that `get-session` would not reveal
+/// for each token.
 pub(super) async fn live(exchange: &mut Exchange) -> Answer {
     let body = exchange.body.take().unwrap_or_default();
     let question: LiveQuestion = serde_json::from_value(body).map_err(|_| Refusal::INVALID_JSON)?;
@@ -89,7 +90,7 @@ pub(super) async fn live(exchange: &mut Exchange) -> Answer {
     Reply::json(&LiveAnswer { live: tokens.iter().map(is_live).collect() })
 }
 
-/// `POST /update-session`: sessions have no fields that can be set.
+/// `POST /update-session`: sessions have no fields that clients may set.
 pub(super) async fn update(exchange: &mut Exchange) -> Answer {
     let body = exchange.body.take();
     Fields::of(&body, &["record"])?.finish()?;

@@ -37,7 +37,7 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
         SignUp::Closed => return Err(Refusal::EMAIL_PASSWORD_SIGN_UP_DISABLED),
         SignUp::Invite => {
             let token = invitation.ok_or(Refusal::INVITATION_REQUIRED)?;
-            // Asked first, so that only the invited learn whether there is an account.
+            // Checked first, so that only invited people learn whether the account exists.
             if !exchange.users().is_invited(token, email).await? {
                 return Err(Refusal::INVALID_INVITATION);
             }
@@ -56,9 +56,9 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
         if !require {
             return Err(Refusal::USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL);
         }
-        // The answer is that to a new account, so nobody learns whether there is one. If nobody has
-        // verified it, somebody else may have signed up with this address: a second link lets the
-        // owner of the address choose.
+        // The answer is the same as for a new account, so it does not reveal that this one exists.
+        // If the address was never verified, somebody else may have signed up with it: a second
+        // link lets the address's owner choose.
         let claim = exchange.users().keep_claim(&user, &new).await?;
         if !user.email_verified {
             email::mail_claim(exchange, &user, claim, callback);
@@ -69,7 +69,7 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
     let visit = (!require).then(|| exchange.visit(short));
     let created = exchange.users().create(new.clone(), visit, invitation).await;
     let (user, session) = match created {
-        // Somebody else signed up with the address, or used the invitation, at the same time.
+        // A concurrent request signed up with the address, or used the invitation.
         Err(UsersError::Taken) if require => {
             return Reply::json(&json!({ "token": null, "user": nobody(new) }));
         }
@@ -86,7 +86,7 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
     Reply::json(&json!({ "token": session.token, "user": user }))
 }
 
-/// What an account would look like.
+/// What a newly created account would look like.
 fn nobody(new: NewUser) -> User {
     let now = Time::now();
     User {

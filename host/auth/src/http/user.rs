@@ -44,7 +44,7 @@ pub(super) async fn update(exchange: &mut Exchange) -> Answer {
     Reply::status()
 }
 
-/// What is kept of a value: text, or a number as text. Better Auth fails on anything else (500).
+/// What is stored for a value: text, or a number as text. Better Auth fails on anything else (500).
 fn text(name: &str, value: &Value, longest: usize) -> Result<String, Refusal> {
     let invalid = |what: String| {
         Refusal::told(StatusCode::BAD_REQUEST, format!("[body.{name}] {what}"), "VALIDATION_ERROR")
@@ -90,7 +90,7 @@ pub(super) async fn delete(exchange: &mut Exchange) -> Answer {
         return Err(Refusal::SESSION_EXPIRED);
     }
     match exchange.users().delete(&user.id).await {
-        // Deleted twice at once is deleted.
+        // If a concurrent request deleted it first, it is deleted all the same.
         Ok(()) | Err(UsersError::Gone) => {}
         Err(error) => return Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! Accounts in a folder of their own, as tests want them.
+//! Accounts in a temporary folder, set up for tests.
 
 #![allow(dead_code)]
 
@@ -12,10 +12,10 @@ use host_auth::{
 };
 use parking_lot::Mutex;
 
-/// What signs in tests.
+/// The signing secret in tests.
 pub const SECRET: &str = "a secret for tests, long enough for it";
 
-/// Keeps mails instead of sending them.
+/// Collects mails instead of sending them.
 #[derive(Clone, Default)]
 pub struct Mailbox(pub Arc<Mutex<Vec<Mail>>>);
 
@@ -27,7 +27,7 @@ impl Mailer for Mailbox {
     }
 }
 
-/// What a test starts from: everything that has to be asked for is off.
+/// The base configuration of tests: everything optional is off.
 pub fn config() -> AccountsConfig {
     AccountsConfig {
         secret: Secret::new("SECRET", SECRET).expect("it is long enough"),
@@ -47,7 +47,7 @@ pub fn config() -> AccountsConfig {
     }
 }
 
-/// Accounts in `auth.db` of a folder.
+/// Opens accounts in `auth.db` of a folder.
 pub async fn accounts(folder: &Path, change: impl FnOnce(&mut AccountsConfig)) -> Accounts {
     let place = DatabasePlace::File(folder.join("auth.db"));
     let mut config = config();
