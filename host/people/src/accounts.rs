@@ -1,4 +1,5 @@
-//! Opens the accounts of a hub: what the operator configured, and what follows from where it listens.
+//! Opens the accounts of a hub from the operator's configuration and the address that it listens
+//! on.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,36 +14,37 @@ use host_auth::{
 };
 use url::Url;
 
-/// How accounts are configured. The default suits a hub for development.
+/// Configuration of accounts. The default suits a hub for development.
 #[derive(Debug, Clone, Default)]
 pub struct AccountsOptions {
-    /// Where they are kept; `auth.db` in the data folder when missing.
+    /// The database; `None` means `auth.db` in the data folder.
     pub database: Option<DatabasePlace>,
-    /// Signs sessions; when missing, the first start creates it in the data folder.
+    /// Signs sessions. If `None`, the first start creates a secret in the data folder.
     pub secret: Option<Private>,
     /// The URL of the hub, as browsers know it.
     pub base_url: Option<Url>,
-    /// Origins of web pages that may sign people in, besides the hub's own.
+    /// Origins of web pages that may sign people in, in addition to the hub's own.
     pub trusted_origins: Vec<String>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Whether requests are limited; when missing, unless only this machine reaches the hub.
+    /// Whether requests are rate-limited. `None` limits them unless only this machine reaches the
+    /// hub.
     pub rate_limit: Option<bool>,
     /// Who may create an account.
     pub sign_up: SignUp,
     /// Whether e-mail addresses are verified.
     pub verify_email: VerifyEmail,
-    /// Whether people may set a new password by a link in a mail.
+    /// Whether users may reset their password through a link in a mail.
     pub password_reset: bool,
-    /// Whether sessions survive that.
+    /// Whether sessions survive a password reset.
     pub keep_sessions_on_reset: bool,
-    /// Whether people may change their e-mail address.
+    /// Whether users may change their e-mail address.
     pub change_email: bool,
-    /// Whether people may delete their account.
+    /// Whether users may delete their account.
     pub delete_user: bool,
-    /// The secret of local servers, whose questions about sessions are not counted.
+    /// The secret of local servers, whose session look-ups are not rate-limited.
     pub server_secret: Option<ServerSecret>,
-    /// Sends mails; when missing, links are written to the log.
+    /// Sends mails. If `None`, links are written to the log.
     pub smtp: Option<Smtp>,
 }
 
@@ -51,11 +53,11 @@ pub struct AccountsOptions {
 pub struct Smtp {
     /// Its URL, which may hold a password.
     pub url: Private,
-    /// The sender of mails.
+    /// The `From` address of mails.
     pub from: String,
 }
 
-/// Text that is never shown: a secret, or a URL with a password.
+/// Text that is never printed: a secret, or a URL with a password.
 #[derive(Clone)]
 pub struct Private(pub String);
 
@@ -79,13 +81,13 @@ pub enum AccountsError {
     /// The database cannot be opened.
     #[error("the database of accounts: {0}; choose another with --auth-database")]
     Database(DatabaseError),
-    /// Nothing can be signed.
+    /// The signing secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Mails cannot be sent.
+    /// The mail server cannot be used.
     #[error("mails cannot be sent: {0}")]
     Mails(String),
 }
@@ -110,7 +112,7 @@ impl AccountsOptions {
                 let mailer = SmtpMailer::new(&smtp.url.0, &smtp.from);
                 Arc::new(mailer.map_err(|error| AccountsError::Mails(error.to_string()))?)
             }
-            // Others than the recipient read a log.
+            // A log has other readers than the recipient.
             None if mails && public => {
                 let missing = "--verify-email, --password-reset and --change-email need --smtp-url";
                 return Err(AccountsError::Mails(missing.into()));
@@ -130,7 +132,7 @@ impl AccountsOptions {
             production: public || https,
             trusted_origins: self.trusted_origins.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
-            // A base URL with https tells of a proxy, even if the hub itself listens on loopback.
+            // An https base URL implies a proxy, even if the hub itself listens on loopback.
             rate_limit: self.rate_limit.unwrap_or(public || https),
             sign_up: self.sign_up,
             verify_email: self.verify_email,

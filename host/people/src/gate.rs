@@ -1,4 +1,4 @@
-//! Lets requests in that carry a session, for as long as the session lasts.
+//! Admits requests that carry a session, for as long as the session lasts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,31 +19,31 @@ use host_sync::{Denied, Rooms};
 use crate::members::Members;
 use crate::watch::{Grounds, Watch};
 
-/// Knows sessions, and watches those that something depends on. Clones share everything.
+/// Verifies sessions and watches those that something depends on. Clones share all state.
 #[derive(Clone)]
 pub struct Gate {
     verifier: Arc<dyn Verifier>,
     watch: Watch,
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 #[derive(Debug, Clone)]
 pub(crate) enum NoSession {
     /// It carries no token.
     Missing,
-    /// Its token is nobody's, or its session has ended.
+    /// Its token is unknown, or the session has ended.
     Invalid,
-    /// Sessions cannot be checked.
+    /// Sessions cannot be verified at the moment.
     Unavailable(Unavailable),
 }
 
 impl Gate {
-    /// Starts to watch sessions, until the rooms are shut down.
+    /// Starts watching sessions until the rooms are shut down.
     pub fn new(rooms: &Rooms, verifier: Arc<dyn Verifier>) -> Self {
         Self::with_members(rooms, verifier, None)
     }
 
-    /// Watches memberships as well, and whether the owners of shared rooms exist.
+    /// Also watches memberships, and whether the owners of shared rooms still exist.
     pub(crate) fn with_members(
         rooms: &Rooms,
         verifier: Arc<dyn Verifier>,
@@ -53,18 +53,18 @@ impl Gate {
         Self { verifier, watch }
     }
 
-    /// Lets requests to these routes through only with a session. They carry their [`Caller`] in
-    /// their extensions.
+    /// Admits requests to these routes only with a session. Admitted requests carry their
+    /// [`Caller`] in their extensions.
     pub fn guard(&self, routes: Router) -> Router {
         routes.layer(axum::middleware::from_fn_with_state(self.clone(), pass))
     }
 
-    /// What a request is allowed by.
+    /// The credential of a request.
     pub(crate) fn credential(&self, request: &Parts) -> Result<Credential, NoSession> {
         self.verifier.credential(request).ok_or(NoSession::Missing)
     }
 
-    /// Whose session a credential is of.
+    /// The caller that a credential belongs to.
     pub(crate) async fn verify(&self, credential: &Credential) -> Result<Caller, NoSession> {
         match self.verifier.verify(credential).await {
             Ok(caller) => caller.ok_or(NoSession::Invalid),
@@ -72,18 +72,18 @@ impl Gate {
         }
     }
 
-    /// Who makes a request.
+    /// The caller of a request.
     pub(crate) async fn caller(&self, request: &Parts) -> Result<Caller, NoSession> {
         self.verify(&self.credential(request)?).await
     }
 
-    /// Whether a session, by its id, has not ended.
+    /// Whether a session, by its id, is still valid.
     pub(crate) async fn is_live(&self, session: &str) -> Result<bool, Unavailable> {
         let session = [session.to_owned()];
         Ok(!self.verifier.live(&session).await?.is_empty())
     }
 
-    /// Watches what something open depends on.
+    /// Watches the grounds of something that is open.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch
     }
@@ -101,8 +101,9 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
 }
 
 impl Gate {
-    /// Runs a request as long as the caller's session lasts. What is sent at once and answered at once
-    /// needs no watching; a body that is awaited and an answer that is streamed do.
+    /// Runs a request for as long as the caller's session lasts. A request that arrives whole and
+    /// is answered whole needs no watching; one with a body still to come or a streamed answer
+    /// does.
     async fn run(self, caller: Caller, request: Request, next: Next) -> Response {
         let too_late = Arc::new(AtomicBool::new(false));
         let (gate, of, late) = (self.clone(), caller.clone(), too_late.clone());
@@ -146,7 +147,7 @@ impl Callers for Gate {
 }
 
 impl IntoResponse for NoSession {
-    /// 401 is worded as in the specification.
+    /// The specification prescribes the wording of a 401.
     fn into_response(self) -> Response {
         let message = match self {
             Self::Missing => "Unauthorized: Bearer token required",
@@ -180,7 +181,7 @@ impl From<NoSession> for Denied {
     }
 }
 
-/// Nobody can be let in now.
+/// The answer when access cannot be checked.
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> Denied {
     tracing::warn!(%error, "access to a room cannot be checked");
     Denied::Unavailable("access cannot be checked now; try again soon".into())

@@ -1,10 +1,10 @@
-//! Which names the server answers to.
+//! The names that the server answers to.
 //!
-//! Once a browser has loaded a page, the page's owner can point its name at this machine (DNS
-//! rebinding). Our answers then belong to the page's own origin, and no rule about origins stops it.
-//! But the browser sends the name as `Host`, so where being able to reach the server is all that it
-//! takes to use it, unknown names are refused. An address is not a name and cannot be pointed
-//! elsewhere. Where a session is wanted nothing needs stopping: a browser does not send our session to
+//! Once a browser has loaded a page, the page's owner can point its host name at this machine (DNS
+//! rebinding). The page and our answers then share an origin, so no origin check stops it. But the
+//! browser sends that name as `Host`. So where reaching the server is enough to use it, requests
+//! for unknown names are refused. An IP address is not a name and cannot be pointed elsewhere.
+//! Where a session is required nothing needs to be refused: a browser does not send our session to
 //! another name.
 
 use std::collections::HashSet;
@@ -17,8 +17,8 @@ use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::Response;
 use host_http::error;
 
-/// Makes `Host` say where a request is addressed to (RFC 9112, sections 3.2 and 3.3): HTTP/1.1 wants
-/// exactly one, and a target in absolute form replaces it.
+/// Sets `Host` to the address of the request (RFC 9112, sections 3.2 and 3.3): HTTP/1.1 requires
+/// exactly one, and a target in absolute form overrides it.
 #[expect(clippy::result_large_err, reason = "made once for each request, and passed on as it is")]
 pub fn settle_host(request: &mut Parts) -> Result<(), Response> {
     let refused = |message: &str| Err(error(StatusCode::BAD_REQUEST, message));
@@ -47,14 +47,14 @@ impl Hosts {
         Self(None)
     }
 
-    /// Addresses, `localhost` and these names.
+    /// IP addresses, `localhost` and these names.
     pub fn only<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(Some(Arc::new(names.into_iter().map(plain).collect())))
     }
 
-    /// Checks the `Host` of a request. The error is the name that is refused.
+    /// Checks the `Host` of a request. The error is the refused name.
     pub fn check(&self, host: Option<&HeaderValue>) -> Result<(), String> {
-        // A browser always says it.
+        // A browser always sends it.
         let (Some(names), Some(host)) = (&self.0, host) else { return Ok(()) };
         let shown = String::from_utf8_lossy(host.as_bytes()).into_owned();
         let Ok(authority) = Authority::try_from(host.as_bytes()) else { return Err(shown) };
@@ -65,7 +65,7 @@ impl Hosts {
     }
 }
 
-/// Case does not matter in a name, nor does the dot of the root at its end.
+/// Names ignore case and the trailing dot of the root.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

@@ -1,9 +1,9 @@
 //! Who may use a server, and which rooms are whose.
 //!
-//! [`Gate`] lets requests in that carry a session, for as long as the session lasts. Three
-//! authorizers decide about rooms: [`OpenRooms`] and [`SharedToken`] where rooms belong to nobody in
-//! particular, [`OwnedRooms`] where each belongs to an account, which may share it with [`members`].
-//! [`Origins`] and [`Hosts`] turn away web pages that have no business here.
+//! [`Gate`] admits requests that carry a session, for as long as the session lasts. Three
+//! authorizers control access to rooms: [`OpenRooms`] and [`SharedToken`] where rooms have no
+//! owner, and [`OwnedRooms`] where each belongs to an account, which may share it with [`members`].
+//! [`Origins`] and [`Hosts`] turn away web pages that may not use the server.
 
 mod accounts;
 mod gate;

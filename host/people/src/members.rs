@@ -1,10 +1,10 @@
-//! Rooms of accounts, and who else than its owner may enter one: a table in SQLite.
+//! Rooms of accounts and their members: a table in SQLite.
 //!
-//! A room is shared with a *member*: an e-mail address or the id of an account, as the owner wrote it.
-//! Whether there is such an account the owner learns only once that person accepts, which is by entering
-//! the room. Until then nothing but the owner's own words is kept and shown: sharing must not tell who
-//! has an account on this server, or under which name. On acceptance the row gets the account's id, and
-//! from then on it is found by that, even if the address changes.
+//! A room is shared with a *member*: an e-mail address or an account id, as the owner typed it. The
+//! owner learns whether that account exists only when its holder accepts by entering the room.
+//! Until then, only what the owner typed is stored and shown: sharing must not reveal who has an
+//! account on this server, or under which name. On acceptance the row gets the account's id and is
+//! found by it from then on, even if the address changes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{MEMBERS_PER_OWNER, MEMBERS_PER_ROOM};
 
-/// What the names of all rooms that belong to an account begin with, where they are kept.
+/// The prefix of the stored names of all rooms that belong to an account.
 pub(crate) const PREFIX: &str = "account:";
 
 /// A room of an account.
@@ -25,18 +25,18 @@ pub(crate) const PREFIX: &str = "account:";
 pub struct Owned {
     /// The account's id.
     pub owner: String,
-    /// The room's id, as its owner knows it.
+    /// The room's id, as its owner uses it.
     pub room: String,
 }
 
 impl Owned {
-    /// The name under which it is kept. The account's id is percent-encoded, so the first `/` ends
-    /// it, and no two rooms share a name.
+    /// The name under which the room is stored. The account's id is percent-encoded, so the first
+    /// `/` ends it, and no two rooms share a name.
     pub(crate) fn kept_as(&self) -> String {
         format!("{PREFIX}{}/{}", utf8_percent_encode(&self.owner, NON_ALPHANUMERIC), self.room)
     }
 
-    /// The room that is kept under a name, if it belongs to an account.
+    /// Parses a stored name; `None` if the room does not belong to an account.
     pub(crate) fn of(kept_as: &str) -> Option<Self> {
         let (owner, room) = kept_as.strip_prefix(PREFIX)?.split_once('/')?;
         let owner = percent_decode_str(owner).decode_utf8().ok()?.into_owned();
@@ -44,14 +44,14 @@ impl Owned {
     }
 }
 
-/// Each version of the schema by its difference to the one before.
+/// The migrations of the schema, one for each version.
 const MIGRATIONS: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS members (
             owner TEXT NOT NULL, room TEXT NOT NULL, account TEXT NOT NULL,
             write INTEGER NOT NULL, since INTEGER NOT NULL,
             PRIMARY KEY (owner, room, account)
         ) STRICT, WITHOUT ROWID;",
-    // The accounts that were members before had been looked up, and told to the owner.
+    // Earlier members had already been looked up and shown to the owner.
     "ALTER TABLE members RENAME TO members_1;
         CREATE TABLE members (
             owner TEXT NOT NULL, room TEXT NOT NULL, member TEXT NOT NULL, account TEXT,
@@ -63,7 +63,7 @@ const MIGRATIONS: &[&str] = &[
         CREATE INDEX members_by_account ON members (account, owner, room);",
 ];
 
-/// Brings the tables up to date. SQLite keeps the version that they have (`user_version`).
+/// Migrates the tables. SQLite stores their version (`user_version`).
 fn migrate(connection: &mut Connection) -> Result<(), MembersError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
@@ -79,46 +79,46 @@ fn migrate(connection: &mut Connection) -> Result<(), MembersError> {
     Ok(())
 }
 
-/// What somebody may do in a room.
+/// What a member may do in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Receive updates and presence, and be present.
+    /// Receive updates and presence, and announce one's own presence.
     Read,
-    /// That, and change the document.
+    /// Read, and change the document.
     Write,
 }
 
-/// Why members cannot be read or changed.
+/// Why an operation on members failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
-    /// Too many accounts are members.
+    /// There are too many members.
     #[error("{limit} accounts are invited {to}, and that is the limit; remove one first")]
     Full {
         /// The limit.
         limit: usize,
-        /// Of what.
+        /// What the limit applies to.
         to: &'static str,
     },
     /// The database failed.
     #[error("members cannot be read or written now: {0}")]
     Database(#[from] rusqlite::Error),
-    /// The file has tables of a version that this program does not know.
+    /// The tables have a version that this program does not know.
     #[error("it was written by a newer version of this program")]
     Newer,
 }
 
-/// The table of members. Clones share it.
+/// The members of rooms. Clones share the connection.
 #[derive(Clone)]
 pub struct Members {
-    // One connection: a look-up takes microseconds. It is locked only on threads that may block.
+    // One connection, because a look-up takes microseconds. Lock it only on threads that may block.
     connection: Arc<Mutex<Connection>>,
 }
 
-/// A member, as the owner of a room sees it.
+/// A member, as shown to the owner of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// An address or an id, as the owner wrote it.
+    /// An address or an id, as the owner typed it.
     pub member: String,
     /// The account, once its holder has accepted.
     pub account: Option<String>,
@@ -127,7 +127,7 @@ pub struct Member {
 }
 
 impl Members {
-    /// Opens the file, and creates it when it is missing.
+    /// Opens the file and creates it if it is missing.
     pub fn open(path: &Path) -> Result<Self, MembersError> {
         let mut connection = Connection::open(path)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -137,14 +137,14 @@ impl Members {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// What an account may do in a room of another that it has entered before; `None` when the room
-    /// is not shared with it.
+    /// The access of an account to somebody else's room that it has entered before; `None` if the
+    /// room is not shared with it.
     pub async fn level(&self, room: &Owned, account: &str) -> Result<Option<Level>, MembersError> {
         let asked = vec![(room.clone(), account.to_owned())];
         Ok(self.levels(asked).await?.pop().flatten())
     }
 
-    /// The same for many accounts and rooms, in their order.
+    /// The same for many accounts and rooms, in order.
     pub async fn levels(
         &self,
         asked: Vec<(Owned, String)>,
@@ -164,14 +164,14 @@ impl Members {
         .await
     }
 
-    /// The same, and what was shared with somebody under one of `names` is accepted for the account.
+    /// The same, but also accepts shares with one of `names` on behalf of the account.
     pub async fn accept(
         &self,
         room: &Owned,
         account: &str,
         names: Vec<String>,
     ) -> Result<Option<Level>, MembersError> {
-        // Nearly always it was accepted long ago, and nothing need be written.
+        // Nearly always it was accepted long ago, and there is nothing to write.
         if let Some(level) = self.level(room, account).await? {
             return Ok(Some(level));
         }
@@ -223,8 +223,9 @@ impl Members {
         .await
     }
 
-    /// Shares a room, or changes what a member may do there. `account` is who the member is, if that
-    /// is known; it matters only where that account has accepted before. Says which account that is.
+    /// Shares a room, or changes a member's access. `account` is the member's account, if known; it
+    /// matters only if that account has accepted before. Returns the account of the member, if it
+    /// has accepted.
     pub async fn put(
         &self,
         room: &Owned,
@@ -282,7 +283,8 @@ impl Members {
         .await
     }
 
-    /// Stops sharing a room with a member, who may go by several names. Says whether it was shared.
+    /// Stops sharing a room with a member, who may be known by several names. Returns whether it
+    /// was shared.
     pub async fn remove(
         &self,
         room: &Owned,
@@ -307,7 +309,7 @@ impl Members {
         .await
     }
 
-    /// Forgets whom the rooms of an account were shared with, because the account was deleted.
+    /// Deletes the members of all rooms of an account that was deleted.
     pub async fn forget_owner(&self, owner: &str) -> Result<(), MembersError> {
         let owner = owner.to_owned();
         self.with(move |connection| {
@@ -436,7 +438,7 @@ mod tests {
         }
         let full = members.put(&room("blog"), "one more", None, Level::Read).await;
         assert!(matches!(full, Err(MembersError::Full { .. })));
-        // Members can still be changed, and other rooms are not full.
+        // Existing members can still be changed, and other rooms are not full.
         members.put(&room("blog"), "guest 0", None, Level::Write).await.unwrap();
         members.put(&room("notes"), "one more", None, Level::Read).await.unwrap();
     }

@@ -1,12 +1,12 @@
 //! Which web pages may use the server.
 //!
-//! Browsers keep a page from reading the answers of other origins unless CORS allows it, but they
-//! let it open WebSockets and send simple requests anywhere. So besides the CORS headers, a request
-//! that carries the origin of a page may open a socket or change anything only if that origin is
-//! allowed. Programs that are not browsers send no origin.
+//! Browsers keep a page from reading answers of other origins unless CORS allows it, but they let
+//! it open WebSockets and send simple requests anywhere. So in addition to the CORS headers, a
+//! request with a page's origin may open a socket or change anything only if that origin is
+//! allowed. Programs other than browsers send no origin.
 //!
-//! The same holds for query actions, although they are a GET: a plugin may send requests to other
-//! servers or ask a model while it answers one. Browsers send no origin with many GETs, but say in
+//! The same holds for query actions, even though they are GETs: a plugin may call other servers or
+//! a model while it answers one. Browsers omit the origin from many GETs, but say in
 //! `Sec-Fetch-Site` how the page relates to the server.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::hosts::Hosts;
 
-/// The origins that are allowed, at the names that the server answers to.
+/// The allowed origins, for each name that the server answers to.
 #[derive(Clone)]
 pub struct Origins {
     trusted: Arc<TrustedOrigins>,
@@ -28,25 +28,26 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// These origins, and those of pages that the server itself serves.
+    /// Allows these origins, and those of pages that the server itself serves.
     pub fn new(origins: &[String], hosts: Hosts) -> Result<Self, NotAnOrigin> {
         Ok(Self { trusted: Arc::new(TrustedOrigins::new(origins)?), hosts })
     }
 
-    /// The headers that tell browsers which pages may read answers.
+    /// The CORS layer, which tells browsers which pages may read answers.
     pub fn cors(&self) -> CorsLayer {
         let allowed = self.clone();
         CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(move |origin, _| allowed.trusts(origin)))
             .allow_credentials(true)
-            // SDKs of AI providers send a dozen of their own. It is the origin that is checked.
+            // The SDKs of AI providers send a dozen headers of their own. The origin is what we
+            // check.
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers([
                 header::ETAG,
                 header::RETRY_AFTER,
                 // Better Auth's clients that keep no cookies read their token from it.
                 HeaderName::from_static("set-auth-token"),
-                // SDKs continue uploads by these, and name requests in their errors.
+                // SDKs use these to resume uploads and to name requests in errors.
                 HeaderName::from_static("x-goog-upload-url"),
                 HeaderName::from_static("x-goog-upload-status"),
                 HeaderName::from_static("x-request-id"),
@@ -59,7 +60,7 @@ impl Origins {
         origin.to_str().is_ok_and(|origin| self.trusted.trusts(origin))
     }
 
-    /// Whether a page may open sockets and change things: its origin is trusted, or our own.
+    /// Whether a page may open sockets and make changes: its origin is allowed, or is our own.
     fn allows(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
         let own = |origin: &str, host: &str| {
             origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host)
@@ -71,7 +72,7 @@ impl Origins {
             )
     }
 
-    /// The answer to a request that a page may not make; `None` if the request may pass.
+    /// The answer to a request that a page may not make; `None` if the request is allowed.
     pub fn refusal(&self, request: &Parts) -> Option<Response> {
         let headers = &request.headers;
         let host = headers.get(header::HOST);
@@ -96,14 +97,14 @@ impl Origins {
                 );
                 Some(error(StatusCode::FORBIDDEN, message))
             }
-            // `none` is an address that the user typed.
+            // `none` means that the user typed the address.
             None if acts && reads && is_of_another_page(headers) => {
                 let message = "pages of other origins may not run actions; one that is allowed by \
                                --allow-origin has to ask with CORS";
                 Some(error(StatusCode::FORBIDDEN, message))
             }
             None if reads && acts => None,
-            // A browser sends cookies by itself, and the page's origin whenever it matters.
+            // A browser sends cookies by itself, but also the page's origin whenever it matters.
             None if Credential::stated(request).is_none() && has_session_cookie(headers) => {
                 let message = "a session cookie counts only together with an Origin; programs send \
                                their token as a bearer";
@@ -114,21 +115,20 @@ impl Origins {
     }
 }
 
-/// Whether a path is that of an action: `/workspaces/blog/actions/posts/popular`.
+/// Whether a path is an action's: `/workspaces/blog/actions/posts/popular`.
 fn is_action(path: &str) -> bool {
     let rest = path.strip_prefix("/workspaces/").and_then(|rest| rest.split_once('/'));
     rest.is_some_and(|(_, rest)| rest.starts_with("actions/"))
 }
 
-/// Whether a browser says that a page of another origin caused the request.
+/// Whether the browser says that a page of another origin caused the request.
 fn is_of_another_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     site.is_some_and(|site| site != b"same-origin" && site != b"none")
 }
 
-/// Adds the headers that keep a browser from guessing an answer's type, from showing it within another
-/// page, from handing it to pages of other origins that load it as an image or a script, and from
-/// passing on its URL, which may carry a token.
+/// Adds headers that keep a browser from guessing the type of an answer, framing it, letting pages
+/// of other origins load it as an image or script, and leaking its URL, which may contain a token.
 pub fn guard(mut response: Response) -> Response {
     const GUARDS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -138,7 +138,7 @@ pub fn guard(mut response: Response) -> Response {
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
     for (name, value) in GUARDS {
-        // A route may know better.
+        // A route may have set its own.
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response

@@ -1,26 +1,26 @@
 //! Rooms that belong to accounts.
 //!
-//! Where a session is wanted, a room's id names a room *of the account that is signed in*: two
-//! people's `blog` are two documents, and each sees their own devices in `_epicenter_discovery`.
-//! The owner may share a room with other accounts, to read or to write; they address it with
-//! `?owner=ID`, the id of the owner's account:
+//! Where a session is required, a room's id names a room *of the signed-in account*: two people's
+//! `blog` are two documents, and each sees their own devices in `_epicenter_discovery`. The owner
+//! may share a room with other accounts, to read or to write. They address it with `?owner=ID`, the
+//! id of the owner's account:
 //!
 //! ```text
 //! ws://…/rooms/blog?token=…             my blog
 //! ws://…/rooms/blog?token=…&owner=ID    the blog that ID shares with me
 //! ```
 //!
-//! The owner is a query parameter and not a part of the path, because a room's id may be any text,
-//! which would leave no path for `/rooms/{room}/members`; and because y-websocket (`params`) and every
-//! other client can send one.
+//! The owner is a query parameter rather than part of the path for two reasons. A room's id may be
+//! any text, which would leave no path for `/rooms/{room}/members`. And every client, including
+//! y-websocket (`params`), can send one.
 //!
-//! **Where they are kept.** The room `blog` of the account `ID` is kept as `account:ID/blog`. Nobody
-//! can request such a name: here every name gets an owner in front, and where rooms belong to nobody
-//! (`plain_rooms`) these names are refused. So the same data folder can later be served openly without
-//! giving away what belongs to somebody.
+//! **Storage.** The room `blog` of the account `ID` is stored as `account:ID/blog`. Nobody can
+//! request such a name: here every name gets an owner prefix, and where rooms have no owner
+//! (`plain_rooms`) these names are refused. So the same data folder can later be served openly
+//! without exposing anybody's rooms.
 //!
-//! **Who may enter** is decided by the session, or by a room token (`room_tokens`), and holds as long
-//! as its grounds do (`watch`). A room token never grants more than its holder has.
+//! **Access** is granted by a session or a room token (`room_tokens`), and lasts as long as its
+//! grounds do (`watch`). A room token never grants more than its holder has.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -37,20 +37,20 @@ use crate::members::{Level, Members, Owned};
 use crate::room_tokens::RoomTokens;
 use crate::watch::{Grounds, stays_open};
 
-/// Rooms of accounts, and all that it takes to decide about them. Clones share everything.
+/// Access to rooms of accounts. Clones share all state.
 #[derive(Clone)]
 pub struct OwnedRooms {
     pub(crate) gate: Gate,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) members: Members,
     pub(crate) tokens: RoomTokens,
-    /// How often each account has shared a room.
+    /// Limits how often each account may share a room.
     pub(crate) invitations: Arc<RateLimit<String>>,
-    /// Bytes of a name under which a room is kept.
+    /// Maximum bytes of a stored room name.
     pub(crate) name_bytes: usize,
 }
 
-/// What somebody may do in a room, and on which grounds.
+/// An access right, and the grounds for it.
 struct Granted {
     room: Owned,
     level: Level,
@@ -58,7 +58,7 @@ struct Granted {
 }
 
 impl OwnedRooms {
-    /// Opens what is kept about them in the data folder.
+    /// Opens the members and the key of room tokens in the data folder.
     pub fn open(
         folder: &Path,
         rooms: &Rooms,
@@ -77,7 +77,7 @@ impl OwnedRooms {
         Ok(Self { gate, directory, members, tokens, invitations: Arc::default(), name_bytes })
     }
 
-    /// What a credential allows in a room. `owner` is the one that the request names.
+    /// The access that a credential grants to a room. `owner` is the one named by the request.
     async fn grant(
         &self,
         credential: &Credential,
@@ -104,7 +104,7 @@ impl OwnedRooms {
         room: &str,
     ) -> Result<Granted, Denied> {
         let claim = self.tokens.read(token).ok_or(Denied::Unauthorized)?;
-        // The token names its room for good; a request need not name the owner, too.
+        // The token names its room and owner, so the request need not repeat the owner.
         if claim.room != room || owner.is_some_and(|owner| owner != claim.owner) {
             return Err(Denied::Forbidden("the token is for another room".into()));
         }
@@ -119,7 +119,7 @@ impl OwnedRooms {
         Ok(Granted { room, level, grounds })
     }
 
-    /// What an account may do in a room that it enters. If the room was shared with it, it accepts.
+    /// The access of an account that enters a room. If the room was shared with it, this accepts.
     pub(crate) async fn enter(&self, room: &Owned, account: &Account) -> Result<Level, Denied> {
         if room.owner == account.id {
             return Ok(Level::Write);
@@ -129,7 +129,7 @@ impl OwnedRooms {
         self.unless_deleted(room, level).await
     }
 
-    /// What an account may do in a room that it has entered before.
+    /// The access of an account to a room that it has entered before.
     async fn level(&self, room: &Owned, account: &str) -> Result<Level, Denied> {
         if room.owner == account {
             return Ok(Level::Write);
@@ -138,7 +138,7 @@ impl OwnedRooms {
         self.unless_deleted(room, level).await
     }
 
-    /// Rooms end with the account of their owner.
+    /// Closes the rooms of an account when it ends.
     async fn unless_deleted(&self, room: &Owned, level: Option<Level>) -> Result<Level, Denied> {
         let forbidden = || Denied::Forbidden("this room is not shared with you".into());
         let level = level.ok_or_else(forbidden)?;
@@ -184,7 +184,7 @@ impl Authorizer for OwnedRooms {
     }
 }
 
-/// The owner that a request names.
+/// The owner named by a request.
 pub(crate) fn owner(request: &Parts) -> Option<String> {
     let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&request.uri).ok()?.0;
     pairs.into_iter().find(|(name, _)| name == "owner").map(|(_, owner)| owner)

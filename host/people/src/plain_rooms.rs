@@ -1,5 +1,5 @@
-//! RoomAccess to rooms that belong to nobody in particular: for everybody, for everybody with the shared
-//! token, or for everybody with a session.
+//! Access to rooms without an owner: for everybody, for everybody with the shared token, or for
+//! everybody with a session.
 //!
 //! In all three a room's id names the same room for everybody. Rooms that belong to an account
 //! ([`owned_rooms`](crate::owned_rooms)) are neither opened nor listed.
@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::members::PREFIX;
 use crate::watch::{Grounds, stays_open};
 
-/// A token that opens all rooms. Only its digest is kept.
+/// A token that opens all rooms. Only its digest is stored.
 #[derive(Clone)]
 pub struct SyncToken([u8; 32]);
 
@@ -26,14 +26,14 @@ impl SyncToken {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Whether it is this token. Digests are compared, so neither the time that it takes nor what is
-    /// kept tells anything about the token.
+    /// Whether the token matches. Digests are compared, so neither the timing nor the stored value
+    /// reveals anything about the token.
     fn is(&self, token: &str) -> bool {
         Self::new(token).0.ct_eq(&self.0).into()
     }
 }
 
-/// As on the command line: the token, or `@` and the path of its file.
+/// Parses the command-line form: the token, or `@` and the path of its file.
 impl FromStr for SyncToken {
     type Err = String;
 
@@ -48,13 +48,13 @@ impl fmt::Debug for SyncToken {
     }
 }
 
-/// Everybody may enter every room.
+/// Lets everybody enter every room.
 pub struct OpenRooms;
 
-/// Everybody with the token may enter every room.
+/// Lets everybody with the token enter every room.
 pub struct SharedToken(pub SyncToken);
 
-/// Everybody with a session may enter every room, for as long as the session lasts.
+/// Lets everybody with a session enter every room, for as long as the session lasts.
 pub struct SignedIn(pub Gate);
 
 #[async_trait]

@@ -1,9 +1,9 @@
-//! Room tokens: short-lived, for one room, made to be put into a URL.
+//! Room tokens: short-lived, for one room, and safe to put into a URL.
 //!
-//! Browsers cannot give a WebSocket a header, so its token goes into `?token=`, where proxies log
-//! it. A session's token opens everything for days; a room token opens one room for minutes. It is
-//! `room.CLAIM.SIGNATURE`: the claim as JSON, and an HMAC-SHA256 of it, both in base64url. It grants
-//! no more than the session that requested it has, and ends with that session.
+//! Browsers cannot set headers on a WebSocket, so the token goes into `?token=`, where proxies log
+//! it. A session token opens everything for days; a room token opens one room for minutes. It is
+//! `room.CLAIM.SIGNATURE`: the claim as JSON and its HMAC-SHA256, both in base64url. It grants no
+//! more than the session that requested it, and ends with that session.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ use sha2::Sha256;
 use crate::limits::TOKEN_BYTES;
 use crate::members::Level;
 
-/// Distinguishes a room token from that of a session, which has no dot in its first 32 characters.
+/// Distinguishes a room token from a session token, which has no dot in its first 32 characters.
 const PREFIX: &str = "room.";
 
 /// What a room token grants.
@@ -28,13 +28,13 @@ pub struct Claim {
     pub account: String,
     /// The id of the session that requested it.
     pub session: String,
-    /// The id of the account whose room it is.
+    /// The id of the account that owns the room.
     pub owner: String,
     /// The room's id.
     pub room: String,
-    /// What may be done there.
+    /// The access to the room.
     pub access: Level,
-    /// When it expires, in seconds since 1970.
+    /// When it expires, in seconds since the Unix epoch.
     pub expires: u64,
 }
 
@@ -45,14 +45,14 @@ impl Claim {
     }
 }
 
-/// Signs room tokens and reads them.
+/// Signs and verifies room tokens.
 #[derive(Clone)]
 pub struct RoomTokens {
     key: Hmac<Sha256>,
 }
 
 impl RoomTokens {
-    /// Uses the key in a file, which is created when it is missing.
+    /// Reads the key from a file, which is created if it is missing.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
@@ -73,12 +73,12 @@ impl RoomTokens {
         Ok(Self { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") })
     }
 
-    /// Whether a token looks like that of a room, valid or not.
+    /// Whether a token has the form of a room token, valid or not.
     pub fn is_one(token: &str) -> bool {
         token.starts_with(PREFIX)
     }
 
-    /// The token for a claim.
+    /// Signs a claim.
     pub fn sign(&self, claim: &Claim) -> String {
         let claim = serde_json::to_vec(claim).expect("a claim is strings and numbers");
         let mut token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(claim));
@@ -88,7 +88,7 @@ impl RoomTokens {
         token
     }
 
-    /// What a token grants, if this server signed it and it has not expired.
+    /// The claim of a token, if this server signed it and it has not expired.
     pub fn read(&self, token: &str) -> Option<Claim> {
         if token.len() > TOKEN_BYTES {
             return None;

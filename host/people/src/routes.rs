@@ -1,4 +1,4 @@
-//! The routes about a room: who it is shared with, and tokens for it.
+//! Routes for sharing a room and for room tokens.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ use crate::owned_rooms::{OwnedRooms, owner};
 use crate::room_tokens::Claim;
 
 impl OwnedRooms {
-    /// The routes beside those of rooms themselves.
+    /// The routes next to those of rooms themselves.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/rooms/{room}/members", get(list).post(invite).put(invite))
@@ -32,7 +32,7 @@ impl OwnedRooms {
     }
 }
 
-/// Somebody's request about a room.
+/// An authenticated request about a room.
 struct Asking {
     caller: Caller,
     room: Owned,
@@ -41,7 +41,7 @@ struct Asking {
 impl FromRequestParts<OwnedRooms> for Asking {
     type Rejection = Response;
 
-    /// Needs a session: a room token is for entering the room, and for nothing else.
+    /// Requires a session: a room token only allows entering the room.
     async fn from_request_parts(parts: &mut Parts, rooms: &OwnedRooms) -> Result<Self, Response> {
         #[derive(Deserialize)]
         struct Names {
@@ -71,17 +71,17 @@ impl Asking {
     }
 }
 
-/// A member to be.
+/// The body of a request that adds a member.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Invitation {
-    /// The id of an account, or its e-mail address.
+    /// The member's account id or e-mail address.
     member: String,
     access: Level,
 }
 
 impl OwnedRooms {
-    /// A member, as its owner may see it: by name once that person has accepted.
+    /// The member as its owner may see it: by name once that person has accepted.
     async fn shown(&self, member: Member) -> Result<Value, Unavailable> {
         let mut shown = json!({ "member": member.member, "access": member.level });
         shown["accepted"] = member.account.is_some().into();
@@ -94,7 +94,7 @@ impl OwnedRooms {
     }
 }
 
-/// A JSON body; a fault in it is answered like all errors.
+/// A JSON body. Parse errors are answered like all other errors.
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 async fn list(State(rooms): State<OwnedRooms>, asking: Asking) -> Result<Response, Failure> {
@@ -125,8 +125,8 @@ async fn invite(
     }
     let wait = rooms.invitations.count(id.clone(), &INVITATIONS, Instant::now());
     wait.map_err(Failure::TooOften)?;
-    // Only a member who has accepted is known by another name. What is found of anybody else goes
-    // nowhere.
+    // Only a member who has accepted is known by another name. What the look-up finds about anybody
+    // else must not reach the answer.
     let account = rooms.directory.find(&member).await?.map(|account| account.id);
     let account = rooms.members.put(&asking.room, &member, account.as_deref(), access).await?;
     rooms.gate.watch().look();
@@ -155,7 +155,7 @@ async fn remove(
     Ok(data(json!({ "member": member })))
 }
 
-/// A request for a token.
+/// A request for a room token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -204,7 +204,7 @@ fn data(data: serde_json::Value) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(json!({ "data": data }))).into_response()
 }
 
-/// Why a request is not carried out.
+/// Why a request failed.
 enum Failure {
     BadRequest(String),
     Body(JsonRejection),

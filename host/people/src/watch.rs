@@ -1,13 +1,13 @@
-//! Watches what open sockets and streams depend on, and closes them when it ends.
+//! Watches the grounds of open sockets and streams, and closes them when the grounds end.
 //!
-//! Access is decided when something is opened, and holds only as long as the [`Grounds`] that it was
-//! decided on: a session that has not ended, a membership that was not taken back, a room token that
-//! has not expired. One task checks the grounds of everything that is open again and again
-//! ([`limits::LOOK`]), and at once when it is told that something ended. So it does not matter who
-//! ended a session, in which process, or whether the message about it was lost. A check asks about
-//! each session once, however many sockets depend on it, in one query for five hundred of them.
+//! Access is decided when something is opened, and lasts only as long as its [`Grounds`]: a session
+//! that has not ended, a membership that was not revoked, a room token that has not expired. One
+//! task checks the grounds of everything that is open at a fixed interval ([`limits::LOOK`]), and
+//! at once when it is told that something ended. So it does not matter who ended a session, in
+//! which process, or whether the message about it was lost. However many sockets depend on a
+//! session, a check asks about it once, in one query for every five hundred sessions.
 //!
-//! While sessions cannot be checked, because the database is away, nothing is closed.
+//! While sessions cannot be checked because the database is down, nothing is closed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
@@ -26,29 +26,28 @@ use tokio::sync::{Notify, oneshot};
 use crate::limits;
 use crate::members::{Level, Members, Owned};
 
-/// What access was decided on.
+/// What access was granted on.
 #[derive(Debug, Clone)]
 pub(crate) struct Grounds {
     /// The id of the session.
     pub session: String,
     /// The account's id.
     pub account: String,
-    /// The room of another account, and what may be done there.
+    /// The room of another account, and the access to it.
     pub shared: Option<(Owned, Level)>,
-    /// When it ends in any case.
+    /// When access ends in any case.
     pub until: Option<SystemTime>,
 }
 
 impl Grounds {
-    /// A session alone.
+    /// The grounds of a session alone.
     pub fn of(caller: &Caller) -> Self {
         let (session, account) = (caller.session.to_string(), caller.account.id.clone());
         Self { session, account, shared: None, until: None }
     }
 }
 
-/// Whether a request about a room takes longer than its check: a socket, or a body that may arrive
-/// later.
+/// Whether a request about a room outlives its check: a socket, or a body that may arrive later.
 pub(crate) fn stays_open(request: &Parts) -> bool {
     request.headers.contains_key(header::UPGRADE) || request.method == Method::POST
 }
@@ -67,11 +66,11 @@ struct Inner {
     members: Option<(Members, Arc<dyn Directory>)>,
 }
 
-/// Resolves when a socket is to be closed.
+/// Resolves when a socket must be closed.
 pub(crate) type Closed = Pin<Box<dyn Future<Output = Close> + Send>>;
 
 impl Watch {
-    /// Starts to watch, until the rooms are shut down.
+    /// Starts watching until the rooms are shut down.
     pub fn new(
         rooms: &Rooms,
         verifier: Arc<dyn Verifier>,
@@ -115,7 +114,7 @@ impl Watch {
     }
 }
 
-/// What is open, for as long as this exists.
+/// Registers something as open until it is dropped.
 struct Entry {
     inner: Arc<Inner>,
     id: u64,
@@ -135,7 +134,7 @@ impl Inner {
             tokio::select! {
                 () = tokio::time::sleep(limits::LOOK) => {}
                 () = self.look.notified() => {}
-                // Which session ended does not matter, nor whether a message was missed.
+                // It does not matter which session ended, or whether a message was missed.
                 told = revocations.recv(), if listening => {
                     listening = !matches!(told, Err(tokio::sync::broadcast::error::RecvError::Closed));
                 }
@@ -182,7 +181,7 @@ impl Inner {
                 return Some(Close::new(4401, "Unauthorized: the room token has ended"));
             }
             let (room, had) = grounds.shared.as_ref()?;
-            // Grounds that were added since the check began wait for the next one.
+            // Grounds that were added during the check wait for the next one.
             match levels.get(&(room.clone(), grounds.account.clone()))? {
                 None => Some(Close::new(4403, "this room is not shared with you any more")),
                 Some(level) if level < had => {
