@@ -213,7 +213,7 @@ test('board: two windows see each other, move notes, and write in one rich text'
   mend();
   await shows(ada, '', 'Plans');
   await shows(bob, '', 'Plans');
-  await ada.locator('.note textarea').last().fill('Questions');
+  await ada.fill('.note textarea:placeholder-shown', 'Questions');
   await shows(bob, 'Plans', 'Questions');
 
   for (const page of [ada, bob]) await page.locator('.note', { has: page.getByText('Plans') }).getByText('Open').click();
