@@ -1,5 +1,5 @@
-//! Who may start something now: a rate and a number at the same time for each user, and a number
-//! for all together.
+//! Admission control: a rate and a concurrency limit for each user, and a concurrency limit for all
+//! users together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Users whose state is kept before those without any are looked for.
+/// Users tracked before idle ones are forgotten.
 const SWEEP: usize = 4096;
 
-/// Lets users in, as far as the bounds go. Cheap to clone.
+/// Admits users within the limits. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Admission(Arc<State>);
 
@@ -32,45 +32,45 @@ struct Users {
 #[derive(Debug)]
 struct User {
     active: usize,
-    /// How many may start at once; one comes back each `60 / per_minute` seconds.
+    /// The burst: how many may start at once. One is regained every `60 / per_minute` seconds.
     tokens: f64,
     counted: Instant,
 }
 
-/// A place among those who are in, until it is dropped.
+/// A slot, held until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     state: Arc<State>,
     user: String,
 }
 
-/// Why someone is not let in.
+/// Why a user is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
-    /// Too often.
+    /// The user starts too many.
     #[error("more than {per_minute} requests in a minute; try again in {} s", after.as_secs() + 1)]
     TooOften {
-        /// The bound.
+        /// The limit per minute.
         per_minute: u32,
-        /// When there is room again.
+        /// When the next one is allowed.
         after: Duration,
     },
-    /// Too many at the same time.
+    /// Too many of this user are running.
     #[error("{0} requests are running already; wait for one to end")]
     TooMany(usize),
-    /// Others have taken all places.
+    /// All slots are taken.
     #[error("the server runs as many requests as it can; try again later")]
     Full,
 }
 
 impl Admission {
-    /// Bounds: how often a user may start, how many of one user and of all may run.
+    /// The limits: how often a user may start, and how many may run for one user and for all.
     pub fn new(per_minute: u32, per_user: usize, everyone: usize) -> Self {
         let users = Mutex::new(Users { sweep_at: SWEEP, ..Users::default() });
         Self(Arc::new(State { per_minute: per_minute.max(1), per_user, everyone, users }))
     }
 
-    /// Takes a place for `user`.
+    /// Takes a slot for `user`.
     pub fn enter(&self, user: &str) -> Result<Permit, NotAdmitted> {
         self.enter_at(user, Instant::now())
     }
@@ -83,7 +83,7 @@ impl Admission {
         }
         let full = f64::from(per_minute);
         if users.by_name.len() >= users.sweep_at {
-            // Who would be let in as if for the first time need not be remembered.
+            // A user whose quota is full again looks like a new one and need not be remembered.
             users.by_name.retain(|_, user| user.active > 0 || user.refill(full, now) < full);
             users.sweep_at = SWEEP.max(2 * users.by_name.len());
         }

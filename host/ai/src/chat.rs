@@ -1,25 +1,25 @@
-//! A chat: a conversation in, an answer out as it comes, whichever provider gives it.
+//! The chat: takes a conversation and streams the answer of any provider.
 //!
-//! [`Chat::run`] is all of it: it takes a [`Request`] and gives a [`Run`], a stream of [`Event`]s.
-//! The HTTP route ([`router`]) reads a body into the one ([`body`]) and writes the other as
-//! server-sent events ([`wire`]); a plugin that is granted AI goes the same way without HTTP, and
-//! [`Answer`] is for whoever wants the answer as a whole.
+//! [`Chat::run`] is the core: it takes a [`Request`] and returns a [`Run`], a stream of [`Event`]s.
+//! The HTTP route ([`router`]) parses a body into a request ([`body`]) and writes events as
+//! server-sent events ([`wire`]). A plugin that is granted AI takes the same path without HTTP, and
+//! [`Answer`] collects a whole answer.
 //!
-//! In between, each provider has one file that knows its API (`openai`, `anthropic`, `gemini`,
-//! `completions`): the conversation in the provider's words, and its stream read into deltas, of
-//! which [`assembly`] makes events in the promised order. `upstream` asks, again if need be.
+//! Each provider's API has one file (`openai`, `anthropic`, `gemini`, `completions`), which
+//! translates the conversation into the API's terms and parses its stream into deltas. [`assembly`]
+//! turns deltas into events in the promised order. `upstream` sends the request and retries it if
+//! necessary.
 //!
-//! Where the server has [`Actions`], callers may have them offered to the model, and `agent` answers
-//! its calls.
+//! Where the server has [`Actions`], callers may offer them to the model, and `agent` runs the
+//! model's calls.
 //!
-//! Nothing is buffered: each event of the provider is handed on when it has arrived, by the same
-//! task. A run is a stream that does its work when it is polled, so there is nothing to cancel:
-//! when the client leaves, its response is dropped, and with it the request to the provider. What
-//! a run holds is one event of the provider and, for old clients, the text that they want
-//! repeated; [`Limits`] bounds both.
+//! Nothing is buffered: each provider event is passed on when it arrives, by the same task. A run
+//! does its work when it is polled, so there is nothing to cancel: when the client disconnects, its
+//! response is dropped, and with it the request to the provider. A run holds one provider event
+//! and, for old clients, the text that they want repeated; [`Limits`] bounds both.
 //!
-//! Whatever goes wrong once a run is admitted is an event in it, never an HTTP status: clients
-//! show the message of the one, and of the other only the number.
+//! Anything that goes wrong after a run was admitted is an event in the run, not an HTTP status:
+//! clients show the message of an event, but only the number of a status.
 
 pub mod actions;
 pub mod assembly;
@@ -65,34 +65,34 @@ pub struct Chat {
     actions: Option<Arc<dyn Actions>>,
 }
 
-/// Why a run does not begin.
+/// Why a run was not started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// There is no provider of that name.
+    /// There is no provider with that name.
     #[error("Unsupported provider: {0}")]
     UnknownProvider(String),
     /// Neither the caller nor the server has a key.
     #[error("Missing API key: set x-provider-api-key header or configure {0} environment variable")]
     MissingKey(String),
-    /// There is no action of that name to be offered.
+    /// No action with that name can be offered.
     #[error(
         "there is no action {0:?} here that a model could be offered; GET / lists those that are"
     )]
     UnknownAction(String),
-    /// The caller asks too much.
+    /// The caller exceeds a limit.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
 }
 
 impl Chat {
-    /// A chat with these providers, which counts in `usage` what it takes.
+    /// A chat with these providers, which records its usage in `usage`.
     pub fn new(providers: Providers, usage: Usage, limits: Limits) -> Self {
         let admission =
             Admission::new(limits.chats_per_minute, limits.chats_per_user, limits.chats);
         Self { providers, usage, limits: Arc::new(limits), admission, actions: None }
     }
 
-    /// Begins an answer. Nothing happens before its first event is asked for.
+    /// Starts an answer. Nothing is sent before its first event is polled.
     pub fn run(&self, caller: Option<&Caller>, request: Request) -> Result<Run, Refused> {
         let (provider, key) = self.provider(caller, &request)?;
         let admitted = self.admission.enter(account_id(caller))?;
@@ -109,7 +109,8 @@ impl Chat {
         Ok(Run::new(question, request.provider, key, reader, tally, admitted))
     }
 
-    /// Whom to ask, and with which key: the caller's own, the server's, or with a session of the hub.
+    /// The provider to ask and the key to use: the caller's own, the server's, or a session of the
+    /// hub.
     fn provider(
         &self,
         caller: Option<&Caller>,
@@ -131,17 +132,17 @@ impl Chat {
         })
     }
 
-    /// The same, with actions that callers may have offered to models.
+    /// Adds actions that callers may offer to models.
     pub fn with_actions(self, actions: Arc<dyn Actions>) -> Self {
         Self { actions: Some(actions), ..self }
     }
 
-    /// Who can be asked.
+    /// The providers.
     pub fn providers(&self) -> &Providers {
         &self.providers
     }
 
-    /// The bounds.
+    /// The limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

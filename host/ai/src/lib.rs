@@ -1,8 +1,8 @@
-//! AI for a hub: a chat that streams, and a proxy to the providers.
+//! AI for a hub: a streaming chat, and a proxy to the providers.
 //!
-//! [`chat`] answers a conversation through any provider and says it in one dialect of events;
-//! [`proxy`] passes a provider's own API through. Both take the key from the same place, know who
-//! asks by [`Caller`](host_caller::Caller), and stay within [`Limits`]; [`usage`] keeps what was spent.
+//! [`chat`] answers a conversation through any provider in one format of events; [`proxy`] passes a
+//! provider's own API through. Both find keys in the same place, identify the user by
+//! [`Caller`](host_caller::Caller), and stay within [`Limits`]. [`usage`] records the tokens used.
 
 pub mod admission;
 pub mod chat;
@@ -26,41 +26,41 @@ pub use usage::Usage;
 use chat::Actions;
 use providers::{Endpoint, Providers, ProvidersError};
 
-/// What a server's AI is made with. Keys and base URLs come from the environment.
+/// The configuration of a server's AI. Keys and base URLs come from the environment.
 #[derive(Debug, Clone, Default)]
 pub struct AiConfig {
-    /// The hub that the server belongs to, whose proxy is asked where the server has no key.
+    /// The server's hub, whose proxy is used for providers without a key on this server.
     pub hub: Option<Url>,
-    /// Providers beside those that are known by name.
+    /// Endpoints in addition to the built-in providers.
     pub endpoints: Vec<Endpoint>,
-    /// Bounds.
+    /// The limits.
     pub limits: Limits,
 }
 
-/// A server's AI: who can be asked, the chat, and what was spent. Cheap to clone.
+/// A server's AI: providers, chat and usage. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ai {
-    /// Who can be asked.
+    /// The providers.
     pub providers: Providers,
     /// The chat.
     pub chat: Chat,
-    /// What was spent.
+    /// The recorded usage.
     pub usage: Usage,
 }
 
-/// Why there is no AI.
+/// Why AI cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The providers cannot be used as they are configured.
+    /// The configuration of the providers is invalid.
     #[error(transparent)]
     Providers(#[from] ProvidersError),
-    /// What was spent cannot be kept.
+    /// The usage database cannot be opened.
     #[error("the usage of AI cannot be kept: {0}")]
     Usage(#[from] rusqlite::Error),
 }
 
 impl Ai {
-    /// Opens what is kept in `folder`. A provider of TLS must have been installed for the process.
+    /// Opens the usage database in `folder`. The process must have installed a TLS provider.
     pub fn open(config: &AiConfig, folder: &Path) -> Result<Self, OpenError> {
         let providers = Providers::from_env(&config.endpoints)?.with_hub(config.hub.clone());
         let usage = Usage::open(&folder.join("ai.db"))?;
@@ -68,17 +68,18 @@ impl Ai {
         Ok(Self { providers, chat, usage })
     }
 
-    /// The same, with actions that callers may have offered to models.
+    /// The same, with actions that callers may offer to models.
     pub fn with_actions(self, actions: Arc<dyn Actions>) -> Self {
         Self { chat: self.chat.with_actions(actions), ..self }
     }
 
-    /// The routes below `/ai`. A server with accounts puts a [`Caller`](host_caller::Caller) into each request.
+    /// The routes below `/ai`. A server with accounts adds a [`Caller`](host_caller::Caller) to
+    /// each request.
     pub fn router(&self) -> Router {
         chat::router(self.chat.clone()).merge(usage::router(self.usage.clone()))
     }
 
-    /// Waits until everything that was spent is written.
+    /// Waits until all usage is written.
     pub async fn close(&self) {
         self.usage.close().await;
     }

@@ -1,7 +1,7 @@
-//! The AI providers that a server reaches: where each of them is, which API it speaks, how it wants
-//! its key, and the HTTP client that all requests to them share.
+//! The AI providers that a server can reach: the URL and API of each, how it takes its key, and the
+//! HTTP client that all requests share.
 //!
-//! Four are known by name. Any endpoint that speaks the chat completions API of OpenAI (Ollama,
+//! Four are built in. Any endpoint that implements OpenAI's chat completions API (Ollama,
 //! llama.cpp, vLLM, OpenRouter) can be added under a name of its own.
 
 use std::collections::BTreeMap;
@@ -13,27 +13,27 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::Url;
 
-/// How long a provider may take to accept a connection. They are a continent away at most, and one
-/// that needs longer is down.
+/// How long connecting to a provider may take. Providers are at most a continent away, and one that
+/// needs longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is kept for the next request. Load balancers of providers close theirs
-/// after a minute or more, and a request sent just then would fail.
+/// How long an idle connection is kept. Providers' load balancers close theirs after a minute or
+/// more, and a request sent just then would fail.
 const KEEP_ALIVE: Duration = Duration::from_secs(50);
 
-/// The header by which Anthropic takes keys.
+/// The header for Anthropic's keys.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The header by which Google takes keys.
+/// The header for Google's keys.
 pub const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
-/// All providers that a server reaches. Cheap to clone.
+/// All providers that a server can reach. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Providers {
     by_name: Arc<BTreeMap<String, Arc<Provider>>>,
     client: reqwest::Client,
     upgrades: reqwest::Client,
-    /// The hub that this server belongs to.
+    /// The hub that this server belongs to, if any.
     hub: Option<Url>,
 }
 
@@ -42,7 +42,7 @@ pub struct Providers {
 pub struct Provider {
     name: String,
     api: Api,
-    /// Without a version, and without a slash at its end.
+    /// The base URL, without a version or a trailing slash.
     base: Url,
     version: String,
     key: Option<Key>,
@@ -50,7 +50,7 @@ pub struct Provider {
     needs_key: bool,
 }
 
-/// What a provider speaks.
+/// The API of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
     /// OpenAI's `POST /v1/responses`.
@@ -59,11 +59,11 @@ pub enum Api {
     Messages,
     /// Gemini's `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
     GenerateContent,
-    /// `POST /v1/chat/completions`, which OpenAI made and most others speak.
+    /// `POST /v1/chat/completions`, which OpenAI designed and most others implement.
     ChatCompletions,
 }
 
-/// Where in a request a key stands.
+/// Where a request carries its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStyle {
     /// `Authorization: Bearer …`
@@ -74,13 +74,13 @@ pub enum KeyStyle {
     GoogApiKey,
 }
 
-/// A provider's key. It is shown nowhere.
+/// A provider's key. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
-/// An endpoint of one's own, written `name=url`: `ollama=http://localhost:11434`.
+/// A custom endpoint, written `name=url`: `ollama=http://localhost:11434`.
 ///
-/// Its key, if it wants one, is in the environment as `OLLAMA_API_KEY`.
+/// Its key, if it needs one, is read from the environment (`OLLAMA_API_KEY`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     name: String,
@@ -88,37 +88,37 @@ pub struct Endpoint {
     version: Option<String>,
 }
 
-/// Why the providers cannot be used as they are configured.
+/// Why the configuration of the providers is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvidersError {
-    /// A base URL that is none.
+    /// An invalid base URL.
     #[error("{variable} is {value:?}, which is not an http or https URL without a query: {reason}")]
     BaseUrl {
-        /// The variable or option that has it.
+        /// The variable or option that holds it.
         variable: String,
-        /// What it says.
+        /// Its value.
         value: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A key that no header can carry.
+    /// A key with characters that no header can carry.
     #[error("{0} has characters that a key cannot have")]
     Key(String),
-    /// An endpoint that cannot be told from another.
+    /// An endpoint whose name clashes with another.
     #[error("there is a provider {0:?} already; name the endpoint otherwise")]
     Taken(String),
-    /// An endpoint that cannot be read.
+    /// An endpoint that cannot be parsed.
     #[error(
         "{0:?} is not NAME=URL, where NAME has only lower case letters, digits, `-` and `_`, \
          like ollama=http://localhost:11434"
     )]
     Endpoint(String),
-    /// The client cannot be made.
+    /// The HTTP client cannot be built.
     #[error("the HTTP client cannot be made: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// The providers that are known: name, API, base URL, version, and the prefix of their variables.
+/// The built-in providers: name, API, base URL, version, and the prefix of their variables.
 const KNOWN: [(&str, Api, &str, &str, &str); 4] = [
     ("openai", Api::Responses, "https://api.openai.com", "v1", "OPENAI"),
     ("anthropic", Api::Messages, "https://api.anthropic.com", "v1", "ANTHROPIC"),
@@ -133,15 +133,15 @@ const KNOWN: [(&str, Api, &str, &str, &str); 4] = [
 ];
 
 impl Providers {
-    /// The known providers and `endpoints`, with base URLs (`OPENAI_BASE_URL`) and keys
+    /// The built-in providers and `endpoints`, with base URLs (`OPENAI_BASE_URL`) and keys
     /// (`OPENAI_API_KEY`) from the environment.
     ///
-    /// A provider of TLS must have been installed for the process.
+    /// The process must have installed a TLS provider.
     pub fn from_env(endpoints: &[Endpoint]) -> Result<Self, ProvidersError> {
         Self::new(endpoints, |variable| std::env::var(variable).ok())
     }
 
-    /// As [`Providers::from_env`], with the environment as a function.
+    /// Like [`Providers::from_env`], with the environment passed as a function.
     pub fn new(
         endpoints: &[Endpoint],
         environment: impl Fn(&str) -> Option<String>,
@@ -183,8 +183,8 @@ impl Providers {
                 return Err(ProvidersError::Taken(endpoint.name.clone()));
             }
         }
-        // No limit on a whole request, which may stream for an hour: whoever sends one watches that
-        // it moves. No redirects, because they would carry keys to wherever an answer says.
+        // No limit on a whole request, which may stream for an hour: the sender checks for progress
+        // instead. No redirects, because they would carry keys to wherever a response points.
         let client = || {
             reqwest::Client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -200,24 +200,24 @@ impl Providers {
         Ok(Self {
             by_name: Arc::new(by_name),
             client: client().build()?,
-            // HTTP/2 has no `Upgrade`, and would be chosen where a provider offers it.
+            // HTTP/2 has no `Upgrade`, but would be negotiated where a provider offers it.
             upgrades: client().http1_only().build()?,
             hub: None,
         })
     }
 
-    /// The same, of a server that belongs to a hub.
+    /// The same, for a server that belongs to a hub.
     pub fn with_hub(self, hub: Option<Url>) -> Self {
         Self { hub, ..self }
     }
 
-    /// Whether those for which there is no key are asked through a hub.
+    /// Whether a hub is used for providers without a key on this server.
     pub fn has_hub(&self) -> bool {
         self.hub.is_some()
     }
 
-    /// The provider of that name as the hub's proxy offers it, which takes a session in place of the
-    /// key. One that is not known here may be an endpoint of the hub's own.
+    /// The provider with that name through the hub's proxy, which takes a session token in place of
+    /// the key. A name that is unknown here may be a custom endpoint of the hub.
     pub(crate) fn through_hub(&self, name: &str) -> Option<Provider> {
         let hub = self.hub.as_ref()?;
         let known = self.get(name);
@@ -241,76 +241,76 @@ impl Providers {
         })
     }
 
-    /// The provider of that name.
+    /// The provider with that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Provider>> {
         self.by_name.get(name)
     }
 
-    /// All of them, by name.
+    /// All providers, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.by_name.values()
     }
 
-    /// The client for requests to providers. It follows no redirects, decompresses nothing, and
-    /// knows no limit on the time that a whole request takes.
+    /// The client for requests to providers. It follows no redirects, does not decompress, and sets
+    /// no limit on the total time of a request.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// The client for requests that ask for another protocol.
+    /// The client for requests that upgrade to another protocol.
     pub fn upgrades(&self) -> &reqwest::Client {
         &self.upgrades
     }
 }
 
 impl Provider {
-    /// What requests call it.
+    /// The name that requests use.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it speaks.
+    /// The API.
     pub fn api(&self) -> Api {
         self.api
     }
 
-    /// The key that the server has for it.
+    /// The server's key for it.
     pub fn key(&self) -> Option<&Key> {
         self.key.as_ref()
     }
 
-    /// The environment variable that its key comes from.
+    /// The environment variable of its key.
     pub fn key_variable(&self) -> &str {
         &self.key_variable
     }
 
-    /// Whether it answers nobody without a key. An endpoint of one's own may.
+    /// Whether it requires a key. A custom endpoint may not.
     pub fn needs_key(&self) -> bool {
         self.needs_key
     }
 
-    /// Whether it can be asked without a key of the caller's own.
+    /// Whether it can be used without a key of the caller's own.
     pub fn is_ready(&self) -> bool {
         self.key.is_some() || !self.needs_key
     }
 
-    /// Where it is, without a version.
+    /// The base URL without a version.
     pub fn base(&self) -> &Url {
         &self.base
     }
 
-    /// The version that goes before a path that has none: `v1`, `v1beta`.
+    /// The version that is added to a path without one: `v1`, `v1beta`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The URL of a path below the version, without a slash before it: `responses`.
+    /// The URL of a path below the version, without a leading slash: `responses`.
     pub fn endpoint(&self, path: &str) -> Url {
         self.url(&format!("/{}/{path}", self.version), None)
     }
 
-    /// The URL of a path that begins with a slash, below the base. What is in the path is escaped
-    /// so that it stays a path.
+    /// The URL of a path with a leading slash, below the base URL. The path is escaped so that it
+    /// remains a path.
     pub(crate) fn url(&self, path: &str, query: Option<&str>) -> Url {
         let mut url = self.base.clone();
         let base = self.base.path().trim_end_matches('/');
@@ -319,7 +319,7 @@ impl Provider {
         url
     }
 
-    /// Where it wants its key unless a request has reasons for another place.
+    /// Where it takes its key, unless a request needs another place.
     pub fn key_style(&self) -> KeyStyle {
         match self.api {
             Api::Responses | Api::ChatCompletions => KeyStyle::Bearer,
@@ -328,14 +328,14 @@ impl Provider {
         }
     }
 
-    /// Puts `key` where it wants it.
+    /// Adds `key` to a request in the provider's place.
     pub fn authorize(&self, headers: &mut HeaderMap, key: &Key) {
         self.key_style().put(headers, key);
     }
 }
 
 impl KeyStyle {
-    /// Puts `key` into `headers`.
+    /// Adds `key` to `headers`.
     pub fn put(self, headers: &mut HeaderMap, key: &Key) {
         let (name, text) = match self {
             Self::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.0)),
@@ -349,12 +349,12 @@ impl KeyStyle {
 }
 
 impl Key {
-    /// The key itself, to look for it where it must not be.
+    /// The key itself, to search for it where it must not appear.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
 
-    /// A key, unless no header can carry it.
+    /// Parses a key, unless no header can carry it.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -369,7 +369,7 @@ impl fmt::Debug for Key {
 }
 
 impl Endpoint {
-    /// What requests call it.
+    /// The name that requests use.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -400,7 +400,7 @@ fn key_variable(name: &str) -> String {
     format!("{}_API_KEY", name.to_uppercase().replace('-', "_"))
 }
 
-/// A base URL without the version that some write at its end, and that version.
+/// Splits off the version at the end of a base URL, which some configurations include.
 fn parse_base(variable: &str, text: &str) -> Result<(Url, Option<String>), ProvidersError> {
     let wrong = |reason: &str| ProvidersError::BaseUrl {
         variable: variable.to_owned(),
@@ -426,7 +426,7 @@ fn parse_base(variable: &str, text: &str) -> Result<(Url, Option<String>), Provi
     Ok((url, version))
 }
 
-/// Whether a segment of a path is the version of an API: `v1`, `v1beta`, `v1alpha2`.
+/// Whether a path segment is an API version: `v1`, `v1beta`, `v1alpha2`.
 pub(crate) fn is_version(segment: &str) -> bool {
     let Some(rest) = segment.strip_prefix('v') else { return false };
     let name = rest.trim_start_matches(|c: char| c.is_ascii_digit());

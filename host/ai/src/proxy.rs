@@ -1,32 +1,32 @@
-//! The provider proxy: an SDK of a provider works through it as it is, with a session's token in
-//! place of the provider's key.
+//! The provider proxy: a provider's SDK works through it unchanged, with a session token in place
+//! of the provider's key.
 //!
-//! **What comes in.** `/proxy/openai/v1/responses` goes to `https://api.openai.com/v1/responses`,
-//! with its method, query and body. The token stands where the SDK puts its key, which is one of
-//! five places ([`credentials`]); all five are emptied, and the provider's real key is put where
-//! that provider takes it. Nothing else that says who the caller is passes: no cookie, no address,
-//! no page ([`headers`]). A path cannot leave the base URL of its provider ([`target`]).
+//! **Requests.** `/proxy/openai/v1/responses` is sent to `https://api.openai.com/v1/responses`,
+//! with its method, query and body. The token is wherever the SDK puts its key, which is one of
+//! five places ([`credentials`]). All five are cleared, and the provider's real key goes where that
+//! provider takes it. Nothing else that identifies the caller is forwarded: no cookies, addresses
+//! or page URLs ([`headers`]). A path cannot leave its provider's base URL ([`target`]).
 //!
-//! **What goes out.** The answer as it is, status, headers and bytes, compressed or not. Left out
-//! is what speaks for the provider's origin and would be taken to speak for ours: cookies, CORS, and
-//! the like. URLs of the provider in headers, where an upload continues or an answer has moved to,
-//! are rewritten to the proxy; they keep their path, so that the proxy needs to remember nothing
-//! and goes nowhere that a plain request could not. A redirect to somewhere else is an error,
-//! because SDKs would follow it with the session's token in hand.
+//! **Responses** are returned as they are: status, headers and bytes, compressed or not. Headers
+//! that a provider sets for its own origin (cookies, CORS and the like) are dropped, because
+//! clients would apply them to ours. Provider URLs in headers, which tell where an upload continues
+//! or where an answer has moved, are rewritten to the proxy. They keep their path, so the proxy
+//! stores nothing and reaches nothing that a plain request could not. A redirect to anywhere else
+//! is an error, because SDKs would follow it with the session's token.
 //!
-//! **Nothing is held.** Bodies pass in both directions as they come, each side as fast as the other
-//! takes them ([`body`]), and WebSockets are tunnels ([`tunnel`]). When the caller leaves, the
-//! request to the provider is dropped, which closes its connection; when the provider dies within
-//! an answer, ours breaks off without its proper end, so that nobody takes a part for the whole.
-//! Whatever does not move in either direction for [`Limits::proxy_idle_timeout`] is given up.
+//! **Streaming.** Bodies pass in both directions as they arrive, each side at the pace of the other
+//! ([`body`]), and WebSockets are tunnels ([`tunnel`]). When the caller disconnects, the provider's
+//! request is dropped, which closes its connection. When the provider fails within an answer, ours
+//! is cut off without its proper end, so that nobody takes a part for the whole. A request that is
+//! idle in both directions for [`Limits::proxy_idle_timeout`] is aborted.
 //!
-//! **What it takes** counts for the caller, as chats do: how many requests there may be at once and in a
-//! minute, and the tokens that the answers speak of ([`meter`]). Answers are asked for without
-//! compression; where a provider compresses all the same, they are decoded beside ([`decoder`]).
+//! **Usage** counts for the caller, as for chats: the number of requests at once and per minute,
+//! and the tokens that answers report ([`meter`]). The proxy asks for uncompressed answers. If a
+//! provider compresses anyway, a copy is decoded on the side ([`decoder`]).
 //!
-//! **The key** is in no log and no header that goes out. Where an answer repeats it, in one of the
-//! forms that [`secret`] knows, there are stars in its place; only what passes through a tunnel, or what
-//! a provider compresses though it was asked not to, is not searched.
+//! **The key** appears in no log and no outgoing header. If an answer repeats it in one of the
+//! forms that [`secret`] knows, it is replaced by asterisks. Only tunnels, and answers that a
+//! provider compresses unasked, are not searched.
 
 mod body;
 mod credentials;
@@ -66,18 +66,19 @@ use decoder::{Coding, Decoder};
 use meter::Meter;
 use secret::{Finder, Mask};
 
-/// Bytes of a model's name, which is kept with what it took.
+/// Bytes of a model's name, which is stored with the usage.
 const MODEL: usize = 256;
 
-/// What a proxy is made of.
+/// The parts of a proxy.
 pub struct ProxyConfig {
-    /// Where requests go.
+    /// The providers.
     pub providers: Providers,
-    /// Where what they take is counted.
+    /// Where usage is recorded.
     pub usage: Usage,
-    /// Who may send them. Without this, everyone who reaches the server, with any token or none.
+    /// Verifies callers. If `None`, everybody who reaches the server may use the proxy, with any
+    /// token or none.
     pub callers: Option<Arc<dyn Callers>>,
-    /// Bounds.
+    /// The limits.
     pub limits: Limits,
 }
 
@@ -108,16 +109,16 @@ pub fn router(prefix: &'static str, config: ProxyConfig) -> Router {
 struct Proxy {
     prefix: &'static str,
     config: ProxyConfig,
-    /// Requests that may be under way.
+    /// Limits the requests in flight.
     admission: Admission,
     tunnels: TaskTracker,
-    /// What finds the key of a provider, by the provider's name.
+    /// Finders of the providers' keys, by provider name.
     finders: HashMap<String, Finder>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
 
-/// Why a request is not answered by its provider.
+/// Why a request was not answered by its provider.
 #[derive(Debug, thiserror::Error)]
 enum ProxyError {
     #[error("Bearer token required")]
@@ -168,7 +169,7 @@ impl Proxy {
         let provider = self.config.providers.get(name);
         let provider = provider.ok_or_else(|| ProxyError::Unsupported(name.to_owned()))?;
         if matches!(parts.method, Method::TRACE | Method::CONNECT) {
-            // The one would show the key to the caller, the other is for proxies of another kind.
+            // TRACE would show the key to the caller; CONNECT is for another kind of proxy.
             return Err(ProxyError::Method(parts.method));
         }
         if provider.key().is_none() && provider.needs_key() {
@@ -209,7 +210,7 @@ impl Proxy {
             headers::hide(&mut headers, finder);
         }
         let status = answer.status();
-        // The model of an API that names it in the path.
+        // For APIs that name the model in the path.
         let model = path
             .split_once("/models/")
             .map_or("", |(_, rest)| rest.split([':', '/']).next().unwrap_or_default());
@@ -231,7 +232,7 @@ impl Proxy {
                 self.tunnel(client, answer, activity, ended, (tally, admitted));
                 Body::empty()
             }
-            // Nobody asked for another protocol.
+            // The client did not ask for an upgrade.
             _ if status == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(ProxyError::NoWebSocket(name.to_owned()));
             }
@@ -258,7 +259,7 @@ impl Proxy {
         Ok(response)
     }
 
-    /// A body that breaks off when the caller's session ends.
+    /// A body that is cut off when the caller's session ends.
     fn while_signed_in(&self, body: Body, caller: Option<&Caller>) -> Body {
         match (&self.config.callers, caller.cloned()) {
             (Some(callers), Some(caller)) => {
@@ -269,15 +270,15 @@ impl Proxy {
         }
     }
 
-    /// The caller, who may use the proxy; none where no session is wanted.
+    /// The caller, if allowed to use the proxy; `None` if no session is required.
     async fn caller(&self, credentials: &Credentials) -> Result<Option<Caller>, ProxyError> {
         let Some(callers) = &self.config.callers else { return Ok(None) };
         let token = credentials.token.as_deref().ok_or(ProxyError::TokenRequired)?;
         callers.identify(token).await?.map(Some).ok_or(ProxyError::InvalidToken)
     }
 
-    /// Makes the provider's URLs in `headers` ours. An error does not name a place that has the key
-    /// in its own name.
+    /// Rewrites the provider's URLs in `headers` to ours. Errors do not include a URL whose host
+    /// name contains the key.
     fn rewrite(
         &self,
         headers: &mut axum::http::HeaderMap,
@@ -310,7 +311,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Joins the two sides once both have changed protocols, until the caller's session has `ended`.
+    /// Connects the two sides after both have upgraded, until the caller's session has `ended`.
     fn tunnel(
         &self,
         client: hyper::upgrade::OnUpgrade,
@@ -331,8 +332,8 @@ impl Proxy {
     }
 }
 
-/// Says why a provider cannot be reached, down to the cause that the system names. The URL is left
-/// out, which may have in its query what is for the provider alone.
+/// Describes why a provider cannot be reached, down to the system's error. The URL is left out,
+/// because its query may hold secrets.
 fn unreachable(provider: &Provider, error: reqwest::Error) -> ProxyError {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -359,7 +360,7 @@ impl IntoResponse for ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NotAdmitted(_) => StatusCode::TOO_MANY_REQUESTS,
-            // What matters to SDKs is the status.
+            // SDKs care about the status.
             Self::Unreadable(_, status) => *status,
             Self::Silent(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoKey(_) | Self::Unreachable(..) | Self::Astray(..) | Self::NoWebSocket(_) => {
@@ -369,7 +370,7 @@ impl IntoResponse for ProxyError {
         let mut response = host_http::error(status, self.to_string());
         let headers = response.headers_mut();
         match self {
-            // SDKs try again after any 5xx, unless they are told that it is of no use.
+            // SDKs retry after any 5xx unless they are told that it is pointless.
             Self::NoKey(_) | Self::Astray(..) => {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
@@ -385,5 +386,5 @@ impl IntoResponse for ProxyError {
     }
 }
 
-/// By which the SDKs of OpenAI and Anthropic are told whether to try again.
+/// Tells the SDKs of OpenAI and Anthropic whether to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

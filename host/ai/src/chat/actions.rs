@@ -1,8 +1,8 @@
-//! What a server lets models call by itself: its own actions, by the names that callers know.
+//! The server's own actions as tools for models.
 //!
-//! A caller names them among the tools of a chat. Providers take only letters, digits, `_` and `-` in
-//! the name of a tool and want an object for its input; names and inputs are bent to that here, and
-//! back.
+//! A caller names them among the tools of a chat. Providers allow only letters, digits, `_` and `-`
+//! in the name of a tool and require an object as its input, so names and inputs are translated
+//! here in both directions.
 
 use std::fmt;
 
@@ -13,50 +13,50 @@ use serde_json::{Value, json};
 use super::Refused;
 use super::conversation::Tool;
 
-/// Characters of a tool's name that all providers take.
+/// Longest tool name that all providers accept.
 const NAME: usize = 64;
 
-/// A server's actions. The server that has some implements it.
+/// A server's actions, implemented by the server that has some.
 #[async_trait]
 pub trait Actions: fmt::Debug + Send + Sync + 'static {
-    /// The action of that name.
+    /// The action with that name.
     fn find(&self, name: &str) -> Option<Action>;
 
-    /// Runs an action, on behalf of whoever sent the request that has these extensions. The result is
-    /// JSON text; so is what is wrong, an object with `error`.
+    /// Runs an action on behalf of the caller whose request had these extensions. The result is
+    /// JSON text; so is the error, an object with `error`.
     async fn run(&self, by: &Extensions, name: &str, input: Value) -> Result<String, String>;
 }
 
-/// What is known of an action.
+/// The description of an action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Action {
-    /// When to call it, for the model to read.
+    /// Tells the model when to call it.
     pub description: String,
-    /// The JSON Schema of its input; none when it takes none.
+    /// The JSON Schema of its input; `None` if it takes none.
     pub input: Option<Value>,
 }
 
 /// An action as a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Offer {
-    /// What the model calls it.
+    /// The tool name that the model uses.
     pub tool: String,
-    /// What it is called here.
+    /// The action's name on this server.
     pub action: String,
     input: Input,
 }
 
-/// What has to be done with what the model gives.
+/// How to turn the model's arguments into the action's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     None,
-    /// It is what the action takes.
+    /// The arguments are the input.
     Object,
-    /// What the action takes is a member of it: `input`.
+    /// The input is wrapped in a member, `input`.
     Wrapped,
 }
 
-/// Finds the actions of these names, and adds them to the `tools` under names of their own.
+/// Looks up the actions with these names and adds them to `tools` under unique tool names.
 pub(super) fn offer(
     actions: Option<&dyn Actions>,
     names: &[String],
@@ -86,7 +86,7 @@ pub(super) fn offer(
     Ok(offers)
 }
 
-/// `blog/posts/publish` as `blog_posts_publish`, or with a number behind it where that is taken.
+/// Turns `blog/posts/publish` into `blog_posts_publish`, with a number appended if that is taken.
 fn tool_name(action: &str, taken: &[Tool]) -> String {
     let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
     let letters = action.chars().map(|letter| if fits(letter) { letter } else { '_' });
@@ -101,7 +101,7 @@ fn tool_name(action: &str, taken: &[Tool]) -> String {
 }
 
 impl Offer {
-    /// The action's input out of what the model wrote.
+    /// Extracts the action's input from the model's arguments.
     pub fn input(&self, arguments: &str) -> Result<Value, String> {
         let arguments = match (self.input, arguments.trim()) {
             (Input::None, _) => return Ok(Value::Null),

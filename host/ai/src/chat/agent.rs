@@ -1,12 +1,12 @@
-//! An answer in which the model may call actions of the server.
+//! An answer in which the model may call the server's actions.
 //!
-//! To the client it is one run: rounds of the model's answers, with what came of its calls in between.
-//! A call of an action is run when the model's answer is complete, one after the other and in their
-//! order, so that a model that writes and then reads sees what it wrote; what is wrong with an input
-//! goes to the model, which may mend it. Calls of tools that are not ours are the client's to run: if
-//! there are some the run ends with them, after our own.
+//! To the client it is one run: rounds of the model's answers, with the results of its calls in
+//! between. Calls run one at a time and in order after the model's answer is complete, so that a
+//! model that writes and then reads sees what it wrote. Input errors go back to the model, which
+//! may correct them. Calls of other tools are the client's to run: if there are any, the run ends
+//! with them, after our own.
 //!
-//! Rounds are bounded in number and in time, and each counts as a chat of its caller.
+//! Rounds are limited in number and time, and each counts as a chat of its caller.
 
 use std::collections::VecDeque;
 
@@ -28,13 +28,13 @@ use crate::tokens::Tokens;
 pub struct Agent {
     chat: Chat,
     caller: Option<Caller>,
-    /// What came with the caller's request: who asks, for those who run actions.
+    /// The extensions of the caller's request, which identify the caller to actions.
     by: Extensions,
-    /// What is asked in the next round.
+    /// The request of the next round.
     request: Request,
     offers: Vec<Offer>,
     stage: Stage,
-    /// What the model has said in this round.
+    /// The model's answer in this round so far.
     answer: Answer,
     tokens: Tokens,
     round: u32,
@@ -48,7 +48,7 @@ enum Stage {
 }
 
 impl Agent {
-    /// Begins the first round.
+    /// Starts the first round.
     pub fn new(
         chat: Chat,
         caller: Option<Caller>,
@@ -73,7 +73,7 @@ impl Agent {
         })
     }
 
-    /// What happens, as it happens.
+    /// The events, as they happen.
     pub fn events(self) -> impl Stream<Item = Event> + Send {
         stream::unfold(self, |mut agent| async move { Some((agent.next().await?, agent)) })
     }
@@ -88,7 +88,7 @@ impl Agent {
                     match event {
                         Event::Started if self.round > 1 => None,
                         Event::Finished { reason, tokens } => {
-                            // Reads the end of the body, so that the connection can be used again.
+                            // Reads the end of the body, so that the connection can be reused.
                             run.next().await;
                             self.tokens += tokens;
                             self.answered(reason)
@@ -108,7 +108,7 @@ impl Agent {
         }
     }
 
-    /// The model has answered: runs what it called of ours, or ends.
+    /// The model's answer is complete: runs its calls of our actions, or ends.
     fn answered(&mut self, reason: FinishReason) -> Option<Event> {
         let ours = |call: &&ToolCall| self.offers.iter().any(|offer| offer.tool == call.name);
         let complete = matches!(reason, FinishReason::Stop | FinishReason::ToolCalls);
@@ -135,7 +135,8 @@ impl Agent {
         Event::CallResult { id: call.id, content, failed }
     }
 
-    /// Runs a call of one of ours. It borrows nothing of the agent, which cannot be shared while it waits.
+    /// Runs one action. Borrows nothing from the agent, which is not `Sync` and must not be held
+    /// across the await.
     fn run(&self, call: ToolCall) -> impl Future<Output = Result<String, String>> + Send + use<> {
         let offer = self.offers.iter().find(|offer| offer.tool == call.name).cloned();
         let (actions, by) = (self.chat.actions.clone(), self.by.clone());
@@ -156,7 +157,7 @@ impl Agent {
         }
     }
 
-    /// All of ours have been run: begins the next round, unless the client has something to run.
+    /// All our calls have run: starts the next round, unless the client has calls to run.
     fn called(&mut self) -> Option<Event> {
         let Stage::Calling { results, .. } = std::mem::replace(&mut self.stage, Stage::Ended)
         else {

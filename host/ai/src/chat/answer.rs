@@ -1,24 +1,24 @@
-//! An answer as a whole.
+//! A whole answer.
 
 use super::conversation::{Message, Thinking, ToolCall};
 use super::event::{Event, Failure, FinishReason};
 use super::run::Run;
 use crate::tokens::Tokens;
 
-/// All that a model said.
+/// Everything that a model answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The model that answered, by its own name.
     pub model: Option<String>,
-    /// Its thoughts, as far as the provider tells them; the signature is empty where it gives none.
+    /// Its thoughts, if the provider reveals them. The signature is empty if there is none.
     pub thinking: Vec<Thinking>,
-    /// Its words.
+    /// Its text.
     pub text: String,
-    /// What it called.
+    /// Its tool calls.
     pub calls: Vec<ToolCall>,
     /// Why it ended.
     pub reason: FinishReason,
-    /// What it took.
+    /// The tokens used.
     pub tokens: Tokens,
 }
 
@@ -36,7 +36,7 @@ impl Default for Answer {
 }
 
 impl Answer {
-    /// Waits for the end of a run.
+    /// Collects a run to its end.
     pub async fn of(mut run: Run) -> Result<Self, Failure> {
         let mut answer = Self::default();
         while let Some(event) = run.next().await {
@@ -50,7 +50,7 @@ impl Answer {
         Err(Failure::new("ended", "the run ended without an answer"))
     }
 
-    /// Takes what happened.
+    /// Adds an event.
     pub fn hear(&mut self, event: &Event) {
         match event {
             Event::Model(model) => self.model = Some(model.clone()),
@@ -87,7 +87,8 @@ impl Answer {
         }
     }
 
-    /// The same as a part of the conversation. Thoughts without a proof are of no use to providers.
+    /// Converts it to a message of the conversation. Thoughts without a signature are dropped,
+    /// because providers reject them.
     pub fn message(self) -> Message {
         let Self { mut thinking, text, calls, .. } = self;
         thinking.retain(|thought| !thought.signature.is_empty());

@@ -1,8 +1,8 @@
-//! Puts what a provider says in order.
+//! Puts a provider's output in order.
 //!
-//! Providers differ in what they announce: some say where a text begins and ends, others just send
-//! pieces of whatever comes next. A reader of one provider's stream hands on what it hears as
-//! [`Delta`]s; this makes [`Event`]s of them that keep the promises of [`Event`].
+//! Providers differ in what they announce: some mark where a text begins and ends, others just send
+//! pieces of whatever comes next. The reader of a provider's stream emits [`Delta`]s, and this
+//! module turns them into [`Event`]s that keep the promises of [`Event`].
 
 use std::collections::VecDeque;
 
@@ -11,53 +11,53 @@ use serde_json::{Map, Value};
 use super::event::{Event, Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// Calls of one answer. A model that makes more has lost its way.
+/// Maximum calls in one answer. A model that makes more has gone astray.
 const CALLS: usize = 1024;
 
-/// Something that a provider said.
+/// One piece of a provider's output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delta {
-    /// Which model answers.
+    /// The name of the model that answers.
     Model(String),
-    /// A piece of its thoughts.
+    /// A piece of a thought.
     Thinking(String),
-    /// Proof of the thoughts before.
+    /// The signature of the preceding thought.
     Signature(String),
     /// A piece of text.
     Text(String),
-    /// A call begins.
+    /// Start of a call.
     Call {
-        /// By which the provider tells this call from others in this stream.
+        /// The provider's key for this call within the stream.
         key: String,
-        /// By which the result is matched.
+        /// The id that the result refers to.
         id: String,
-        /// The tool.
+        /// The tool's name.
         name: String,
-        /// Proof of the thought behind it.
+        /// The signature of the thought behind it.
         signature: Option<String>,
     },
     /// A piece of a call's arguments.
     Arguments {
-        /// Which call.
+        /// The key of the call.
         key: String,
         /// The piece.
         delta: String,
     },
-    /// All of a call's arguments, for a provider that repeats them.
+    /// The complete arguments of a call, for a provider that repeats them.
     AllArguments {
-        /// Which call.
+        /// The key of the call.
         key: String,
-        /// All of them.
+        /// The complete arguments.
         arguments: String,
     },
-    /// A call, text or thought is complete; the providers that say so say it of all.
+    /// A call is complete. Providers either send this for every call or for none.
     CallEnd {
-        /// Which call.
+        /// The key of the call.
         key: String,
     },
-    /// The text or the thought is complete.
+    /// The current text or thought is complete.
     BlockEnd,
-    /// What it took so far.
+    /// The usage so far.
     Tokens(Tokens),
     /// The answer is complete.
     Done(FinishReason),
@@ -65,7 +65,7 @@ pub enum Delta {
     Failed(Failure),
 }
 
-/// The answer as far as it has come.
+/// The state of an answer in progress.
 #[derive(Debug, Default)]
 pub struct Assembly {
     open: Open,
@@ -94,17 +94,17 @@ struct PendingCall {
 }
 
 impl Assembly {
-    /// What it took so far.
+    /// The usage so far.
     pub fn tokens(&self) -> Tokens {
         self.tokens
     }
 
-    /// Whether nothing more is to come.
+    /// Whether the answer has ended.
     pub fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Takes what the provider said, and adds what has happened to `events`.
+    /// Applies a delta and appends the resulting events to `events`.
     pub fn push(&mut self, delta: Delta, events: &mut VecDeque<Event>) {
         if self.ended {
             return;
@@ -122,7 +122,7 @@ impl Assembly {
                 events.push_back(Event::Thinking(piece));
             }
             Delta::Signature(signature) => {
-                // A thought that is withheld has no words, but its signature has to go back.
+                // A redacted thought has no text, but its signature must be sent back.
                 self.think(events);
                 self.signature = Some(signature);
             }
@@ -174,7 +174,7 @@ impl Assembly {
                 if let Err(failure) = self.end_calls(events) {
                     return self.fail(failure, events);
                 }
-                // Not all providers say that they stopped for a call.
+                // Not all providers report that they stopped for a call.
                 let called = reason == FinishReason::Stop && !self.calls.is_empty();
                 let reason = if called { FinishReason::ToolCalls } else { reason };
                 self.ended = true;
@@ -184,8 +184,8 @@ impl Assembly {
         }
     }
 
-    /// Ends the answer. What it was about to say is closed; calls that are not complete stay so,
-    /// because someone might run them.
+    /// Ends the answer. Open text is closed; incomplete calls are not, because a client might run
+    /// them.
     fn fail(&mut self, failure: Failure, events: &mut VecDeque<Event>) {
         self.close(events);
         self.ended = true;
@@ -211,7 +211,7 @@ impl Assembly {
     }
 
     fn call(&mut self, key: &str) -> Option<&mut PendingCall> {
-        // The last one first: a provider without keys of its own may use one again.
+        // Searches from the end: a provider without keys of its own may reuse one.
         self.calls.iter_mut().rev().find(|call| call.open && call.key == key)
     }
 

@@ -1,14 +1,14 @@
-//! Reads what clients send into a [`Request`].
+//! Parses a client's body into a [`Request`].
 //!
-//! There are two generations of clients. The old ones send `messages` as their user interface has
-//! them (`parts`), with provider and model beside them or under `data`. The newer ones send an
-//! AG-UI `RunAgentInput`: messages with `content` and `toolCalls`, tool results and thoughts as
-//! messages of their own, provider and model under `forwardedProps`. Messages of both kinds may be
-//! mixed, because clients keep old conversations.
+//! There are two generations of clients. Old ones send `messages` as their user interface stores
+//! them (`parts`), with provider and model next to them or under `data`. New ones send an AG-UI
+//! `RunAgentInput`: messages with `content` and `toolCalls`, tool results and thoughts as separate
+//! messages, and provider and model under `forwardedProps`. Both kinds of messages may be mixed,
+//! because clients keep old conversations.
 //!
-//! Providers insist that each call be followed by its result, so that is made true here: results
-//! are collected wherever they stand and put after their call; a call that nobody ran gets a
-//! result that says so; a result whose call is not there is left out.
+//! Providers require that each call be followed by its result, so this module ensures it: results
+//! are collected wherever they appear and placed after their call, a call without a result gets one
+//! that says so, and a result without a call is dropped.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ use super::conversation::{
     Content, MediaKind, Message, Request, Source, Thinking, Tool, ToolCall, ToolResult,
 };
 
-/// Characters of a model's or provider's name, or of a conversation's id. It is kept with the
-/// usage and goes into URLs.
+/// Longest model name, provider name or conversation id, in characters. It is stored with the usage
+/// and used in URLs.
 const NAME: usize = 256;
 
-/// Which generation of clients a body is from.
+/// The generation of clients that sent a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generation {
     /// Before AG-UI.
@@ -31,19 +31,19 @@ pub enum Generation {
     Latest,
 }
 
-/// A body that is not as it should be.
+/// Why a body is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: expected {expected}, found {found}")]
 pub struct Invalid {
-    /// Where, as a JSON pointer.
+    /// The location, as a JSON pointer.
     pub at: String,
-    /// What belongs there.
+    /// What was expected.
     pub expected: &'static str,
-    /// What is there.
+    /// What was found.
     pub found: String,
 }
 
-/// Reads a body. The key is not in it.
+/// Parses a body. The key is not part of it.
 pub fn read(body: &Value) -> Result<(Request, Generation), Invalid> {
     let top = Object::of(body, "")?;
     let forwarded = top.optional_object("forwardedProps")?;
@@ -77,14 +77,14 @@ pub fn read(body: &Value) -> Result<(Request, Generation), Invalid> {
     Ok((request, generation))
 }
 
-/// What has been read of the messages.
+/// The messages parsed so far.
 #[derive(Default)]
 struct Conversation {
     system: Vec<String>,
     messages: Vec<Message>,
-    /// By call.
+    /// Results by call id.
     results: HashMap<String, String>,
-    /// Thoughts that came as messages of their own, before the message that they led to.
+    /// Thoughts sent as separate messages, which belong to the next message.
     thinking: Vec<Thinking>,
 }
 
@@ -112,7 +112,7 @@ impl Conversation {
                 let signature = message.optional_string("encryptedValue")?;
                 self.thinking.extend(signature.map(|signature| Thinking { text, signature }));
             }
-            // What an agent shows of its work, which models do not read.
+            // Progress that an agent displays, which models do not read.
             "activity" => {}
             _ => {
                 let expected = "user, assistant, system, developer, tool, reasoning or activity";
@@ -122,7 +122,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// An assistant's message with `content` and `toolCalls`.
+    /// Adds an assistant's message with `content` and `toolCalls`.
     fn assistant(&mut self, message: &Object) -> Result<(), Invalid> {
         let mut turn = Turn { thinking: std::mem::take(&mut self.thinking), ..Turn::default() };
         for (at, thought) in message.objects("thinking")? {
@@ -148,8 +148,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// An assistant's message with `parts`, which may tell of several turns: it called, got the
-    /// result, and went on.
+    /// Adds an assistant's message with `parts`, which may span several turns: a call, its result,
+    /// and more text.
     fn parts(&mut self, message: &Object) -> Result<(), Invalid> {
         let mut turn = Turn { thinking: std::mem::take(&mut self.thinking), ..Turn::default() };
         for (at, part) in message.objects("parts")? {
@@ -175,7 +175,7 @@ impl Conversation {
                     let call = part.string("toolCallId")?;
                     self.results.insert(call, part.result("content"));
                 }
-                // What else a user interface shows was made by tools, for the person.
+                // Other parts of the user interface come from tools and are meant for the user.
                 _ => {}
             }
         }
@@ -190,7 +190,7 @@ impl Conversation {
         let results = turn.calls.iter().map(|call| ToolResult {
             call: call.id.clone(),
             name: call.name.clone(),
-            // Not known before all messages have been read.
+            // Results are filled in when all messages have been parsed.
             content: String::new(),
         });
         let results: Vec<_> = results.collect();
@@ -214,7 +214,7 @@ impl Conversation {
     }
 }
 
-/// What an assistant says until it waits for results.
+/// An assistant's turn, up to where it waits for results.
 #[derive(Default)]
 struct Turn {
     thinking: Vec<Thinking>,
@@ -223,7 +223,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// Thoughts without a proof are of no use to a provider.
+    /// Thoughts without a signature are dropped, because providers reject them.
     fn think(&mut self, thought: &Object) -> Result<(), Invalid> {
         let text = thought.optional_string("content")?.unwrap_or_default();
         let signature = thought.optional_string("signature")?;
@@ -240,7 +240,7 @@ fn text_of(content: &[Content]) -> String {
     texts.collect()
 }
 
-/// Where clients put a field: the body itself, `forwardedProps`, `data`.
+/// The places where clients put a field: the body itself, `forwardedProps`, `data`.
 struct Places<'a>([Option<Object<'a>>; 3]);
 
 impl<'a> Places<'a> {
@@ -259,8 +259,8 @@ impl<'a> Places<'a> {
         places.map(|place| place.name(field)).find_map(Result::transpose).transpose()
     }
 
-    /// The newer clients always send `tools`, mostly empty; those of a caller who adds more under
-    /// `forwardedProps` count, too.
+    /// New clients always send `tools`, mostly empty. Those that a caller adds under
+    /// `forwardedProps` count as well.
     fn tools(&self) -> Result<Vec<Tool>, Invalid> {
         let mut tools: Vec<Tool> = Vec::new();
         for place in self.0.iter().flatten() {
@@ -277,7 +277,7 @@ impl<'a> Places<'a> {
         Ok(tools)
     }
 
-    /// Tools that are just named: actions of this server.
+    /// Tools given only by name: actions of this server.
     fn actions(&self) -> Result<Vec<String>, Invalid> {
         let mut actions: Vec<String> = Vec::new();
         for place in self.0.iter().flatten() {
@@ -290,7 +290,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// A JSON object, and where in the body it is.
+/// A JSON object and its location in the body.
 #[derive(Clone)]
 struct Object<'a> {
     fields: &'a Map<String, Value>,
@@ -314,7 +314,7 @@ impl<'a> Object<'a> {
         format!("{}/{field}", self.at)
     }
 
-    /// What is there; `null` counts as nothing.
+    /// The value of a member; `null` counts as missing.
     fn get(&self, field: &str) -> Option<&'a Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
@@ -372,14 +372,14 @@ impl<'a> Object<'a> {
         Ok(array.ok_or_else(|| self.wrong(field, "an array"))?)
     }
 
-    /// The items of an array that may be missing, with where they are.
+    /// The items of an optional array, with their locations.
     fn objects(&self, field: &str) -> Result<Vec<(String, &'a Value)>, Invalid> {
         let items = if self.has(field) { self.array(field)? } else { &[] };
         let at = self.path(field);
         Ok(items.iter().enumerate().map(|(i, item)| (format!("{at}/{i}"), item)).collect())
     }
 
-    /// What a message says: its `parts`, or its `content` as text or as parts.
+    /// The content of a message: its `parts`, or its `content` as text or parts.
     fn content(&self) -> Result<Vec<Content>, Invalid> {
         let field = if self.has("parts") { "parts" } else { "content" };
         match self.get(field) {
@@ -389,7 +389,7 @@ impl<'a> Object<'a> {
             Some(Value::Array(_)) => {
                 let parts = self.objects(field)?.into_iter();
                 let mut parts = parts.map(|(at, part)| Object::of(part, at)?.piece());
-                // The text of one message is one text, however a client has cut it.
+                // The text of one message is one text, however the client split it.
                 parts.try_fold(Vec::new(), |mut content, part| {
                     match (content.last_mut(), part?) {
                         (Some(Content::Text(text)), Content::Text(more)) => text.push_str(&more),
@@ -407,7 +407,7 @@ impl<'a> Object<'a> {
         self.string(field)
     }
 
-    /// One part of what a person says.
+    /// One part of a user's message.
     fn piece(&self) -> Result<Content, Invalid> {
         let kind = self.string("type")?;
         let kind = match kind.as_str() {
@@ -430,7 +430,7 @@ impl<'a> Object<'a> {
         Ok(Content::Media { kind, source })
     }
 
-    /// AG-UI's first form of what is no text.
+    /// AG-UI's first format for content that is not text.
     fn binary(&self) -> Result<Content, Invalid> {
         let media_type = self.string("mimeType")?;
         let kind = match media_type.split('/').next() {
@@ -446,7 +446,7 @@ impl<'a> Object<'a> {
         Ok(Content::Media { kind, source })
     }
 
-    /// A call as user interfaces keep it.
+    /// A call as user interfaces store it.
     fn call(&self) -> Result<ToolCall, Invalid> {
         let arguments = match self.optional_string("arguments")? {
             Some(arguments) => arguments,
@@ -461,7 +461,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// What came of a call, as user interfaces keep it with the call.
+    /// The result of a call, as user interfaces store it with the call.
     fn result_of_call(&self) -> Option<String> {
         if self.has("output") {
             return Some(self.result("output"));
@@ -474,7 +474,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What came of a call: text as it is, all else as JSON.
+    /// The result of a call: text as it is, anything else as JSON.
     fn result(&self, field: &str) -> String {
         match self.get(field) {
             None => String::new(),
@@ -500,7 +500,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What is in the message itself; some clients write a data URL.
+/// Inline data; some clients write a data URL.
 fn data(kind: MediaKind, value: String, media_type: Option<String>) -> Source {
     if let Some((header, data)) = value.strip_prefix("data:").and_then(|url| url.split_once(',')) {
         let media_type = header.split(';').next().unwrap_or_default().to_owned();
@@ -515,7 +515,7 @@ fn data(kind: MediaKind, value: String, media_type: Option<String>) -> Source {
     Source::Data { media_type: media_type.unwrap_or_else(|| usual.to_owned()), data: value }
 }
 
-/// What a value is, short enough for an error.
+/// A short description of a value, for errors.
 fn describe(value: Option<&Value>) -> String {
     match value {
         None => "nothing".to_owned(),

@@ -1,125 +1,125 @@
-//! What is asked of a model: one form for all providers and for both kinds of clients.
+//! A request to a model, in one form for all providers and both generations of clients.
 
 use serde_json::{Map, Value};
 
 use crate::providers::Key;
 
-/// One turn of a conversation that a model is to answer.
+/// A conversation for a model to continue.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The provider's name.
     pub provider: String,
     /// The model, as the provider calls it.
     pub model: String,
-    /// The conversation that this is a turn of, if the client has a name for it.
+    /// The client's id for the conversation, if it has one.
     pub thread: Option<String>,
-    /// This turn, if the client has a name for it.
+    /// The client's id for this turn, if it has one.
     pub run: Option<String>,
-    /// What the model is told before anyone speaks; empty for nothing.
+    /// The system prompt; may be empty.
     pub system: String,
-    /// What was said, oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// What the model may call. Whoever asks runs it.
+    /// The tools that the model may call. The caller runs them.
     pub tools: Vec<Tool>,
-    /// Which of the server's own actions the model may call, by name. The server runs them.
+    /// The names of the server's own actions that the model may call. The server runs them.
     pub actions: Vec<String>,
-    /// Options in the provider's own words: temperature, thinking and so on.
+    /// Options in the provider's own format, such as temperature and thinking.
     pub options: Map<String, Value>,
-    /// The caller's own key; without one the server's is used.
+    /// The caller's own key; `None` uses the server's.
     pub key: Option<Key>,
 }
 
-/// What someone said.
+/// A message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// The person.
+    /// From the user.
     User(Vec<Content>),
-    /// The model.
+    /// From the model.
     Assistant {
-        /// What it thought before, where the provider wants that back.
+        /// Thoughts, for providers that want them back.
         thinking: Vec<Thinking>,
-        /// What it said.
+        /// The text.
         text: String,
-        /// What it called.
+        /// The tool calls.
         calls: Vec<ToolCall>,
     },
-    /// What came of the calls of the message before: one for each of them, in their order.
+    /// The results of the preceding message's calls, one for each, in order.
     Results(Vec<ToolResult>),
 }
 
-/// A piece of what a person said.
+/// A part of a user's message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Words.
+    /// Text.
     Text(String),
-    /// Something to look at or listen to.
+    /// An image, a sound, a video or a document.
     Media {
-        /// What it is.
+        /// The kind of media.
         kind: MediaKind,
-        /// Where it is.
+        /// Where the data is.
         source: Source,
     },
-    /// Something of which this server knows the name alone.
+    /// A media type that this server knows only by name.
     Unknown(String),
 }
 
-/// What a [`Content::Media`] is.
+/// The kind of a [`Content::Media`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaKind {
-    /// A picture.
+    /// An image.
     Image,
-    /// A sound.
+    /// Audio.
     Audio,
-    /// A film.
+    /// Video.
     Video,
-    /// Pages, mostly PDF.
+    /// A document, mostly PDF.
     Document,
 }
 
-/// Where a [`Content::Media`] is.
+/// The source of a [`Content::Media`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// In the message, as base64.
+    /// Inline base64.
     Data {
-        /// Its media type, `image/png`.
+        /// The media type, such as `image/png`.
         media_type: String,
-        /// The base64.
+        /// The base64 data.
         data: String,
     },
-    /// Somewhere that the provider can reach.
+    /// A URL that the provider can reach.
     Url {
-        /// Where.
+        /// The URL.
         url: String,
-        /// Its media type, if the client says it.
+        /// The media type, if the client gave one.
         media_type: Option<String>,
     },
 }
 
-/// What a model thought.
+/// A model's thought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thinking {
-    /// Its words.
+    /// The text.
     pub text: String,
-    /// The provider's proof that it thought so.
+    /// The provider's signature of the thought.
     pub signature: String,
 }
 
-/// A call that a model made.
+/// A tool call by the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCall {
-    /// By which its result is matched.
+    /// The id that the result refers to.
     pub id: String,
-    /// The tool.
+    /// The tool's name.
     pub name: String,
-    /// JSON text, as the model wrote it.
+    /// The arguments as JSON text, as the model wrote them.
     pub arguments: String,
-    /// The provider's proof of the thought behind it.
+    /// The provider's signature of the thought behind it.
     pub signature: Option<String>,
 }
 
 impl ToolCall {
     /// The arguments as an object. A model that was cut off may have written half of one, and
-    /// providers accept nothing but objects when a call goes back to them.
+    /// providers accept only objects when a call is sent back to them.
     pub fn input(&self) -> Value {
         match serde_json::from_str(&self.arguments) {
             Ok(input @ Value::Object(_)) => input,
@@ -127,8 +127,8 @@ impl ToolCall {
         }
     }
 
-    /// The same as JSON text: the model's own where that is an object. Several servers stream `""`
-    /// for a tool without parameters, and refuse `""` when the call goes back to them.
+    /// The same as JSON text: the model's own text if that is an object. Several servers stream
+    /// `""` for a tool without parameters, but reject `""` when the call is sent back.
     pub fn input_text(&self) -> String {
         match serde_json::from_str::<Map<String, Value>>(&self.arguments) {
             Ok(_) => self.arguments.clone(),
@@ -137,30 +137,30 @@ impl ToolCall {
     }
 }
 
-/// What came of a call.
+/// The result of a tool call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolResult {
     /// The call's id.
     pub call: String,
-    /// The tool.
+    /// The tool's name.
     pub name: String,
-    /// Mostly JSON text.
+    /// The result, usually JSON text.
     pub content: String,
 }
 
-/// Something that a model may call.
+/// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
-    /// Letters, digits, `_` and `-`; providers refuse others.
+    /// The name: letters, digits, `_` and `-`. Providers reject others.
     pub name: String,
-    /// When to call it, for the model to read.
+    /// Tells the model when to call it.
     pub description: String,
     /// The JSON Schema of its input.
     pub parameters: Value,
 }
 
 impl MediaKind {
-    /// What clients call it.
+    /// The name that clients use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",

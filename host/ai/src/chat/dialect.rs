@@ -1,8 +1,8 @@
-//! The four APIs that models are asked through, one file each.
+//! The four APIs for asking models, one file each.
 //!
-//! A dialect has two halves: it turns a [`Request`] into the body that its API takes, and it reads
-//! the API's stream into [`Delta`]s. Nothing above this module knows which API answers. What all
-//! of them need stands here, above all how an error is told.
+//! A dialect has two halves: it converts a [`Request`] into its API's body, and it parses the API's
+//! stream into [`Delta`]s. Nothing above this module knows which API answers. What they share is
+//! here, above all the reporting of errors.
 
 pub(super) mod anthropic;
 pub(super) mod completions;
@@ -17,25 +17,25 @@ use super::conversation::{Content, Request, Source};
 use super::event::Failure;
 use crate::providers::{Api, Provider};
 
-/// What one event of a provider amounts to.
+/// The deltas of one event.
 pub type Deltas = Vec<Delta>;
 
-/// Ends most streams; some servers send it even where their API knows no such event.
+/// Ends most streams. Some servers send it even if their API has no such event.
 const DONE: &str = "[DONE]";
 
-/// Reads the stream of one answer.
+/// Parses the stream of one answer.
 pub trait Reader: Send {
-    /// Reads one event, which is a JSON object. Unknown events and fields are skipped. It fails
-    /// only on data that is not JSON or that lacks the shape of the API altogether.
+    /// Parses one event, which is a JSON object. Unknown events and fields are skipped. Fails only
+    /// on data that is not JSON or does not have the API's shape at all.
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()>;
 
-    /// The server has announced that nothing more follows.
+    /// The server has announced the end of the stream.
     fn done(&mut self, _deltas: &mut Deltas) {}
 
     /// The stream has ended. An answer that is still incomplete was cut off.
     fn end(&mut self, _deltas: &mut Deltas) {}
 
-    /// Takes the data of one event, whatever it is. Keep-alives have none.
+    /// Parses the data of one event of any kind. Keep-alives have none.
     fn hear(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
         match data.trim() {
             "" => Ok(()),
@@ -48,7 +48,7 @@ pub trait Reader: Send {
     }
 }
 
-/// A reader for a stream of that API.
+/// Creates a parser for an API's stream.
 pub fn reader(api: Api) -> Box<dyn Reader> {
     match api {
         Api::Responses => Box::<openai::Responses>::default(),
@@ -58,7 +58,7 @@ pub fn reader(api: Api) -> Box<dyn Reader> {
     }
 }
 
-/// Where to send a request, and what.
+/// The URL and body of a request.
 pub fn call(provider: &Provider, request: &Request) -> Result<(Url, Value), Failure> {
     Ok(match provider.api() {
         Api::Responses => (provider.endpoint("responses"), openai::body(request)?),
@@ -74,7 +74,8 @@ pub fn call(provider: &Provider, request: &Request) -> Result<(Url, Value), Fail
     })
 }
 
-/// What to tell of an answer that is an error: the texts that each provider's own client shows.
+/// The failure to report for an error response, with the text that each provider's own client
+/// shows.
 pub fn failure(api: Api, status: u16, body: &str) -> Failure {
     let json: Option<Value> = serde_json::from_str(body).ok();
     let error = json.as_ref().and_then(|body| body.get("error"));
@@ -91,7 +92,7 @@ pub fn failure(api: Api, status: u16, body: &str) -> Failure {
     }
 }
 
-/// An `error` as OpenAI writes it, or as others do: an object with a message, or just text.
+/// Parses an `error` in OpenAI's format or others': an object with a message, or just text.
 pub fn problem(error: &Value) -> Failure {
     let message = match error.get("message") {
         Some(Value::String(message)) => message.clone(),
@@ -100,15 +101,15 @@ pub fn problem(error: &Value) -> Failure {
     Failure { message, code: error.get("code").and_then(code) }
 }
 
-/// A count at a JSON pointer of a provider's usage. Servers that do not count send `null`, and some
-/// send fractions.
+/// A token count at a JSON pointer in a provider's usage. Servers that do not count send `null`,
+/// and some send fractions.
 pub fn count(usage: &Value, pointer: &str) -> Option<u64> {
     let count = usage.pointer(pointer)?;
     let fraction = || count.as_f64().filter(|count| *count >= 0.0).map(|count| count as u64);
     count.as_u64().or_else(fraction)
 }
 
-/// A code is text; some write a number.
+/// A code is text, but some servers send a number.
 pub fn code(value: &Value) -> Option<String> {
     match value {
         Value::String(code) if !code.is_empty() => Some(code.clone()),
@@ -117,13 +118,13 @@ pub fn code(value: &Value) -> Option<String> {
     }
 }
 
-/// What to tell of an answer that is longer than it may be.
+/// The failure for an answer that exceeds its limit.
 pub fn cut_off() -> Failure {
     let message = "The response was cut off because the maximum token limit was reached.";
     Failure::new("max_tokens", message)
 }
 
-/// What to tell of something that a provider cannot be shown.
+/// The failure for content that a provider does not accept.
 pub fn unsupported(provider: &str, content: &Content) -> Failure {
     let kind = match content {
         Content::Text(_) => "text",
@@ -134,7 +135,7 @@ pub fn unsupported(provider: &str, content: &Content) -> Failure {
     Failure::new("unsupported_content", message)
 }
 
-/// Where something is, as one URL.
+/// The source as one URL.
 pub fn url(source: &Source) -> String {
     match source {
         Source::Url { url, .. } => url.clone(),

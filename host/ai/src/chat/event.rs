@@ -1,95 +1,95 @@
-//! What a model answers: one form for all providers.
+//! The events of an answer, in one form for all providers.
 
 use serde_json::Value;
 
 use crate::tokens::Tokens;
 
-/// What happens while a model answers, in order: [`Event::Started`] first, then pieces, then
-/// [`Event::Finished`] or [`Event::Failed`], after which nothing comes.
+/// The events of an answer, in order: [`Event::Started`] first, then pieces, then
+/// [`Event::Finished`] or [`Event::Failed`], which is the last.
 ///
-/// Of thinking and text only one is open at a time, and no text while a tool is called; calls may
-/// overlap each other. All that was begun is ended before the end of a run that finishes.
+/// Only one thought or text is open at a time, and no text while a tool is being called; calls may
+/// overlap each other. A run that finishes has ended everything that it started.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run begins. The provider has not been asked yet.
+    /// The run starts. The provider has not been asked yet.
     Started,
-    /// The provider answers, with this model: its own name for what was asked for.
+    /// The provider has responded with this model: its own name for the requested one.
     Model(String),
-    /// The model begins to think aloud.
+    /// A thought starts.
     ThinkingStarted,
-    /// A piece of its thoughts.
+    /// A piece of the thought.
     Thinking(String),
-    /// It has thought.
+    /// The thought is complete.
     ThinkingEnded {
-        /// Proof to be sent back with the conversation, in the form that this server wants it.
+        /// The signature to send back with the conversation, in this server's format.
         signature: Option<String>,
     },
-    /// The model begins to speak.
+    /// A text starts.
     TextStarted,
-    /// A piece of what it says.
+    /// A piece of the text.
     Text(String),
-    /// It has spoken.
+    /// The text is complete.
     TextEnded,
-    /// The model begins a call.
+    /// A tool call starts.
     CallStarted {
-        /// By which the result is matched.
+        /// The id that the result refers to.
         id: String,
-        /// The tool.
+        /// The tool's name.
         name: String,
-        /// Proof to be sent back with the conversation.
+        /// The signature to send back with the conversation.
         signature: Option<String>,
     },
     /// A piece of the call's arguments, JSON text.
     CallArguments {
-        /// Which call.
+        /// The id of the call.
         id: String,
         /// The piece.
         delta: String,
     },
     /// The call is complete.
     CallEnded {
-        /// Which call.
+        /// The id of the call.
         id: String,
-        /// The tool.
+        /// The tool's name.
         name: String,
         /// Its arguments.
         input: Value,
     },
-    /// The server has run a call of one of its own actions.
+    /// The server has run one of its own actions.
     CallResult {
-        /// Which call.
+        /// The id of the call.
         id: String,
-        /// What came of it, JSON text.
+        /// The result as JSON text.
         content: String,
-        /// Whether it was refused or failed; the content says why.
+        /// Whether the action was refused or failed; the content says why.
         failed: bool,
     },
     /// The answer is complete.
     Finished {
         /// Why it ended.
         reason: FinishReason,
-        /// What it took.
+        /// The tokens used.
         tokens: Tokens,
     },
-    /// There is no answer, or no more of it.
+    /// The answer failed or was cut off.
     Failed(Failure),
 }
 
-/// Why an answer is complete.
+/// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model has said all.
+    /// The model has finished.
     Stop,
-    /// The model waits for what it called.
+    /// The model waits for the results of its calls.
     ToolCalls,
-    /// The answer is as long as it may be.
+    /// The answer reached its maximum length.
     Length,
-    /// The provider did not like the rest.
+    /// The provider's content filter stopped it.
     ContentFilter,
 }
 
 impl FinishReason {
-    /// What clients call it.
+    /// The name of the reason on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -100,13 +100,13 @@ impl FinishReason {
     }
 }
 
-/// Why there is no answer.
+/// Why an answer failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// For the person to read.
+    /// A message for the user.
     pub message: String,
-    /// For a program to tell failures apart, in the provider's words.
+    /// The provider's error code, for programs.
     pub code: Option<String>,
 }
 

@@ -20,7 +20,7 @@ use super::{Chat, Refused};
 use crate::admission::NotAdmitted;
 use crate::providers::Key;
 
-/// Where a caller may put a key of their own.
+/// The header for a caller's own key.
 const PROVIDER_API_KEY: &str = "x-provider-api-key";
 
 /// `POST /ai/chat` and `GET /ai/providers`.
@@ -48,7 +48,8 @@ async fn answer(
         let agent = Agent::new(chat, caller, extensions, request);
         agent.map_err(Refused::into_response)?.events().right_stream()
     };
-    // An event that clients are not told of makes no frame: an empty one would end the body.
+    // Some events are not sent to clients. They must not become an empty frame, which would end the
+    // body.
     let frames = events.map(move |event| writer.write(event));
     let frames = frames.filter(|frame| std::future::ready(!frame.is_empty()));
     let done = stream::once(std::future::ready(Bytes::from_static(DONE)));
@@ -56,7 +57,7 @@ async fn answer(
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        // A proxy in front must not wait for more, either.
+        // A proxy in front must not buffer either.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, body).into_response())
@@ -91,7 +92,7 @@ fn read(
     Ok((request, generation))
 }
 
-/// The providers, and whether each can be asked without a key of the caller's own.
+/// The providers, and whether each works without a key of the caller's own.
 async fn providers(State(chat): State<Chat>, caller: Option<Extension<Caller>>) -> Json<Value> {
     let hub = caller.is_some() && chat.providers().has_hub();
     let providers = chat
@@ -114,7 +115,7 @@ fn invalid(error: Invalid) -> Response {
 }
 
 impl IntoResponse for Refused {
-    /// The first two are the words that clients of the original server know.
+    /// The first two codes are those of the original server, which its clients know.
     fn into_response(self) -> Response {
         match self {
             Self::UnknownAction(_) => error(StatusCode::BAD_REQUEST, self.to_string()),

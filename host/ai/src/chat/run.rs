@@ -1,4 +1,4 @@
-//! One answer, from the question to its end.
+//! One answer, from the request to its end.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ use crate::admission::Permit;
 use crate::providers::Key;
 use crate::usage::Tally;
 
-/// An answer that is under way. It does nothing but when it is asked for the next event, and ends
-/// the provider's request when it is dropped.
+/// An answer in progress. It works only while it is polled, and dropping it ends the provider's
+/// request.
 pub struct Run {
     stage: Stage,
     reader: Box<dyn Reader>,
@@ -23,9 +23,9 @@ pub struct Run {
     events: VecDeque<Event>,
     tally: Tally,
     provider: String,
-    /// What must not be in an error: a provider may repeat the key that it does not like.
+    /// The key to mask in errors: a provider may repeat a key that it rejects.
     key: Option<Key>,
-    /// The place that this run takes among those of its caller.
+    /// The slot of this run within its caller's limit.
     _admitted: Permit,
 }
 
@@ -36,7 +36,7 @@ enum Stage {
 }
 
 impl Run {
-    /// A run that is ready to begin. What cannot be asked at all fails as one that was.
+    /// Creates a run. A request that cannot be sent at all fails like one that was sent.
     pub fn new(
         question: Result<Question, Failure>,
         provider: String,
@@ -58,12 +58,12 @@ impl Run {
         Self { stage, reader, assembly, deltas, events, tally, provider, key, _admitted: admitted }
     }
 
-    /// What happens, as it happens.
+    /// The events, as they happen.
     pub fn events(self) -> impl Stream<Item = Event> + Send {
         stream::unfold(self, |mut run| async move { Some((run.next().await?, run)) })
     }
 
-    /// What happens next; nothing after the end.
+    /// The next event; `None` after the end.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(mut event) = self.events.pop_front() {
@@ -71,7 +71,8 @@ impl Run {
                     failure.message = failure.message.replace(key.text(), "…");
                 }
                 if matches!(event, Event::Finished { .. } | Event::Failed(_)) {
-                    // Whoever is told of the end finds it in the usage.
+                    // Usage is stored first, so that a client that sees the end also finds the
+                    // usage.
                     self.tally.count(self.assembly.tokens()).await;
                 }
                 return Some(event);
@@ -101,7 +102,7 @@ impl Run {
             }
             self.tally.note(self.assembly.tokens());
             if self.assembly.ended() {
-                // An answer that has ended has nothing more to ask, whatever it was at.
+                // The answer has ended, so an unfinished request for it is dropped.
                 self.stage = match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
                     Stage::Answering(answer) => Stage::Ended(Some(answer)),
                     _ => Stage::Ended(None),

@@ -1,9 +1,9 @@
-//! Events out of the bytes of a `text/event-stream`.
+//! A decoder for `text/event-stream`.
 //!
-//! Our own because a provider is not trusted: the crates at hand keep a line that never ends, look
-//! at all of it again for each piece that arrives, or panic at a byte order mark. This one looks
-//! at each byte once and holds one event, up to a bound. Of an event only its data counts; the
-//! providers repeat the name in it.
+//! We use our own because providers are not trusted: the available crates buffer an endless line
+//! without limit, rescan it for each piece that arrives, or panic at a byte order mark. This one
+//! reads each byte once and holds one event, up to a limit. It keeps only the data of an event,
+//! because the providers repeat the name there.
 //!
 //! Source: <https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>
 
@@ -11,30 +11,30 @@ use std::collections::VecDeque;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What has arrived of the next event.
+/// The state of a partly received event.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The line that has not ended.
+    /// The current, unfinished line.
     line: Vec<u8>,
-    /// The data of the event that has not ended, each line with a line feed after it.
+    /// The data of the current event, each line followed by a line feed.
     data: Vec<u8>,
-    /// Whether the last byte was a carriage return, after which a line feed ends no second line.
+    /// Whether the last byte was a carriage return. A line feed after it does not end another line.
     after_return: bool,
     first_line: bool,
     bound: usize,
 }
 
-/// One event is longer than the bound.
+/// An event exceeds the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Oversized;
 
 impl Decoder {
-    /// A decoder that holds events of up to `bound` bytes.
+    /// Creates a decoder for events of up to `bound` bytes.
     pub fn new(bound: usize) -> Self {
         Self { line: Vec::new(), data: Vec::new(), after_return: false, first_line: true, bound }
     }
 
-    /// Takes the next bytes, and adds the data of each event that they end to `events`.
+    /// Decodes bytes and appends the data of each complete event to `events`.
     pub fn push(
         &mut self,
         mut bytes: &[u8],
@@ -84,7 +84,7 @@ impl Decoder {
         } else if line == b"data" {
             self.data.push(b'\n');
         } else if let Some(error) = line.strip_prefix(b"error:") {
-            // Older versions of llama.cpp report an error in a field of their own.
+            // Older versions of llama.cpp report an error in a field of its own.
             self.data.extend_from_slice(b"{\"error\":");
             self.data.extend_from_slice(error);
             self.data.extend_from_slice(b"}\n");

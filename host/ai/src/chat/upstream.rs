@@ -1,9 +1,9 @@
-//! Asks a provider, and takes its answer as it comes.
+//! Sends a request to a provider and streams its answer.
 //!
-//! What fails before the answer begins is asked again, a few times and with a pause; what has
-//! begun is not, because the client has seen it. Everything that waits has a limit, and nothing
-//! runs on its own: whoever drops the future or the answer closes the connection, by which the
-//! provider knows that nobody listens.
+//! A failure before the answer starts is retried a few times, with pauses. Once an answer has
+//! started it is not retried, because the client has seen part of it. Every wait has a limit, and
+//! nothing runs in the background: dropping the future or the answer closes the connection, which
+//! tells the provider that nobody listens.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ use crate::providers::{Api, Key, Provider};
 /// The version of Anthropic's API that this server speaks.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
-/// A request that is ready to be sent.
+/// A request that is ready to send.
 pub struct Question {
-    /// Who is asked.
+    /// The provider.
     pub provider: Arc<Provider>,
-    /// The client that all requests share.
+    /// The HTTP client that all requests share.
     pub client: reqwest::Client,
-    /// Where to.
+    /// The URL.
     pub url: Url,
-    /// What.
+    /// The body.
     pub body: Bytes,
-    /// With which key.
+    /// The key.
     pub key: Option<Key>,
-    /// Bounds.
+    /// The limits.
     pub limits: Arc<Limits>,
 }
 
-/// An answer that has begun.
+/// An answer that has started.
 pub struct Reply {
     response: reqwest::Response,
     decoder: Decoder,
@@ -49,15 +49,15 @@ pub struct Reply {
     provider: Arc<Provider>,
 }
 
-/// Why an attempt did not bring an answer.
+/// Why an attempt failed.
 struct FailedAttempt {
     failure: Failure,
-    /// When another attempt may bring one: now, or after as long as the provider asked for.
+    /// `None` if a retry is pointless; otherwise the pause that the provider asked for, if any.
     again: Option<Option<Duration>>,
 }
 
 impl Question {
-    /// Sends it until there is an answer or no more hope.
+    /// Sends the request until there is an answer or retrying is pointless.
     pub async fn ask(&self) -> Result<Reply, Failure> {
         let mut attempt = 1;
         loop {
@@ -79,7 +79,8 @@ impl Question {
         }
     }
 
-    /// Twice as long each time, and not the same for all who failed at the same moment.
+    /// Exponential backoff with jitter, so that requests that failed together do not retry
+    /// together.
     fn backoff(&self, attempt: u32) -> Duration {
         let delay = self.limits.retry_delay.saturating_mul(1 << (attempt - 1).min(16));
         delay.mul_f64(rand::random_range(0.75..1.25)).min(self.limits.retry_after)
@@ -89,7 +90,7 @@ impl Question {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        // What is compressed could not be searched for the key.
+        // Compressed data could not be searched for the key.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if self.provider.api() == Api::Messages {
             headers.insert("anthropic-version", ANTHROPIC_VERSION);
@@ -123,7 +124,7 @@ impl Question {
         Err(FailedAttempt { failure, again })
     }
 
-    /// The beginning of what a provider says of an error.
+    /// The start of an error's body.
     async fn error_body(&self, mut response: reqwest::Response) -> String {
         if response.headers().contains_key(header::CONTENT_ENCODING) {
             return String::new();
@@ -139,7 +140,7 @@ impl Question {
                 }
             }
         };
-        // What has arrived by then has to do.
+        // Whatever has arrived by then must do.
         let _ = timeout(Duration::from_secs(10).min(self.limits.idle_timeout), read).await;
         String::from_utf8_lossy(&body).into_owned()
     }
@@ -155,7 +156,7 @@ impl Question {
         }
     }
 
-    /// The address is for the log alone: it may be one of an inner network.
+    /// The address is only logged: it may belong to an internal network.
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         let name = self.provider.name();
         let mut cause: &dyn std::error::Error = &error;
@@ -173,7 +174,7 @@ impl Question {
 }
 
 impl Reply {
-    /// The data of the next event; nothing at the end of the stream.
+    /// The data of the next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<String>, Failure> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -204,8 +205,8 @@ impl Reply {
         }
     }
 
-    /// Waits a moment for the provider to end its stream, so that the connection can be used
-    /// again: a new one costs the next person the time of a handshake.
+    /// Waits briefly for the provider to end its stream, so that the connection can be reused: a
+    /// new one would cost the next user a handshake.
     pub async fn drain(&mut self) {
         let end = async { while let Ok(Some(_)) = self.response.chunk().await {} };
         let _ = timeout(Duration::from_millis(100), end).await;
@@ -217,7 +218,7 @@ impl Reply {
     }
 }
 
-/// What to tell when a stream ends before the answer does.
+/// The failure for a stream that ends before the answer does.
 pub fn cut(provider: &str) -> Failure {
     let message =
         format!("Connection error. {provider} ended the stream before the answer was complete");
@@ -230,15 +231,15 @@ fn silent(provider: &Provider, patience: Duration) -> Failure {
     Failure::new("timeout", message)
 }
 
-/// Some send streams without saying so; a page or an object is none.
+/// Some servers stream without declaring it; HTML or a JSON object is not a stream.
 fn is_stream(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     !matches!(media_type, "application/json" | "text/html")
 }
 
-/// How long the provider wants to be left alone. It may name a date, too, which clocks that
-/// differ make useless.
+/// The pause that the provider asks for. It may also give a date, which is useless if clocks
+/// differ.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number("retry-after-ms").map(|value| value / 1000.0);

@@ -1,14 +1,14 @@
-//! What clients read: server-sent events that both generations of TanStack AI's clients consume.
+//! The wire format: server-sent events that both generations of TanStack AI's clients read.
 //!
-//! The newer clients speak AG-UI, the older ones what became of it. Each ignores what it does not
-//! know, so there is one stream that is a superset: the old names beside the new ones
-//! (`toolName`, `toolCallName`), thoughts as steps and as reasoning, errors in both places. What
-//! differs is what a client cannot have both ways, and what only the old format repeats: counts
-//! are an object for the old and a list for the new; the old get, with each piece, all that came
-//! before it, up to a bound.
+//! New clients use AG-UI, old ones its predecessor. Each ignores what it does not know, so one
+//! stream serves both as a superset: old names next to new ones (`toolName`, `toolCallName`),
+//! thoughts both as steps and as reasoning, errors in both places. The formats differ only where a
+//! client cannot have it both ways, or where only the old one repeats something: counts are an
+//! object for new clients and a list for old ones, and old ones get all preceding text with each
+//! piece, up to a limit.
 //!
-//! A call is announced to clients that run tools (`tool-input-available`) only when the whole
-//! answer is there, so that nothing is run for an answer that fails.
+//! Clients that run tools learn of a call (`tool-input-available`) only when the whole answer is
+//! complete, so that nothing runs for an answer that fails.
 //!
 //! Source: AG-UI, <https://docs.ag-ui.com/concepts/events>, and recordings of both clients.
 
@@ -25,10 +25,10 @@ use super::conversation::Request;
 use super::event::{Event, Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// What ends every stream.
+/// The end of every stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// Writes one run.
+/// Writes the events of one run.
 pub struct Writer {
     generation: Generation,
     provider: String,
@@ -37,7 +37,7 @@ pub struct Writer {
     message: String,
     step: String,
     model: String,
-    /// What is repeated of the text or thought that is open; nothing once the bound is reached.
+    /// The text to repeat of the open text or thought; `None` once the limit is reached.
     so_far: Option<String>,
     /// How many more bytes may be repeated.
     repeat: usize,
@@ -48,12 +48,12 @@ pub struct Writer {
 struct OpenCall {
     id: String,
     so_far: Option<String>,
-    /// Once it is complete.
+    /// Set once the call is complete.
     ready: Option<(String, Value)>,
 }
 
 impl Writer {
-    /// A writer for the run of `request`, which repeats up to `repeat` bytes.
+    /// Creates a writer for the run of `request` that repeats up to `repeat` bytes.
     pub fn new(request: &Request, generation: Generation, repeat: usize) -> Self {
         let provider = request.provider.clone();
         let run = request.run.clone().unwrap_or_else(|| id(&provider));
@@ -73,7 +73,7 @@ impl Writer {
         }
     }
 
-    /// What to send for an event; nothing for some.
+    /// The frames for an event; empty for some events.
     pub fn write(&mut self, event: Event) -> Bytes {
         match event {
             Event::Model(model) => self.model = model,
@@ -179,7 +179,7 @@ impl Writer {
         self.calls.push(OpenCall { id, so_far: Some(String::new()), ready: None });
     }
 
-    /// The newer clients have an event for it; the old take it from a second end of the call.
+    /// New clients have an event for the result; old ones read it from a second end of the call.
     fn call_result(&mut self, id: &str, content: &str, failed: bool) {
         let call = self.calls.iter().position(|call| call.id == id);
         let ready = call.and_then(|at| self.calls.remove(at).ready);
@@ -221,8 +221,7 @@ impl Writer {
     }
 }
 
-/// All that came before a piece and the piece itself, unless so much has been repeated that the
-/// pieces alone must do.
+/// The piece together with all text before it. Once the limit is reached, just the piece.
 fn repeated<'a>(
     so_far: &'a mut Option<String>,
     bound: &mut usize,
@@ -260,7 +259,7 @@ fn usage(tokens: Tokens, generation: Generation) -> Value {
     }
 }
 
-/// An id that nobody else has: what for, when, and chance.
+/// A unique id: a prefix, the time and a random part.
 fn id(prefix: &str) -> String {
     let chance: String = rand::rng().sample_iter(Alphanumeric).take(11).map(char::from).collect();
     format!("{prefix}-{}-{chance}", now())
@@ -271,8 +270,8 @@ fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Frames under way. Written by hand, because a tree of values for each word of an answer would
-/// cost more than all else that is done for it.
+/// Frames, serialised by hand: building a tree of values for each word of an answer would cost more
+/// than all other work on it.
 #[derive(Default)]
 struct Frames(Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! Bodies on their way, and the watch that something moves.
+//! Bodies in transit, and the idle timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::decoder::Decoder;
 use super::secret::Mask;
 use crate::admission::Permit;
 
-/// When something last moved in either direction. Cheap to clone.
+/// When data last moved in either direction. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Activity {
     last: Arc<Mutex<Instant>>,
@@ -30,17 +30,17 @@ impl Activity {
         Self { last: Arc::new(Mutex::new(Instant::now())), limit }
     }
 
-    /// Something moved.
+    /// Records that data moved.
     pub fn touch(&self) {
         *self.last.lock() = Instant::now();
     }
 
-    /// For how long nothing may move.
+    /// The idle timeout.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Ends when nothing has moved for too long.
+    /// Resolves when nothing has moved for too long.
     pub async fn silence(&self) {
         loop {
             let deadline = *self.last.lock() + self.limit;
@@ -52,7 +52,7 @@ impl Activity {
     }
 }
 
-/// What a caller sends, on its way to the provider.
+/// A request body on its way to the provider.
 pub(super) struct Upload {
     body: BodyDataStream,
     activity: Activity,
@@ -74,20 +74,20 @@ impl Stream for Upload {
     }
 }
 
-/// What a provider answers, on its way to the caller. It fails when the provider's connection does,
-/// or when nothing moves for too long: the caller's connection is then closed in mid-answer.
+/// A response body on its way to the caller. It fails when the provider's connection fails or is
+/// idle for too long; the caller's connection is then closed in mid-answer.
 pub(super) struct Download {
     body: reqwest::Body,
     activity: Activity,
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     mask: Option<Mask>,
     meter: Option<Decoder>,
-    /// Counts as under way until the answer has been read or dropped.
+    /// Counts as in flight until the body has been read or dropped.
     _admitted: Permit,
 }
 
 impl Download {
-    /// `mask` covers the key wherever it stands in the answer; `meter` reads what it took.
+    /// `mask` hides the key wherever the answer repeats it; `meter` reads the usage.
     pub fn new(
         body: reqwest::Body,
         activity: Activity,
@@ -130,7 +130,7 @@ impl Body for Download {
             };
             let (bytes, more) = match frame {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                // Trailers are left out: what has been held back has to go in their place.
+                // Trailers are dropped: bytes that were held back are sent in their place.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => (mask.push(data), true),
                     Err(_trailers) => (mask.finish(), true),

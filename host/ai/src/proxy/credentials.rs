@@ -1,4 +1,4 @@
-//! Where SDKs put the key, which is where the session's token stands.
+//! The places where SDKs put their key, which is where we find the session's token.
 
 use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::request::Parts;
@@ -6,27 +6,27 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use crate::providers::{Api, KeyStyle, Provider, X_API_KEY, X_GOOG_API_KEY};
 
-/// Parameters of the query that are a key: Google's, and that of its short-lived tokens.
+/// Query parameters that hold a key: Google's, and that of its short-lived tokens.
 const PARAMETERS: [&str; 2] = ["key", "access_token"];
 
-/// What WebSocket clients in browsers, which cannot set headers, put before a key in the list of
-/// subprotocols: OpenAI's and xAI's.
+/// The subprotocol prefix of a key. WebSocket clients of OpenAI and xAI use it in browsers, which
+/// cannot set headers.
 const SUBPROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "xai-client-secret."];
 
-/// The credentials of a request, taken out of it.
+/// The credentials taken from a request.
 pub(super) struct Credentials {
     /// The first token, in the order of [`Credentials::take`].
     pub token: Option<String>,
-    /// Where it stood.
+    /// Where it was found.
     style: Option<KeyStyle>,
-    /// The query without the parameters that are a key, and otherwise byte for byte as it was.
+    /// The query without key parameters, otherwise unchanged.
     pub query: Option<String>,
 }
 
 impl Credentials {
-    /// Takes the token out of a request: from `Authorization: Bearer`, `x-api-key`,
-    /// `x-goog-api-key`, `?key=`, or the subprotocols of a WebSocket. All five are emptied; what
-    /// else stands in these headers is the headers' business.
+    /// Takes the token from a request: from `Authorization: Bearer`, `x-api-key`, `x-goog-api-key`,
+    /// `?key=`, or the subprotocols of a WebSocket. All five are cleared; the other contents of
+    /// these headers are handled in `headers`.
     pub fn take(request: &mut Parts) -> Self {
         let header =
             |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -49,14 +49,13 @@ impl Credentials {
         Self { token, style, query }
     }
 
-    /// Where to put the provider's key: where the token stood, as far as the provider takes it
-    /// there.
+    /// Where to put the provider's key: in the token's place, if the provider accepts it there.
     pub fn key_style(&self, provider: &Provider, path: &str) -> KeyStyle {
         let bearer = self.style == Some(KeyStyle::Bearer);
         match provider.api() {
-            // Its older SDK says `x-api-key`, its newer one `Authorization`.
+            // The older SDK sends `x-api-key`, the newer one `Authorization`.
             Api::Messages if bearer => KeyStyle::Bearer,
-            // Google takes a key as a bearer's token only where it speaks OpenAI's language.
+            // Google accepts a key as a bearer token only on its OpenAI-compatible API.
             Api::GenerateContent if bearer && path.split('/').any(|part| part == "openai") => {
                 KeyStyle::Bearer
             }
@@ -65,14 +64,14 @@ impl Credentials {
     }
 }
 
-/// The first key in a query, and the query without any.
+/// The first key in a query, and the query without keys.
 pub(super) fn split_query(query: Option<&str>) -> (Option<String>, Option<String>) {
     let Some(query) = query else { return (None, None) };
     let mut token = None;
     let kept: Vec<&str> = query
         .split('&')
         .filter(|pair| {
-            // The decoded name counts: `k%65y` is a key, too.
+            // Compare the decoded name: `k%65y` is a key too.
             let Some((name, value)) = url::form_urlencoded::parse(pair.as_bytes()).next() else {
                 return true;
             };
@@ -86,7 +85,7 @@ pub(super) fn split_query(query: Option<&str>) -> (Option<String>, Option<String
     (token, (!kept.is_empty()).then(|| kept.join("&")))
 }
 
-/// The first key among the subprotocols, and the list without any.
+/// The first key among the subprotocols, and the list without keys.
 fn split_protocols(headers: &HeaderMap) -> (Option<String>, Option<HeaderValue>) {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let offered = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));

@@ -13,13 +13,13 @@ use crate::chat::conversation::{Content, MediaKind, Message, Request, Source, Th
 use crate::chat::event::{Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// How long an answer may be when the caller does not say; the API wants a number.
+/// The maximum length of an answer if the caller does not set one; the API requires a number.
 const MAX_TOKENS: u64 = 64_000;
 
-/// The smallest thinking budget that the API takes.
+/// The smallest thinking budget that the API accepts.
 const MIN_BUDGET: u64 = 1024;
 
-/// The options that a caller may set: all but what this server decides.
+/// The options that a caller may set: all except those that this server controls.
 const OPTIONS: [&str; 13] = [
     "container",
     "context_management",
@@ -36,14 +36,14 @@ const OPTIONS: [&str; 13] = [
     "top_p",
 ];
 
-/// Precedes the signature of a thought, to tell it from those of other providers when a person
-/// changes providers within a conversation.
+/// Prefix for the signature of a thought. It tells signatures of different providers apart when a
+/// user changes providers within a conversation.
 const SIGNATURE: &str = "anthropic:";
 
-/// Precedes the data of a thought that came encrypted.
+/// Prefix for the data of a redacted thought.
 const REDACTED: &str = "anthropic-redacted:";
 
-/// The body of a request.
+/// Builds the body of a request.
 pub fn body(request: &Request) -> Result<Value, Failure> {
     let options = &request.options;
     let mut body = Map::new();
@@ -68,7 +68,7 @@ pub fn body(request: &Request) -> Result<Value, Failure> {
             let message = format!("thinking.budget_tokens must be at least {MIN_BUDGET}.");
             Failure::new("invalid_request_error", message)
         })?;
-        // The answer's tokens count into it, so it must be more than the budget.
+        // The limit includes the thinking tokens, so it must exceed the budget.
         let enough = options.get("max_tokens").and_then(Value::as_u64).filter(|max| *max > budget);
         body.insert("max_tokens".to_owned(), json!(enough.unwrap_or(budget.saturating_add(1))));
     }
@@ -92,7 +92,7 @@ pub fn body(request: &Request) -> Result<Value, Failure> {
     Ok(Value::Object(body))
 }
 
-/// The API wants roles in turn: what one side says in several messages is one.
+/// The API requires alternating roles, so consecutive messages of one role are merged.
 fn messages(messages: &[Message], thinking: bool) -> Result<Vec<Value>, Failure> {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
     for message in messages {
@@ -129,8 +129,8 @@ fn messages(messages: &[Message], thinking: bool) -> Result<Vec<Value>, Failure>
     Ok(turns.map(|(role, blocks)| json!({ "role": role, "content": plain(blocks) })).collect())
 }
 
-/// A thought as it came, if it is one of Anthropic's. The API refuses a call whose thoughts are
-/// missing or changed.
+/// A thought as Anthropic sent it, if it is one of Anthropic's. The API rejects a call whose
+/// thoughts are missing or changed.
 fn thought_block(thought: &Thinking) -> Option<Value> {
     if let Some(data) = thought.signature.strip_prefix(REDACTED) {
         return Some(json!({ "type": "redacted_thinking", "data": data }));
@@ -165,17 +165,17 @@ fn block(content: &Content) -> Result<Value, Failure> {
     Ok(json!({ "type": kind, "source": source }))
 }
 
-/// Reads a stream of messages.
+/// Parses a stream of messages.
 #[derive(Debug, Default)]
 pub struct Messages {
     tokens: Tokens,
     reason: Option<String>,
-    /// Inputs that came with the start of their block, by its index. Some servers send them whole
-    /// there; pieces that follow count in their place.
+    /// Inputs that came with the start of their block, by its index. Some servers send the whole
+    /// input there; pieces that follow replace it.
     inputs: HashMap<u64, String>,
 }
 
-/// The events, by `type`. Others are skipped.
+/// The known events, by `type`. Others are skipped.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Streamed {
@@ -224,7 +224,7 @@ enum Block {
         thinking: Option<String>,
         signature: Option<String>,
     },
-    /// A thought that only Anthropic can read. It has to go back as it is.
+    /// A redacted thought that only Anthropic can read. It must be sent back unchanged.
     RedactedThinking {
         data: String,
     },
@@ -336,7 +336,7 @@ impl Messages {
         }
     }
 
-    /// Counts are totals so far; the last event may repeat those of the first, or leave them out.
+    /// Counts are running totals. The last event may repeat those of the first or omit them.
     fn count(&mut self, usage: Option<Value>, deltas: &mut Deltas) {
         let Some(usage) = usage.filter(Value::is_object) else { return };
         let cached = count(&usage, "/cache_read_input_tokens");
@@ -352,7 +352,7 @@ impl Messages {
     }
 }
 
-/// The start of a block has an empty signature, which proves nothing.
+/// The start of a block has an empty signature, which is ignored.
 fn sign(signature: Option<String>, deltas: &mut Deltas) {
     let signature = signature.filter(|signature| !signature.is_empty());
     deltas.extend(signature.map(|signature| Delta::Signature(format!("{SIGNATURE}{signature}"))));

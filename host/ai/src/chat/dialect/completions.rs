@@ -1,5 +1,5 @@
 //! Chat completions: `POST /v1/chat/completions`, which grok, Ollama, llama.cpp, vLLM, OpenRouter
-//! and many others speak, each with an accent.
+//! and many others implement, each with its own deviations.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/chat-streaming>
 
@@ -12,7 +12,7 @@ use crate::chat::conversation::{Content, MediaKind, Message, Request};
 use crate::chat::event::{Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// The body of a request.
+/// Builds the body of a request.
 pub fn body(request: &Request, provider: &str) -> Result<Value, Failure> {
     let mut body = request.options.clone();
     body.insert("model".to_owned(), json!(request.model));
@@ -84,13 +84,13 @@ fn part(content: &Content, provider: &str) -> Result<Value, Failure> {
 
 /// Reads a stream of chat completions.
 ///
-/// The API's own documentation is the narrow case. What is tolerated beyond it, and by whom it is
-/// sent, stands beside the streams in `tests/recordings/ai/accents`.
+/// The documented format is only the baseline. The deviations that this parser accepts, and who
+/// sends them, are listed next to the streams in `tests/recordings/ai/accents`.
 #[derive(Debug, Default)]
 pub struct ChatCompletions {
     calls: Vec<BegunCall>,
     reason: Option<String>,
-    /// Whether anything has come in pieces. If not, a whole message counts.
+    /// Whether any content has been streamed. If not, a whole message is used.
     in_pieces: bool,
 }
 
@@ -100,7 +100,7 @@ struct BegunCall {
     key: String,
     index: Option<u64>,
     id: Option<String>,
-    /// Whether it has been handed on, which takes its name.
+    /// Whether it has been emitted, which requires its name.
     named: bool,
     arguments: String,
 }
@@ -110,10 +110,10 @@ struct Chunk {
     model: Option<String>,
     choices: Option<Vec<Choice>>,
     usage: Option<Value>,
-    /// Where Groq puts the usage.
+    /// Where Groq reports the usage.
     x_groq: Option<Value>,
     error: Option<Value>,
-    /// Set to `error` by vLLM, which then puts the fields of the error beside it.
+    /// vLLM sets this to `error` and puts the error's fields next to it.
     object: Option<Value>,
 }
 
@@ -129,11 +129,11 @@ struct Choice {
 struct Piece {
     /// Text, or a list of parts.
     content: Option<Value>,
-    /// What DeepSeek, grok, llama.cpp and vLLM call it.
+    /// The name used by DeepSeek, grok, llama.cpp and vLLM.
     reasoning_content: Option<Value>,
-    /// What Groq, Ollama and OpenRouter call it, and newer versions of vLLM.
+    /// The name used by Groq, Ollama, OpenRouter and newer versions of vLLM.
     reasoning: Option<Value>,
-    /// Beside `reasoning`, or instead of it.
+    /// Sent next to `reasoning`, or instead of it.
     reasoning_details: Option<Value>,
     refusal: Option<String>,
     tool_calls: Option<Vec<CallPiece>>,
@@ -170,7 +170,7 @@ impl Reader for ChatCompletions {
         if let Some(usage) = chunk.usage.filter(Value::is_object).or(of_groq) {
             deltas.push(Delta::Tokens(tokens(&usage)));
         }
-        // Others would be other answers to the same question.
+        // Further choices would be alternative answers.
         let Some(choice) = chunk.choices.unwrap_or_default().into_iter().next() else {
             return Ok(());
         };
@@ -193,7 +193,7 @@ impl Reader for ChatCompletions {
         self.end(deltas);
     }
 
-    /// The reason is followed by counts, and then by `[DONE]`, which not all servers send.
+    /// The finish reason is followed by the usage and then by `[DONE]`, which not all servers send.
     fn end(&mut self, deltas: &mut Deltas) {
         let Some(reason) = self.reason.take() else { return };
         for call in &mut self.calls {
@@ -246,11 +246,11 @@ impl ChatCompletions {
         }
     }
 
-    /// Which call a piece belongs to; none if it begins another.
+    /// The call that a piece belongs to; `None` if it starts a new one.
     ///
-    /// Index and id are both unreliable. Ollama and others number all calls of an answer 0, and some
-    /// versions of vLLM give each piece of a call a new id. Only the first piece of a call has a name,
-    /// or else all have it; so a name tells which of the two it is.
+    /// Neither index nor id is reliable. Ollama and others number all calls of an answer 0, and
+    /// some versions of vLLM give each piece of a call a new id. Either only the first piece of a
+    /// call has a name, or all of them do, so the name settles it.
     fn find(&self, index: Option<u64>, id: Option<&str>, named: bool) -> Option<usize> {
         let same_id = |call: &BegunCall| id.is_some() && call.id.as_deref() == id;
         if let Some(at) = self.calls.iter().rposition(same_id) {
@@ -271,7 +271,7 @@ impl ChatCompletions {
 }
 
 impl BegunCall {
-    /// Hands the call on once its name is known. An id without a name may come first.
+    /// Emits the call once its name is known. An id may come before the name.
     fn name(&mut self, name: String, deltas: &mut Deltas) {
         if std::mem::replace(&mut self.named, true) {
             return;
@@ -296,7 +296,7 @@ impl BegunCall {
     }
 }
 
-/// Content is text, or a list of typed parts, among which Mistral puts thoughts.
+/// Content is text or a list of typed parts. Mistral puts thoughts among the parts.
 fn say(content: Value, deltas: &mut Deltas) {
     match content {
         Value::String(text) => deltas.push(Delta::Text(text)),
@@ -310,7 +310,7 @@ fn say(content: Value, deltas: &mut Deltas) {
     }
 }
 
-/// All words of a text, a part or a list of parts, whichever a server sends.
+/// All text in a string, a part or a list of parts, whichever a server sends.
 fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! Gemini's content: `POST /v1beta/models/{model}:streamGenerateContent?alt=sse`.
+//! Gemini's content API: `POST /v1beta/models/{model}:streamGenerateContent?alt=sse`.
 //!
 //! Source: <https://ai.google.dev/api/generate-content>
 
@@ -13,22 +13,22 @@ use crate::chat::conversation::{Content, MediaKind, Message, Request, Source, To
 use crate::chat::event::{Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// The options that stand beside `generationConfig` and not in it.
+/// The options that belong next to `generationConfig` rather than inside it.
 const BESIDE: [&str; 4] = ["safetySettings", "toolConfig", "cachedContent", "labels"];
 
-/// What this server decides, and what is for a client library alone.
+/// Options that this server controls, and those meant only for a client library.
 const OURS: [&str; 6] =
     ["systemInstruction", "tools", "contents", "model", "httpOptions", "abortSignal"];
 
-/// What goes before the proof of a thought, so that one of another provider is told from it.
+/// Prefix for the signature of a thought, to tell it from another provider's.
 const SIGNATURE: &str = "gemini:";
 
-/// What the documentation tells to send for a call whose proof is not known: Gemini 3 refuses a
-/// call without any, and the older clients do not keep it.
-/// Source: <https://ai.google.dev/gemini-api/docs/thought-signatures>
+/// The documented placeholder for a call whose signature is unknown: Gemini 3 rejects a call
+/// without any, and older clients do not keep it. Source:
+/// <https://ai.google.dev/gemini-api/docs/thought-signatures>
 const UNKNOWN_SIGNATURE: &str = "skip_thought_signature_validator";
 
-/// The path of a request below the version, unless a model of that name leads elsewhere.
+/// The path of a request below the version. Rejects model names that would lead elsewhere.
 pub fn path(model: &str) -> Result<String, Failure> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if !model.chars().all(fits)
@@ -37,12 +37,12 @@ pub fn path(model: &str) -> Result<String, Failure> {
         let message = format!("gemini has no model {model:?}: such a name cannot be");
         return Err(Failure::new("invalid_model", message));
     }
-    // A tuned model says its own kind.
+    // The name of a tuned model includes its collection.
     let model = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     Ok(format!("{model}:streamGenerateContent"))
 }
 
-/// The body of a request.
+/// Builds the body of a request.
 pub fn body(request: &Request) -> Result<Value, Failure> {
     let options = &request.options;
     let mut body = Map::new();
@@ -71,7 +71,7 @@ pub fn body(request: &Request) -> Result<Value, Failure> {
             json!({
                 "name": tool.name,
                 "description": tool.description,
-                // Unlike `parameters`, which has a dialect of its own.
+                // Standard JSON Schema, unlike `parameters`, which has its own dialect.
                 "parametersJsonSchema": schema,
             })
         });
@@ -82,7 +82,7 @@ pub fn body(request: &Request) -> Result<Value, Failure> {
     Ok(Value::Object(body))
 }
 
-/// The API wants roles in turn: what one side says in several messages is one.
+/// The API requires alternating roles, so consecutive messages of one role are merged.
 fn contents(request: &Request) -> Result<Vec<Value>, Failure> {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
     for message in &request.messages {
@@ -116,7 +116,7 @@ fn contents(request: &Request) -> Result<Vec<Value>, Failure> {
 fn call_part(call: &ToolCall, index: usize, model: &str) -> Value {
     let mut part = json!({ "functionCall": { "name": call.name, "args": call.input() } });
     let known = call.signature.as_deref().and_then(|proof| proof.strip_prefix(SIGNATURE));
-    // Of calls made together the first has the proof.
+    // Of parallel calls, only the first has a signature.
     let unknown = (index == 0 && model.contains("gemini-3")).then_some(UNKNOWN_SIGNATURE);
     if let Some(signature) = known.or(unknown) {
         part["thoughtSignature"] = json!(signature);
@@ -144,7 +144,7 @@ fn part(content: &Content) -> Result<Value, Failure> {
     })
 }
 
-/// Reads a stream of content.
+/// Parses a stream of content.
 #[derive(Debug, Default)]
 pub struct GenerateContent {
     calls: usize,
@@ -212,7 +212,7 @@ impl Reader for GenerateContent {
         if let Some(usage) = chunk.usage_metadata.filter(Value::is_object) {
             deltas.push(Delta::Tokens(tokens(&usage)));
         }
-        // Others would be other answers to the same question.
+        // Further candidates would be alternative answers.
         let candidate = chunk.candidates.unwrap_or_default().into_iter().next();
         let Some(candidate) = candidate else { return Ok(()) };
         let parts = candidate.content.and_then(|content| content.parts);
@@ -224,7 +224,7 @@ impl Reader for GenerateContent {
         Ok(())
     }
 
-    /// The reason comes with the last content, and may be followed by counts.
+    /// The finish reason comes with the last content and may be followed by counts.
     fn end(&mut self, deltas: &mut Deltas) {
         let Some(reason) = self.reason.take() else { return };
         deltas.push(match reason.as_str() {

@@ -1,4 +1,4 @@
-//! OpenAI's responses: `POST /v1/responses`.
+//! OpenAI's Responses API: `POST /v1/responses`.
 //!
 //! Source: <https://platform.openai.com/docs/api-reference/responses-streaming>
 
@@ -13,7 +13,7 @@ use crate::chat::conversation::{Content, MediaKind, Message, Request, Source};
 use crate::chat::event::{Failure, FinishReason};
 use crate::tokens::Tokens;
 
-/// The body of a request.
+/// Builds the body of a request.
 pub fn body(request: &Request) -> Result<Value, Failure> {
     let mut body = request.options.clone();
     body.insert("model".to_owned(), json!(request.model));
@@ -29,7 +29,8 @@ pub fn body(request: &Request) -> Result<Value, Failure> {
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.parameters,
-                // What the schema says is for the caller to check; strict wants schemas of its own.
+                // The caller validates against the schema; strict mode only accepts a subset of
+                // JSON Schema.
                 "strict": false,
             })
         });
@@ -91,21 +92,21 @@ fn part(content: &Content) -> Result<Value, Failure> {
     })
 }
 
-/// Reads a stream of responses.
+/// Parses a stream of responses.
 ///
-/// OpenAI announces each item, sends it in pieces and then repeats it, in an event of its own and in
-/// the one that ends the answer. Other servers of this API leave some of these out; whatever has
-/// not been heard before counts.
+/// OpenAI announces each item, sends it in pieces, and then repeats it in its own final event and
+/// in the one that ends the answer. Other servers of this API omit some of these, so content is
+/// taken from whichever event has it first.
 #[derive(Debug, Default)]
 pub struct Responses {
-    /// What has been heard of a refusal.
+    /// The refusal so far.
     refusal: String,
     calls: Vec<BegunCall>,
-    /// The items whose words have been heard, by id or place.
+    /// The items whose text has been received, by id or index.
     spoken: HashSet<String>,
 }
 
-/// A call that has begun.
+/// A call in progress.
 #[derive(Debug)]
 struct BegunCall {
     key: String,
@@ -114,7 +115,7 @@ struct BegunCall {
     place: Option<u64>,
 }
 
-/// The events that matter, by `type`. Others are skipped.
+/// The known events, by `type`. Others are skipped.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 enum Streamed {
@@ -175,8 +176,8 @@ enum Streamed {
     Other,
 }
 
-/// Which item an event is about. Some servers leave one of the two out, or give an item another id
-/// in each event.
+/// The item that an event refers to. Some servers omit the id or the index, or give an item a new
+/// id in each event.
 #[derive(Deserialize)]
 struct Place {
     item_id: Option<String>,
@@ -201,7 +202,7 @@ struct Incomplete {
 struct Problem {
     code: Option<Value>,
     message: Option<String>,
-    /// Some report an error within the error.
+    /// Some servers nest the error inside `error`.
     error: Option<Box<Problem>>,
 }
 
@@ -232,7 +233,7 @@ impl Reader for Responses {
     fn read(&mut self, data: &str, deltas: &mut Deltas) -> serde_json::Result<()> {
         let event = match serde_json::from_str(data) {
             Ok(event) => event,
-            // Servers in between report their errors as they do everywhere else.
+            // Gateways report their errors in their usual format.
             Err(error) => match serde_json::from_str(data) {
                 Ok(Problem { error: Some(problem), .. }) => Streamed::Error(*problem),
                 _ => return Err(error),
@@ -287,7 +288,7 @@ impl Reader for Responses {
                 }
             }
             Streamed::Completed { mut response } => {
-                // Its places may be others than those of the stream, where items are left out.
+                // Indexes may differ from those of the stream if items were omitted.
                 let silent = self.spoken.is_empty();
                 for item in response.output.take().unwrap_or_default() {
                     if silent || matches!(item, Item::Call { .. }) {
@@ -318,7 +319,7 @@ impl Reader for Responses {
 }
 
 impl Responses {
-    /// Takes a complete item, as far as it has not been heard in pieces.
+    /// Processes a complete item, skipping what was already received in pieces.
     fn item(&mut self, output_index: Option<u64>, item: Item, deltas: &mut Deltas) {
         match item {
             Item::Call { id, call_id, name, arguments } => {
@@ -354,7 +355,7 @@ impl Responses {
         }
     }
 
-    /// The key of a call, which begins if it has not been heard of.
+    /// The key of a call, which is started if it is new.
     fn begin(
         &mut self,
         place: &Place,
@@ -385,7 +386,7 @@ impl Responses {
         self.find(of).map(|call| call.key.clone())
     }
 
-    /// The call at a place. An event that names neither item nor place is about the last call.
+    /// The call at an index. An event with neither item nor index refers to the last call.
     fn find(&self, of: &Place) -> Option<&BegunCall> {
         let calls = self.calls.iter();
         match (&of.item_id, of.output_index) {
@@ -398,11 +399,11 @@ impl Responses {
         }
     }
 
-    /// Notes that words of an item come; says whether they are the first.
+    /// Records that an item's text has started. Returns whether this is its first piece.
     fn speaks(&mut self, of: &Place) -> bool {
         let place = of.output_index.map(|index| index.to_string());
         let names = place.into_iter().chain(of.item_id.clone());
-        // An item that has neither is the only one.
+        // An item with neither id nor index is the only one.
         let mut names: Vec<String> = names.collect();
         if names.is_empty() {
             names.push(String::new());
