@@ -1,22 +1,22 @@
-//! Tokens, as providers count them.
+//! Token counts as reported by providers.
 
-/// What an answer took, as the provider counts.
+/// The token counts of one answer, as the provider reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// What was asked, with all that was cached of it.
+    /// Input tokens, including cached ones.
     pub input: u64,
-    /// What was answered.
+    /// Output tokens.
     pub output: u64,
-    /// Both; some providers count more into it.
+    /// The total; some providers include more.
     pub total: u64,
-    /// Of the input, what the provider had at hand.
+    /// Input tokens that were served from the provider's cache.
     pub cached_input: Option<u64>,
-    /// What was thought.
+    /// Reasoning tokens.
     pub reasoning: Option<u64>,
 }
 
 impl Tokens {
-    /// The same, as far as each count is not more than `most`.
+    /// The same, with each count capped at `most`.
     pub fn at_most(self, most: u64) -> Self {
         Self {
             input: self.input.min(most),

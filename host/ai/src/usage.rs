@@ -1,9 +1,9 @@
-//! What was spent: tokens by user, provider, model and day, in SQLite.
+//! Usage: tokens by user, provider, model and day, in SQLite.
 //!
-//! A run counts when its provider has begun to answer, also if it is cut off or abandoned: the
-//! provider counts it, too. It is written before the client is told of the end; one that a client
-//! abandons is written in the background, which [`Usage::close`] waits for. What comes while something
-//! is written is gathered and goes in one transaction, so that many short requests cost little.
+//! A run counts once its provider has started to answer, even if it is cut off or abandoned,
+//! because the provider counts it too. It is written before the client sees the end; an abandoned
+//! run is written in the background, and [`Usage::close`] waits for that. Entries that arrive
+//! during a write are combined into one transaction, so many short requests are cheap.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,21 +23,22 @@ use tokio_util::task::TaskTracker;
 
 use crate::tokens::Tokens;
 
-/// Tokens that one answer is believed to take. None takes a billion, and no sum of such overflows.
+/// Tokens accepted for one answer. No answer has a billion, and sums of such counts do not
+/// overflow.
 const TOKENS: u64 = 1_000_000_000;
 
 /// Rows of one report: some years of one user with a handful of models.
 const ROWS: u32 = 10_000;
 
-/// What was spent. Cheap to clone.
+/// The usage database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Usage(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     database: Mutex<Connection>,
-    /// What is not written yet. Taken with the database locked: whoever has locked it finds written
-    /// what was here before.
+    /// Entries not written yet. It is taken with the database locked, so whoever holds that lock
+    /// knows that everything added before has been written.
     pending: Mutex<HashMap<Line, Sum>>,
     writes: TaskTracker,
 }
@@ -45,33 +46,33 @@ struct Inner {
 /// User, provider and model.
 type Line = (String, String, String);
 
-/// Answers that began, and what they took.
+/// The number of answers, and their tokens.
 type Sum = (i64, Tokens);
 
-/// What one user spent on one model in one day (UTC).
+/// The usage of one user, model and day (UTC).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spent {
-    /// `2026-11-23`.
+    /// The day, such as `2026-11-23`.
     pub day: String,
     /// The provider's name.
     pub provider: String,
-    /// The model, as a chat asked for it, or as a proxied answer names it; empty where nothing does,
-    /// as with files.
+    /// The model, as a chat requested it or a proxied answer names it. Empty if neither does, as
+    /// for files.
     pub model: String,
-    /// How many answers began.
+    /// The number of answers.
     pub requests: i64,
-    /// Tokens of what was asked.
+    /// Input tokens.
     pub input_tokens: i64,
-    /// Tokens of what was answered.
+    /// Output tokens.
     pub output_tokens: i64,
-    /// Of the input tokens, those that the provider had at hand.
+    /// Input tokens that were served from the provider's cache.
     pub cached_input_tokens: i64,
-    /// Tokens of what was thought, as far as the provider says it.
+    /// Reasoning tokens, if the provider reports them.
     pub reasoning_tokens: i64,
 }
 
-/// Which days a report is about, both inclusive, as `2026-11-23`.
+/// The days of a report, both inclusive, as `2026-11-23`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Days {
     from: Option<String>,
@@ -79,14 +80,14 @@ pub struct Days {
 }
 
 impl Usage {
-    /// Opens the file, and makes it if it is not there.
+    /// Opens the file and creates it if it is missing.
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         Self::prepare(Connection::open(path)?)
     }
 
     fn prepare(database: Connection) -> rusqlite::Result<Self> {
         database.pragma_update(None, "journal_mode", "WAL")?;
-        // A power cut may cost the last few seconds of counts, and not the file.
+        // A power failure may lose the last few seconds of counts, but does not damage the file.
         database.pragma_update(None, "synchronous", "NORMAL")?;
         database.execute_batch(
             "CREATE TABLE IF NOT EXISTS usage (
@@ -110,7 +111,7 @@ impl Usage {
         })))
     }
 
-    /// A tally of one run, which counts what it takes.
+    /// Starts the tally of one run.
     pub fn tally(&self, account: &str, provider: &str, model: &str) -> Tally {
         Tally {
             usage: self.clone(),
@@ -120,7 +121,7 @@ impl Usage {
         }
     }
 
-    /// What an account spent, newest day first.
+    /// An account's usage, newest day first.
     pub async fn report(&self, account: &str, days: Days) -> rusqlite::Result<Vec<Spent>> {
         let (inner, user) = (self.0.clone(), account.to_owned());
         let read = move || {
@@ -158,15 +159,15 @@ impl Usage {
 }
 
 impl Inner {
-    /// Writes what is pending, in the background. There is none left to write with after the runtime
-    /// has gone.
+    /// Writes pending entries in the background. After the runtime has shut down, nothing can be
+    /// written.
     fn write(self: &Arc<Self>) -> Option<tokio::task::JoinHandle<()>> {
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         let inner = self.clone();
         Some(self.writes.spawn_blocking_on(move || drop(inner.written()), &runtime))
     }
 
-    /// The database, with everything in it.
+    /// Locks the database after writing everything that is pending.
     fn written(&self) -> MutexGuard<'_, Connection> {
         let mut database = self.database.lock();
         let pending = std::mem::take(&mut *self.pending.lock());
@@ -206,47 +207,47 @@ fn write(database: &mut Connection, sums: HashMap<Line, Sum>) -> rusqlite::Resul
     transaction.commit()
 }
 
-/// Counts what one run takes, also if it is dropped in the midst of it.
+/// Counts the tokens of one run, even if it is dropped halfway.
 #[derive(Debug)]
 pub struct Tally {
     usage: Usage,
-    /// User, provider and model, until it is written.
+    /// User, provider and model; `None` once written.
     key: Option<Line>,
     tokens: Tokens,
     begun: bool,
 }
 
 impl Tally {
-    /// The model, if only its answer says which it is.
+    /// Sets the model, if only the answer names it.
     pub fn name(&mut self, name: String) {
         if let Some((_, _, model)) = &mut self.key {
             *model = name;
         }
     }
 
-    /// The provider answers: from here on it counts.
+    /// Records that the provider has started to answer, from which point the run counts.
     pub fn begin(&mut self) {
         self.begun = true;
     }
 
-    /// What it took so far.
+    /// Sets the usage so far.
     pub fn note(&mut self, tokens: Tokens) {
         self.tokens = tokens;
     }
 
-    /// Writes what it took.
+    /// Writes the usage.
     pub async fn count(&mut self, tokens: Tokens) {
         self.note(tokens);
         if self.add().is_some()
             && let Some(written) = self.usage.0.write()
         {
-            // It logs its own errors: that the count is lost is no reason to withhold the answer.
+            // It logs its own errors: a lost count is no reason to withhold the answer.
             let _ = written.await;
         }
     }
 
-    /// Adds it to what is to be written; says whether it is the first of that, if there was anything
-    /// to add.
+    /// Adds the usage to the pending entries. Returns whether it is the first of them, or `None` if
+    /// there was nothing to add.
     fn add(&mut self) -> Option<bool> {
         let key = self.key.take().filter(|_| self.begun)?;
         let mut pending = self.usage.0.pending.lock();
@@ -260,14 +261,14 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        // Whoever added before this one has started to write, and takes this along.
+        // Whoever added the earlier entry has started the write, which includes this one.
         if self.add() == Some(true) {
             drop(self.usage.0.write());
         }
     }
 }
 
-/// `GET /ai/usage`: what the caller spent.
+/// `GET /ai/usage`: the caller's usage.
 pub fn router(usage: Usage) -> Router {
     Router::new().route("/ai/usage", get(report)).with_state(usage)
 }

@@ -1,7 +1,7 @@
-//! Each provider's stream, cut anywhere, becomes what the original server's clients were sent.
+//! Each provider's stream, split anywhere, becomes what the original server sent to its clients.
 //!
-//! `tests/recordings/ai` has the streams, and what the original server answered to each of them in
-//! both generations of its format.
+//! `tests/recordings/ai` has the streams, and the original server's answer to each in both
+//! generations of its format.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ fn stream_of(provider: &str, scenario: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What was answered in one recorded run.
+/// The answer in one recorded run.
 struct Recording {
     provider: String,
     scenario: String,
@@ -84,7 +84,7 @@ fn events(provider: &str, stream: &[u8], seed: u64) -> Vec<Event> {
     events.into()
 }
 
-/// What is sent to a client.
+/// The frames sent to a client.
 fn sent(provider: &str, scenario: &str, generation: Generation, seed: u64) -> Vec<Value> {
     let request = Request {
         provider: provider.to_owned(),
@@ -107,7 +107,7 @@ fn written(request: &Request, generation: Generation, events: Vec<Event>) -> Vec
     sent
 }
 
-/// What a client makes of a stream of events: text, thoughts, calls, and how it ended.
+/// A client's view of the events: text, thoughts, calls, and how the answer ended.
 fn understood(events: &[Value]) -> Value {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let reasoning = events.iter().any(|event| event["type"] == "REASONING_MESSAGE_CONTENT");
@@ -147,7 +147,7 @@ fn understood(events: &[Value]) -> Value {
     json!({ "text": said, "thinking": thought, "calls": calls, "end": end })
 }
 
-/// Ids are chance where the provider has none, and the old format took openai's other one.
+/// Ids are random where the provider has none, and the old format used openai's other id.
 fn without_ids(mut understood: Value) -> Value {
     for call in understood["calls"].as_array_mut().expect("a list") {
         call["id"] = Value::Null;
@@ -155,7 +155,7 @@ fn without_ids(mut understood: Value) -> Value {
     understood
 }
 
-/// Where this server differs from a recording, and why.
+/// Where this server deliberately differs from a recording.
 fn exception(version: &str, provider: &str, scenario: &str) -> Option<&'static str> {
     Some(match (version, provider, scenario) {
         (_, _, "discmid") => "the words for a broken connection were those of its runtime",
@@ -189,8 +189,8 @@ fn clients_understand_what_they_understood_from_the_original_server() {
     }
 }
 
-/// `accents.jsonl` is a table of what servers send beyond what their API promises: who sends it, and
-/// what a client is to understand.
+/// `accents.jsonl` lists what servers send beyond their API's documentation: who sends it, and what
+/// a client should understand.
 #[test]
 fn servers_that_speak_with_an_accent_are_understood() {
     let table = std::fs::read_to_string(recordings().join("accents.jsonl")).expect("the table");
@@ -239,7 +239,7 @@ fn each_event_has_every_field_that_the_original_server_sent() {
                 let kind = &theirs["type"];
                 let Some(like) = ours.iter().find(|event| event["type"] == *kind) else { continue };
                 for field in theirs.as_object().expect("an object").keys() {
-                    // The accumulated arguments were sent by some adapters alone.
+                    // Only some adapters sent the accumulated arguments.
                     let has = like.get(field).is_some() || left_out.contains(field.as_str());
                     let optional = matches!(field.as_str(), "metadata" | "code");
                     assert!(has || optional, "{version} {provider} {scenario}: {kind} {field}");
@@ -302,7 +302,7 @@ fn a_stream_that_is_cut_anywhere_ends_in_an_error_and_never_in_an_answer() {
     for (provider, _) in APIS {
         let stream = stream_of(provider, "tool");
         let end = match provider {
-            // The last event is not needed: the reason is there.
+            // The last event is not needed, because the finish reason has arrived.
             "grok" => stream.len() - "data: [DONE]\n\n".len() - 1,
             // Its lines end in two bytes, of which the first is enough.
             "gemini" => stream.len() - 1,
@@ -338,7 +338,7 @@ fn what_is_repeated_for_old_clients_is_bounded_and_the_pieces_are_not() {
     assert!((900..=1000).contains(&repeated), "{repeated}");
 }
 
-/// The bodies that clients of both generations send for one conversation.
+/// The bodies that clients of both generations send for the same conversation.
 fn conversations() -> [Value; 2] {
     let old = json!({
         "provider": "P", "model": "m", "systemPrompt": "You are X", "conversationId": "conv1",
@@ -387,7 +387,7 @@ fn conversations() -> [Value; 2] {
     [old, latest]
 }
 
-/// What a provider is sent for a request, without where to.
+/// The body that a provider is sent for a request.
 fn asked(provider: &str, request: &Request) -> Value {
     let body = match api(provider) {
         Api::Responses => super::dialect::openai::body(request),

@@ -1,8 +1,8 @@
-//! Reads an answer for its [`Meter`] where a provider compresses it though it was asked not to.
+//! Decodes an answer for its [`Meter`] if the provider compresses it unasked.
 //!
-//! The caller gets the bytes as they came; they are decoded beside that, and nothing of the decoded text
-//! is kept. Damage, a window that is too large, or too much text ends the reading and nothing else:
-//! what was counted by then stays counted.
+//! The caller gets the original bytes; a copy is decoded on the side, and none of the decoded text
+//! is kept. Corrupt data, too large a window or too much text only stops the metering: what was
+//! counted until then stays counted.
 
 use std::io::{self, Write};
 
@@ -10,18 +10,18 @@ use axum::http::header::{self, HeaderMap};
 
 use super::meter::Meter;
 
-/// Bytes of text that are decoded of one answer. Answers with a usage are far smaller; a few KiB that
-/// are made to unfold into gigabytes are not read to their end.
+/// Bytes decoded of one answer. Answers with usage are far smaller, and a decompression bomb is not
+/// read to its end.
 const TEXT: usize = 64 << 20;
 
-/// The binary logarithm of the largest window of zstd: 8 MiB, which all decoders for HTTP must take
-/// and none needs to exceed (RFC 9659).
+/// The binary logarithm of zstd's largest window: 8 MiB, which all HTTP decoders must support and
+/// no encoder may exceed (RFC 9659).
 const ZSTD_WINDOW: u32 = 23;
 
-/// Bytes that the decoder of Brotli reads at once.
+/// Bytes that the Brotli decoder reads at once.
 const BUFFER: usize = 4096;
 
-/// What an answer is compressed with.
+/// The compression of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -32,7 +32,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// The one coding that an answer has; none if it is unknown or there are several.
+    /// The coding of an answer; `None` if it is unknown or there are several.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut codings = headers
             .get_all(header::CONTENT_ENCODING)
@@ -52,7 +52,7 @@ impl Coding {
     }
 }
 
-/// Gives a meter the text of an answer.
+/// Feeds the text of an answer to a meter.
 pub(super) struct Decoder(Option<Box<dyn Write + Send>>);
 
 impl Decoder {
@@ -74,10 +74,10 @@ impl Decoder {
         })
     }
 
-    /// Takes the next piece.
+    /// Decodes the next piece.
     pub fn read(&mut self, piece: &[u8]) {
         let Some(text) = &mut self.0 else { return };
-        // What is decoded may stay in a buffer otherwise, and be lost if the answer breaks off.
+        // Otherwise decoded text could stay in a buffer and be lost if the answer is cut off.
         if let Err(error) = text.write_all(piece).and_then(|()| text.flush()) {
             tracing::debug!(%error, "stopped counting tokens: the answer cannot be decoded");
             self.0 = None;
@@ -85,10 +85,10 @@ impl Decoder {
     }
 }
 
-/// Text on its way to the meter.
+/// Passes text on to the meter.
 struct Text {
     meter: Meter,
-    /// Bytes that may still come, where they are bounded.
+    /// Bytes still allowed, if there is a limit.
     left: Option<usize>,
 }
 
@@ -119,7 +119,7 @@ mod tests {
     use crate::usage::{Days, Usage};
 
     const ANSWER: &str = r#"{"model":"m-1","usage":{"input_tokens":11,"output_tokens":7}}"#;
-    /// The answer in Brotli.
+    /// Compresses the answer with Brotli.
     const BROTLI: &str =
         "Cx6AeyJtb2RlbCI6Im0tMSIsInVzYWdlIjp7ImlucHV0X3Rva2VucyI6MTEsIm91dHB1dF90b2tlbnMiOjd9fQM=";
 
@@ -144,7 +144,7 @@ mod tests {
         ]
     }
 
-    /// The tokens that are counted for an answer that comes by so many bytes.
+    /// The tokens counted for an answer that arrives in pieces of this size.
     async fn counted(coding: Coding, answer: &[u8], size: usize) -> (i64, i64) {
         let folder = tempfile::tempdir().expect("a folder");
         let usage = Usage::open(&folder.path().join("ai.db")).expect("a database");
@@ -177,13 +177,13 @@ mod tests {
     #[tokio::test]
     async fn damage_ends_the_counting_and_nothing_else() {
         for (coding, answer) in compressed() {
-            // Whatever is counted then, it ends.
+            // The count may be anything, but decoding must end.
             for at in 0..answer.len() {
                 let mut damaged = answer.clone();
                 damaged[at] ^= 0x55;
                 counted(coding, &damaged, 5).await;
             }
-            // What follows an answer's end takes nothing away.
+            // Data after the end of an answer does not change the count.
             let followed = [&*answer, b"and more"].concat();
             assert_eq!(counted(coding, &followed, answer.len()).await, (11, 7), "{coding:?}");
         }

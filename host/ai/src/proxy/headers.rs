@@ -1,10 +1,10 @@
-//! Which headers pass, in either direction.
+//! The headers that are forwarded, in each direction.
 
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::secret::Finder;
 
-/// Headers of an answer that are a URL of the provider, to continue at.
+/// Response headers that hold a URL of the provider.
 pub(super) const URLS: [HeaderName; 4] = [
     header::LOCATION,
     header::CONTENT_LOCATION,
@@ -12,7 +12,7 @@ pub(super) const URLS: [HeaderName; 4] = [
     HeaderName::from_static("x-goog-upload-control-url"),
 ];
 
-/// What is between two neighbours and no further (RFC 9110, 7.6.1).
+/// Hop-by-hop headers (RFC 9110, 7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
     "keep-alive",
@@ -25,7 +25,7 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// What says who the caller is, where it comes from, or what it was told by others.
+/// Headers that identify the caller, its origin, or what other servers told it.
 const CALLER: &[&str] = &[
     "api-key",
     "authorization",
@@ -51,10 +51,10 @@ const CALLER: &[&str] = &[
     "x-rewrite-url",
 ];
 
-/// The same, by the beginning of their names.
+/// The same, by prefix.
 const CALLER_PREFIXES: &[&str] = &["cf-", "sec-ch-", "sec-fetch-", "x-forwarded-", "x-original-"];
 
-/// What a provider says of its own origin, and a client would apply to ours.
+/// Headers that a provider sets for its own origin, which a client would apply to ours.
 const PROVIDER: &[&str] = &[
     "alt-svc",
     "clear-site-data",
@@ -71,13 +71,13 @@ const PROVIDER: &[&str] = &[
     "strict-transport-security",
 ];
 
-/// The same, by the beginning of their names.
+/// The same, by prefix.
 const PROVIDER_PREFIXES: &[&str] = &["access-control-"];
 
-/// What goes to the provider of a request's headers. A key is not among them.
+/// The request headers that are forwarded to the provider. Keys are not among them.
 pub(super) fn to_provider(headers: &HeaderMap, websocket: bool) -> HeaderMap {
     let mut kept = passing(headers, CALLER, CALLER_PREFIXES);
-    // What is compressed can be searched neither for the key nor for what it took.
+    // Compressed data can be searched neither for the key nor for the usage.
     kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if websocket {
         kept.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -86,32 +86,33 @@ pub(super) fn to_provider(headers: &HeaderMap, websocket: bool) -> HeaderMap {
     kept
 }
 
-/// What goes to the caller of an answer's headers.
+/// The response headers that are returned to the caller.
 pub(super) fn to_caller(headers: &HeaderMap) -> HeaderMap {
     let mut kept = passing(headers, PROVIDER, PROVIDER_PREFIXES);
-    // A file at a provider can be a page. Opened in a browser, by a link that somebody sends, it
-    // would run with the rights of our origin; in a sandbox it has none.
+    // A file at a provider may be a web page. Opened in a browser through a link that somebody
+    // sends, it would run with the rights of our origin; the sandbox takes them away.
     kept.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     kept.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // The answer is for the one who holds the token, which caches do not know to be one.
+    // The answer is private to the holder of the token, which caches do not recognise as a
+    // credential.
     kept.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     kept
 }
 
-/// Whether a body can be read as it is.
+/// Whether a body is uncompressed.
 pub(super) fn is_plain(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether a body is JSON, or a stream of it.
+/// Whether a body is JSON or a stream of JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     matches!(media_type, "application/json" | "text/event-stream")
 }
 
-/// Leaves out headers that have the key in them.
+/// Removes headers that contain the key.
 pub(super) fn hide(headers: &mut HeaderMap, key: &Finder) {
     let telling: Vec<HeaderName> = headers
         .iter()

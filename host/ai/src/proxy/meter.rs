@@ -1,12 +1,12 @@
-//! What an answer took, read from it as it passes.
+//! Reads the usage from an answer as it passes.
 //!
-//! All providers say it in the answer itself, as an object named `usage` or `usageMetadata`, and the
-//! model as a string named `model` or `modelVersion`; in a stream they do so in some of its events.
-//! So it is enough to look for these names in the bytes. Within a string of JSON a quote has a backslash
-//! before it, so that a text that speaks of usage is not taken for it. Nothing of the answer is
-//! kept but the beginning of such a value that is not there as a whole yet.
+//! All providers report usage in the answer itself, as an object named `usage` or `usageMetadata`,
+//! and the model as a string named `model` or `modelVersion`; in a stream, some of the events do.
+//! So it is enough to search the bytes for these names. Inside a JSON string a quote follows a
+//! backslash, so text about usage is not mistaken for it. Nothing of the answer is kept except the
+//! start of such a value that has not arrived as a whole.
 //!
-//! What cannot be read so (binary, WebSockets) counts as a request without tokens.
+//! Answers that cannot be read this way (binary, WebSockets) count as requests without tokens.
 
 use memchr::memmem;
 use serde_json::Value;
@@ -14,41 +14,41 @@ use serde_json::Value;
 use crate::tokens::Tokens;
 use crate::usage::Tally;
 
-/// Bytes of a value that is looked for. The largest usage has some dozen numbers.
+/// Longest value that is parsed, in bytes. The largest usage has a few dozen numbers.
 const VALUE: usize = 4096;
 /// Bytes of a model's name.
 const NAME: usize = 256;
 
 const USAGE: &[u8] = b"\"usage";
 const MODEL: &[u8] = b"\"model";
-/// What may follow either before the quote at its end.
+/// The names end with one of these before the quote.
 const SUFFIXES: [&[u8]; 3] = [b"\"", b"Metadata\"", b"Version\""];
 
-/// Reads one answer.
+/// Meters one answer.
 pub(super) struct Meter {
     tally: Tally,
     tokens: Tokens,
     /// Whether the model is known.
     named: bool,
-    /// The end of what came, from where a value may begin.
+    /// The unprocessed end of the data, from where a value may start.
     held: Vec<u8>,
 }
 
-/// What is at a place where a name may be.
+/// What was found at a possible name.
 enum Found {
     Value(Value),
     Nothing,
-    /// More has to come before it can be said.
+    /// Undecided until more data arrives.
     More,
 }
 
 impl Meter {
-    /// `named` when the tally knows the model.
+    /// `named` says that the tally already knows the model.
     pub fn new(tally: Tally, named: bool) -> Self {
         Self { tally, tokens: Tokens::default(), named, held: Vec::new() }
     }
 
-    /// Takes the next piece.
+    /// Processes the next piece.
     pub fn read(&mut self, piece: &[u8]) {
         if self.held.is_empty() {
             self.held = self.scan(piece);
@@ -59,7 +59,7 @@ impl Meter {
         }
     }
 
-    /// Notes what is found, and gives the end that has to be seen again.
+    /// Records what is found, and returns the end that must be examined again.
     fn scan(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut from = 0;
         loop {
@@ -94,7 +94,7 @@ impl Meter {
         let number = |names: &[&str]| names.iter().find_map(|name| usage.pointer(name)?.as_u64());
         let Tokens { input, output, .. } = &mut self.tokens;
         if let Some(asked) = number(&["/input_tokens", "/prompt_tokens", "/promptTokenCount"]) {
-            // Anthropic counts apart what it cached.
+            // Anthropic counts cached tokens separately.
             let cached = ["/cache_creation_input_tokens", "/cache_read_input_tokens"];
             let cached = cached.iter().filter_map(|name| number(&[name]));
             *input = asked.saturating_add(cached.fold(0, u64::saturating_add));
@@ -119,7 +119,7 @@ impl Meter {
     }
 }
 
-/// The value after the beginning of a name.
+/// Parses the value that follows the start of a name.
 fn value(bytes: &[u8]) -> Found {
     let Some(after) = SUFFIXES.iter().find_map(|suffix| bytes.strip_prefix(*suffix)) else {
         let may = SUFFIXES.iter().any(|suffix| suffix.starts_with(bytes));
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::usage::{Days, Usage};
 
-    /// What is counted for an answer that comes in these pieces.
+    /// The tokens counted for an answer that arrives in these pieces.
     async fn counted(pieces: &[&[u8]]) -> (String, i64, i64, i64) {
         let folder = tempfile::tempdir().expect("a folder");
         let usage = Usage::open(&folder.path().join("ai.db")).expect("a database");

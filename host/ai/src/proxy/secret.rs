@@ -1,9 +1,9 @@
-//! Finds a provider's key in what the provider answers, however it is written there.
+//! Finds a provider's key in the provider's answers, in any common encoding.
 //!
-//! A provider has no reason to repeat a key, but an endpoint that echoes its request does, and any
-//! account could then read the key of all. Searched for is the key itself, percent-encoded, escaped
-//! as in JSON, and in base64 at each of its three alignments. One automaton looks for all of them in one
-//! pass. A mixture, or an encoding of an encoding, is not found.
+//! A provider has no reason to repeat a key, but an endpoint that echoes its request does, and then
+//! any account could read the shared key. The search covers the key itself, percent-encoded,
+//! JSON-escaped, and in base64 at each of the three alignments. One automaton finds all of them in
+//! one pass. Mixed or nested encodings are not found.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::providers::Key;
 
-/// Bytes of the shortest key that is searched for where nothing failed. Local endpoints are given
-/// words for keys (`ollama`, `none`), and answers may have these words in them.
+/// The shortest key that is searched for in successful answers, in bytes. Local endpoints are given
+/// words as keys (`ollama`, `none`), which answers may contain legitimately.
 const SECRET: usize = 12;
 
 /// Finds one key. Cheap to clone.
@@ -40,17 +40,17 @@ impl Finder {
         Self { automaton, forms: forms.into(), is_secret }
     }
 
-    /// Whether the key is long enough to be one, and no common word.
+    /// Whether the key is long enough not to be a common word.
     pub fn is_secret(&self) -> bool {
         self.is_secret
     }
 
-    /// Whether the key is in `text`.
+    /// Whether `text` contains the key.
     pub fn finds(&self, text: &[u8]) -> bool {
         self.automaton.is_match(text)
     }
 
-    /// How many bytes at the end of `text` may be the beginning of the key.
+    /// How many bytes at the end of `text` may be the start of the key.
     fn begun(&self, text: &[u8]) -> usize {
         let begins = |form: &Vec<u8>| {
             let longest = text.len().min(form.len() - 1);
@@ -77,7 +77,7 @@ fn json(text: &mut String, byte: u8) {
     }
 }
 
-/// The ways to write a key.
+/// The encodings of a key.
 fn forms(key: &str) -> Vec<Vec<u8>> {
     let escaped = |kept: fn(u8) -> bool, write: fn(&mut String, u8)| {
         let mut text = String::new();
@@ -103,7 +103,7 @@ fn forms(key: &str) -> Vec<Vec<u8>> {
         let mut bytes = vec![0; before];
         bytes.extend_from_slice(key.as_bytes());
         let text = STANDARD_NO_PAD.encode(&bytes);
-        // Characters that hold bits of a neighbour as well are not known.
+        // Characters that also hold bits of a neighbouring byte are unknown.
         let inner = &text[(before * 8).div_ceil(6)..bytes.len() * 8 / 6];
         forms.push(inner.into());
         forms.push(inner.replace('+', "-").replace('/', "_").into());
@@ -113,11 +113,11 @@ fn forms(key: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Writes stars over a key in a text that comes in pieces. The text keeps its length, which was
-/// announced before it, and a piece without a key is not copied.
+/// Replaces the key by asterisks in a text that arrives in pieces. The text keeps its announced
+/// length, and a piece without a key is not copied.
 pub(super) struct Mask {
     finder: Finder,
-    /// The end of what came, as far as it may be the beginning of the key.
+    /// The end of the data that may be the start of the key.
     held: Bytes,
 }
 
@@ -126,7 +126,7 @@ impl Mask {
         Self { finder, held: Bytes::new() }
     }
 
-    /// Takes the next piece, and returns what can go on.
+    /// Processes the next piece and returns what can be sent.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
         let mut text = match self.held.is_empty() {
             true => piece,
@@ -144,12 +144,12 @@ impl Mask {
         text
     }
 
-    /// What is left.
+    /// Returns what is left at the end.
     pub fn finish(&mut self) -> Bytes {
         std::mem::take(&mut self.held)
     }
 
-    /// Bytes that are held back.
+    /// Bytes held back.
     pub fn held(&self) -> usize {
         self.held.len()
     }

@@ -1,4 +1,4 @@
-//! Where a request goes: the path below a provider's base URL, and back again.
+//! Maps request paths to a provider's URLs, and back.
 
 use axum::http::header::HOST;
 use axum::http::request::Parts;
@@ -8,10 +8,11 @@ use crate::providers::{Api, Provider, is_version};
 
 use super::credentials::split_query;
 
-/// How often a path may be encoded. A router in front of a provider decodes once, sometimes twice.
+/// How many layers of encoding are checked. A router in front of a provider decodes once, sometimes
+/// twice.
 const LAYERS: usize = 8;
 
-/// Why a path goes nowhere.
+/// Why a path is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TargetError {
     #[error("the path has `.` or `..` in it, which could leave the provider's address")]
@@ -22,8 +23,8 @@ pub(super) enum TargetError {
     Layers,
 }
 
-/// The path at the provider for what stands behind its name in a request. It begins with a slash,
-/// has the version that clients of some libraries leave to the base URL, and cannot climb.
+/// The provider's path for the part of a request's path after the provider's name. It starts with a
+/// slash, includes the version that some client libraries expect in the base URL, and cannot climb.
 pub(super) fn path(provider: &Provider, path: &str) -> Result<String, TargetError> {
     let path = path.trim_start_matches('/');
     check(path)?;
@@ -32,7 +33,7 @@ pub(super) fn path(provider: &Provider, path: &str) -> Result<String, TargetErro
     let version = provider.version();
     Ok(match (provider.api(), first) {
         _ if is_version(first) => format!("/{path}"),
-        // Sockets have their version within a name.
+        // Paths of WebSockets have the version inside a name.
         (Api::GenerateContent, "ws") => format!("/{path}"),
         (Api::GenerateContent, "upload" | "download") if is_version(second) => format!("/{path}"),
         (Api::GenerateContent, "upload" | "download") => format!("/{first}/{version}/{rest}"),
@@ -40,14 +41,14 @@ pub(super) fn path(provider: &Provider, path: &str) -> Result<String, TargetErro
     })
 }
 
-/// Whether a path stays where it is put, however often somebody on its way decodes it.
+/// Whether a path stays below its base, however often a server on the way decodes it.
 fn check(path: &str) -> Result<(), TargetError> {
     let mut path = path.as_bytes().to_owned();
     for _ in 0..LAYERS {
         if path.iter().any(|byte| *byte == b'\\' || byte.is_ascii_control()) {
             return Err(TargetError::Character);
         }
-        // Some servers cut parameters off a segment (`..;a=b`) before they look at it.
+        // Some servers strip parameters from a segment (`..;a=b`) before they interpret it.
         let climbs = |segment: &[u8]| {
             let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
             name == b"." || name == b".."
@@ -64,8 +65,8 @@ fn check(path: &str) -> Result<(), TargetError> {
     Err(TargetError::Layers)
 }
 
-/// The path and query, behind the provider's name in our URLs, of a URL that the provider gave in
-/// its answer to a request to `url`; none if it is not below the provider's base.
+/// Converts a URL in the provider's answer to a request to `url` into the path and query after the
+/// provider's name in our URLs; `None` if the URL is not below the provider's base.
 pub(super) fn below(provider: &Provider, url: &Url, given: &str) -> Option<String> {
     let given = url.join(given).ok()?;
     if given.origin() != provider.base().origin() {
@@ -79,8 +80,8 @@ pub(super) fn below(provider: &Provider, url: &Url, given: &str) -> Option<Strin
     Some(query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")))
 }
 
-/// Our own origin as the caller sees it. What it says is told to nobody but the caller, so the
-/// headers that say it may be believed.
+/// Our own origin as the caller sees it. It is only sent back to the caller, so the headers that it
+/// comes from can be trusted.
 pub(super) fn origin(request: &Parts) -> String {
     let header = |name: &str| {
         let value = request.headers.get(name)?.to_str().ok()?;

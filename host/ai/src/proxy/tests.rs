@@ -1,4 +1,4 @@
-//! The proxy on a port of its own, before a provider that is a stub on another.
+//! The proxy on one port, in front of a stub provider on another.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,14 +28,14 @@ const TOKEN: &str = "session-token";
 const OTHER: &str = "token-of-another";
 const KEY: &str = "sk-the-real-key";
 
-/// How long anything may take before a test says that it does not happen.
+/// How long a test waits before it concludes that something does not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
-/// What reached the provider.
+/// The request that reached the provider.
 #[derive(Debug, Clone)]
 struct Seen {
     method: Method,
@@ -44,7 +44,7 @@ struct Seen {
     body: Bytes,
 }
 
-/// A provider and the proxy before it.
+/// A provider with the proxy in front of it.
 struct Stage {
     proxy: SocketAddr,
     provider: SocketAddr,
@@ -56,7 +56,7 @@ struct Stage {
     _servers: JoinSet<()>,
 }
 
-/// Knows two tokens, and is out of order for another. Sessions are over when it is cancelled.
+/// Knows two tokens and fails for a third. Sessions end when it is cancelled.
 struct OneCaller(CancellationToken);
 
 #[async_trait]
@@ -151,7 +151,7 @@ impl Stage {
         self.request(Method::GET, path).send().await.expect("an answer")
     }
 
-    /// Sends bytes as they are, and returns what comes back until the end.
+    /// Sends raw bytes and returns everything received until the end.
     async fn raw(&self, request: &str) -> String {
         let mut socket = TcpStream::connect(self.proxy).await.expect("a connection");
         socket.write_all(request.as_bytes()).await.expect("it takes the request");
@@ -172,7 +172,7 @@ async fn serve(servers: &mut JoinSet<()>, router: Router) -> SocketAddr {
     address
 }
 
-/// A body that the test writes.
+/// A body that the test writes piece by piece.
 fn body() -> (mpsc::Sender<&'static str>, Body) {
     let (sender, receiver) = mpsc::channel(1);
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -195,7 +195,7 @@ async fn message(answer: reqwest::Response) -> String {
 async fn a_request_arrives_as_it_was_sent_with_the_key_in_place_of_the_token() {
     let stage = Stage::new(ok).await;
     let cases = [
-        // Path and headers of the caller; target and key at the provider.
+        // Path and headers come from the caller, target and key are the provider's.
         ("openai/v1/responses", "authorization", "Bearer session-token", "/v1/responses"),
         ("openai/responses", "authorization", "bearer session-token", "/v1/responses"),
         ("openai/v1/files?limit=2&a=%20+b", "x-api-key", TOKEN, "/v1/files?limit=2&a=%20+b"),
@@ -477,7 +477,7 @@ async fn an_error_that_repeats_the_key_has_it_covered() {
 
 #[tokio::test]
 async fn an_answer_that_repeats_the_key_has_it_covered_as_well() {
-    // An event stream, cut within the key; then a document with the key in base64.
+    // An event stream cut within the key, then a document with the key in base64.
     let pieces = ["data: {\"you\":\"sk-the-", "real-key\"}\n\n", "data: [DONE]\n\n"];
     let stage = Stage::new(move |_| {
         let pieces = futures_util::stream::iter(pieces.map(Ok::<_, Infallible>));
@@ -674,7 +674,7 @@ async fn urls_to_continue_at_lead_through_the_proxy_or_nowhere() {
 
 #[tokio::test]
 async fn bodies_pass_piece_by_piece_in_both_directions() {
-    // The provider says back each piece as it comes.
+    // The provider echoes each piece as it arrives.
     let provider = Router::new().fallback(|request: Request| async move {
         Body::from_stream(request.into_body().into_data_stream())
     });
@@ -788,8 +788,8 @@ async fn no_more_requests_are_under_way_than_the_limit_says() {
     assert_eq!(stage.get("openai/v1/stream").await.status(), 200);
 }
 
-/// A provider that takes one connection, gives its request to `seen`, answers with `head`, and says
-/// back what comes then.
+/// A provider that accepts one connection, sends the request to `seen`, answers with `head`, and
+/// echoes what follows.
 async fn websocket(head: &'static str) -> (Stage, mpsc::Receiver<String>) {
     let mut servers = JoinSet::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -868,7 +868,7 @@ async fn a_websocket_is_a_tunnel_once_both_sides_agree() {
         wrote.expect("it is taken");
         read.expect("it comes back");
         assert_eq!(sent, received);
-        // Whoever leaves ends it for the other.
+        // When one side leaves, the tunnel ends for the other.
         to.shutdown().await.expect("it is closed");
         assert_eq!(within(from.read(&mut greeting)).await.expect("an end"), 0);
     }

@@ -1,4 +1,4 @@
-//! WebSockets: once provider and caller have agreed on one, bytes pass in both directions.
+//! WebSockets: after the upgrade, bytes pass in both directions.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::body::Activity;
 
-/// Bytes that wait in a tunnel, in each direction. An event of audio has some thousand.
+/// Buffer of a tunnel in each direction, in bytes. An audio event has a few thousand.
 const BUFFER: usize = 16 * 1024;
 
 /// The caller's side of a tunnel, if the request asks for a WebSocket. Other protocols are not
-/// offered to providers, so that nothing but WebSockets can be behind a `101`.
+/// offered to providers, so a `101` always means a WebSocket.
 pub(super) fn requested(request: &mut Request) -> Option<OnUpgrade> {
     let headers = request.headers();
     let asks = request.method() == Method::GET
@@ -25,12 +25,12 @@ pub(super) fn requested(request: &mut Request) -> Option<OnUpgrade> {
     asks.then(|| request.extensions_mut().remove::<OnUpgrade>()).flatten()
 }
 
-/// Whether the provider has agreed to a WebSocket.
+/// Whether the provider has accepted the WebSocket.
 pub(super) fn agreed(headers: &HeaderMap) -> bool {
     names(headers, UPGRADE, "websocket") && headers.contains_key(SEC_WEBSOCKET_ACCEPT)
 }
 
-/// Says in our answer that a WebSocket follows.
+/// Marks our response as the upgrade to a WebSocket.
 pub(super) fn announce(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -41,7 +41,7 @@ fn names(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     lines.flat_map(|line| line.split(',')).any(|part| part.trim().eq_ignore_ascii_case(wanted))
 }
 
-/// Passes bytes until both sides have ended, one of them fails, or nothing moves for too long.
+/// Forwards bytes until both sides have ended, one of them fails, or both are idle for too long.
 pub(super) async fn join(client: OnUpgrade, answer: reqwest::Response, activity: Activity) {
     let both = async {
         let (client, provider) = tokio::join!(client, answer.upgrade());
