@@ -1,4 +1,4 @@
-//! Bodies of answers, as long as which their connection is at work.
+//! Response bodies. A connection is at work until its response body is done.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::places::{Asked, Working};
 
-/// The body of an answer. When it is dropped, the connection waits for the next request.
+/// The body of a response. When it is dropped, the connection waits for the next request.
 #[derive(Debug)]
 pub struct Answer<B> {
     body: B,

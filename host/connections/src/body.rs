@@ -1,4 +1,4 @@
-//! Bodies of requests, whose clients have to keep a pace.
+//! Request bodies, whose clients must keep up a minimum pace.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::pace::Pace;
 
-/// A body that ends with an error when its client sends too slowly.
+/// A body that fails when its client sends too slowly.
 #[derive(Debug)]
 pub struct Paced<B> {
     body: B,

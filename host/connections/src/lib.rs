@@ -1,29 +1,29 @@
-//! Accepts connections and serves HTTP on them, and sees to it that none costs more than its share.
+//! Accepts connections, serves HTTP on them, and bounds what each may cost.
 //!
-//! A connection is cheap to open and, while nothing ends it, holds a file descriptor, a task and
-//! whatever its request has made. So each of these has an end:
+//! A connection is cheap to open, but until something ends it, it holds a file descriptor, a task,
+//! and whatever its request has allocated. So every phase has a limit:
 //!
-//! - **A head.** From accepting a connection to the whole head of its first request, it has
-//!   [`Limits::head`]. It does not matter whether it sends nothing, a letter, or the preface of
-//!   HTTP/2. Between two requests it has [`Limits::idle`].
-//! - **A body, and an answer.** A peer that sends or reads as slowly as it likes would hold a request
-//!   for ever. It has [`Limits::patience`] to stand still, and earns it back with what it moves
-//!   (`pace`). Only time that we wait for the peer counts: a handler that takes long costs its client
-//!   nothing, and a stream of events on which nothing happens is not slow.
-//! - **Places.** There are so many connections at once, in all and from one address (`places`). When
-//!   there is no place left, the connections that have waited longest for a request give way; those
-//!   that are at work never do, and when all are, a newcomer is refused. So somebody who opens
-//!   connections and leaves them silent keeps out nobody.
+//! - **Request heads.** From being accepted to the whole head of its first request, a connection
+//!   has [`Limits::head`]. It does not matter whether it sends nothing, one letter, or the HTTP/2
+//!   preface. Between two requests it has [`Limits::idle`].
+//! - **Bodies and responses.** A peer that sends or reads arbitrarily slowly would hold a request
+//!   forever. It may stall for [`Limits::patience`] and regains that time with the bytes that it
+//!   moves (`pace`). Only time spent waiting for the peer counts: a slow handler costs its client
+//!   nothing, and an event stream without events is not slow.
+//! - **Places.** The number of connections is limited, in total and per address (`places`). When
+//!   all places are taken, the connections that have waited longest for a request are closed. Those
+//!   at work never are, and if all are at work, a newcomer is refused. So opening connections and
+//!   keeping them silent locks nobody out.
 //!
-//! How many there may be follows from the files that the process may have open (`files`), with some
-//! left for databases, plugins and requests of our own.
+//! The total follows from the process's limit on open files (`files`), minus a reserve for
+//! databases, plugins and our own requests.
 //!
-//! **Proxies.** A trusted proxy opens connections on behalf of many, so its own address is not bounded.
-//! Instead, requests that are under way are counted for the client that the proxy names, and a connection
-//! that a request took over for as long as it is open.
+//! **Proxies.** A trusted proxy opens connections on behalf of many clients, so its own address is
+//! not limited. Instead, requests in flight are counted for the client that the proxy names, as are
+//! upgraded connections for as long as they are open.
 //!
-//! **Sockets.** Whoever takes over a connection, as WebSockets do, takes its place along
-//! ([`Stream::into_parts`]) and the duty to notice a peer that stands still ([`Pace`]).
+//! **Sockets.** Code that takes over a connection, as WebSockets do, also takes its place
+//! ([`Stream::into_parts`]) and must itself detect a stalled peer ([`Pace`]).
 
 mod answer;
 mod body;

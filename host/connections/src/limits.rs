@@ -1,27 +1,28 @@
-//! Every bound on connections, with its default and the reason for it.
+//! Every limit on connections, with its default and the reason for it.
 
 use std::time::Duration;
 
-/// Bounds on connections.
+/// Limits on connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; without, as many as the limit on open files leaves, and at most
+    /// Connections at once. `None` allows as many as the limit on open files leaves, and at most
     /// [`Limits::MOST`].
     pub connections: Option<usize>,
-    /// Connections at once from one address; without, half of all, so that no single address can take
-    /// every place. An office or a proxy that is not named as trusted has one address for everybody.
+    /// Connections at once from one address. `None` allows half of all, so that no single address
+    /// can take every place. An office, or a proxy that is not configured as trusted, has one
+    /// address for everybody.
     pub connections_per_address: Option<usize>,
-    /// From accepting a connection to the whole head of its first request. A client sends it at once;
-    /// a network that loses packets repeats them for some seconds.
+    /// From accepting a connection to the whole head of its first request. A client sends it at
+    /// once; a lossy network may retransmit for a few seconds.
     pub head: Duration,
-    /// From one answer to the whole head of the next request. Proxies keep connections for a minute,
-    /// and one that we close first costs them a request.
+    /// From one response to the whole head of the next request. Proxies keep connections for a
+    /// minute, and if we close one first, that costs them a request.
     pub idle: Duration,
-    /// How long a peer may stand still in the midst of sending or reading. Mobile networks are gone
-    /// for some seconds at a time.
+    /// How long a peer may stall in the middle of sending or reading. Mobile networks drop out for
+    /// a few seconds at a time.
     pub patience: Duration,
-    /// Bytes per second that a peer has to move for its patience not to shrink. The slowest networks
-    /// that people still use (2G) carry several times that.
+    /// Bytes per second that a peer must move to keep its patience from shrinking. The slowest
+    /// networks still in use (2G) carry several times that.
     pub bytes_per_second: u32,
 }
 
@@ -38,16 +39,15 @@ impl Default for Limits {
     }
 }
 
-/// Files that are not left to connections: an eighth, because what a server asks of others grows with
-/// what it is asked, but no fewer than databases, plugins and watchers need, and no more than they
-/// ever do.
+/// Files reserved from connections: an eighth, because the server's outgoing requests grow with its
+/// load, but at least what databases, plugins and watchers need, and at most what they ever use.
 const RESERVED: std::ops::RangeInclusive<u64> = 64..=4096;
 
 impl Limits {
-    /// Connections at once where files would allow for more; each takes about 8 KiB.
+    /// Connections at once if the file limit allows more; each takes about 8 KiB.
     pub const MOST: usize = 100_000;
 
-    /// How many connections there may be where so many files may be open.
+    /// The number of connections that a file limit allows.
     pub fn maximum(&self, files: u64) -> Maximum {
         let reserved = (files / 8).clamp(*RESERVED.start(), *RESERVED.end()).min(files / 2);
         let left = usize::try_from(files - reserved).unwrap_or(usize::MAX).max(1);
@@ -57,10 +57,10 @@ impl Limits {
     }
 }
 
-/// How many connections there may be at once.
+/// The limits on the number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maximum {
-    /// In all.
+    /// In total.
     pub connections: usize,
     /// From one address.
     pub per_address: usize,

@@ -1,4 +1,4 @@
-//! The listener: each connection that it accepts is a task of its own.
+//! The listener, which runs each accepted connection as a task.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,36 +26,38 @@ use crate::pace::Pace;
 use crate::places::{Full, Place, Places};
 use crate::stream::Stream;
 
-/// Bytes of the head of a request; of that, cookies and tokens take a few KiB.
+/// Bytes of a request head; cookies and tokens take a few KiB of it.
 const HEAD_BYTES: usize = 64 * 1024;
-/// Bytes that wait in the system for a reader on this machine. Over a network the system finds out by
-/// itself how many pay; here it lets megabytes pile up, which then leave the processor's cache before
-/// they are read. With 128 KiB a large answer costs two thirds, and with 32 it stalls.
+/// Socket send buffer for a reader on this machine, in bytes. For remote peers the system tunes it
+/// by itself. For local ones it lets megabytes pile up, which fall out of the CPU cache before they
+/// are read. With 128 KiB a large response costs two thirds of the time; with 32 KiB it stalls.
 const LOOPBACK_BUFFER: usize = 128 * 1024;
-/// Before the next try when no connection can be accepted: no file descriptor is free, say.
+/// Delay before the next attempt when accepting fails, for example because no file descriptor is
+/// free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// That connections are refused is said at most this often.
+/// Refused connections are logged at most this often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// When somebody for whom there was no place may try again: a connection that only waits gives way
-/// before that.
+/// The `Retry-After` of a refusal. Connections that only wait for a request give way sooner than
+/// that.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// What answers requests. It is cloned for each connection.
+/// Handles requests. It is cloned for each connection.
 pub trait App: Clone + Send + 'static {
-    /// Answers a request, which knows its peer (`ConnectInfo`) and its client ([`ClientAddress`]).
+    /// Handles a request, whose extensions hold its peer (`ConnectInfo`) and its client
+    /// ([`ClientAddress`]).
     fn answer(
         &mut self,
         request: Request<Paced<Incoming>>,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<Self>;
 }
 
-/// Where connections come in.
+/// The listening socket.
 pub struct Listener {
     socket: TcpListener,
     serving: Serving,
 }
 
-/// What all connections have in common.
+/// State shared by all connections.
 #[derive(Clone)]
 struct Serving {
     http: http1::Builder,
@@ -65,7 +67,7 @@ struct Serving {
 }
 
 impl Listener {
-    /// Listens. Connections from `proxies` are on behalf of the clients that they name.
+    /// Starts listening. Connections from `proxies` are on behalf of the clients that they name.
     pub async fn bind(
         address: SocketAddr,
         limits: Limits,
@@ -81,12 +83,12 @@ impl Listener {
         Ok(Self { socket, serving })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Accepts connections until it is to stop. Those that are at work then finish their request; they
+    /// Accepts connections until told to stop. Connections at work then finish their request; they
     /// are among the tasks.
     pub async fn serve(self, app: impl App, stopping: CancellationToken, tasks: TaskTracker) {
         let Self { socket, serving } = self;
@@ -99,13 +101,13 @@ impl Listener {
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // It may be about the one connection, or about all that come.
+                    // The error may concern this one connection, or all of them.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
             };
-            // A frame is a whole message: it should leave at once.
+            // A frame is a whole message and should leave at once.
             let _ = socket.set_nodelay(true);
             if peer.ip().is_loopback() {
                 let _ = socket2::SockRef::from(&socket).set_send_buffer_size(LOOPBACK_BUFFER);
@@ -135,7 +137,7 @@ impl Listener {
     }
 }
 
-/// Says why a connection is closed, as far as that can be said without waiting for anything.
+/// Tells the client why its connection is closed, as far as that is possible without waiting.
 fn refuse(socket: &TcpStream, full: Full) {
     let body = format!(r#"{{"error":{{"message":"{full}"}}}}"#);
     let answer = format!(
@@ -143,7 +145,7 @@ fn refuse(socket: &TcpStream, full: Full) {
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // A socket that was just accepted takes that much.
+    // The buffer of a newly accepted socket has room for this.
     let _ = socket2::SockRef::from(socket).send(answer.as_bytes());
 }
 
@@ -168,7 +170,7 @@ impl Serving {
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(peer));
             extensions.insert(ClientAddress(client));
-            // A proxy that does not say for whom it asks asks for itself, and is not bounded.
+            // A proxy that names no client makes the request for itself, and is not limited.
             let named = proxied && !proxies.contains(&client);
             let answer = match named.then(|| places.ask(network(client))).transpose() {
                 Ok(asked) => Ok((app.lock().answer(request), asked)),
@@ -181,7 +183,7 @@ impl Serving {
                 };
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     working.for_good();
-                    // The client has the connection for as long as it is open.
+                    // The client holds the connection for as long as it is open.
                     if let Some(asked) = asked {
                         place.keep(asked);
                     }
@@ -198,7 +200,7 @@ impl Serving {
         let (mut is_waited_for, mut stopped) = (true, false);
         loop {
             tokio::select! {
-                // A peer that breaks off is nothing to be said.
+                // A peer that disconnects is not worth logging.
                 _ = &mut connection => return,
                 () = &mut gives_way => return,
                 () = &mut first_head, if is_waited_for => {

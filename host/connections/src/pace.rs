@@ -1,9 +1,9 @@
-//! Patience with a peer.
+//! Detects stalled peers.
 //!
-//! A peer may stand still for some time in all. Waiting for it uses that time up, and each byte that
-//! moves gives some of it back, up to where it began. So one that stops is given up after its whole
-//! patience, one that moves a byte now and then a little later, and one that keeps the least rate
-//! never, however much there is to move.
+//! A peer has a budget of time for stalling. Waiting for it uses up the budget, and each byte that
+//! it moves restores some of it, up to the full budget. So a peer that stops is dropped after the
+//! full budget, one that moves a byte now and then somewhat later, and one that keeps the minimum
+//! rate never, however much there is to transfer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,19 +13,19 @@ use tokio::time::{Instant, Sleep};
 
 use crate::limits::Limits;
 
-/// See the module's text. It is for one direction of one connection.
+/// The patience with one direction of one connection; see the module's documentation.
 #[derive(Debug)]
 pub struct Pace {
     patience: Duration,
     bytes_per_second: u32,
     left: Duration,
     waiting_since: Option<Instant>,
-    /// Made when the peer is first waited for: most never are.
+    /// Created when the peer is first waited for, which for most never happens.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    /// Patience by these limits.
+    /// A full budget with these limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
             patience: limits.patience,
@@ -36,12 +36,12 @@ impl Pace {
         }
     }
 
-    /// Patience by the same limits, all of it.
+    /// A new, full budget with the same limits.
     pub fn anew(&self) -> Self {
         Self { left: self.patience, waiting_since: None, timer: None, ..*self }
     }
 
-    /// The peer has moved bytes.
+    /// Records bytes that the peer has moved.
     pub fn moved(&mut self, bytes: usize) {
         if self.waiting_since.is_none() && self.left == self.patience {
             return;
@@ -52,14 +52,14 @@ impl Pace {
         self.left = self.patience.min(self.left + earned);
     }
 
-    /// The peer is not waited for any more, without having moved anything.
+    /// Stops waiting for the peer, although it moved nothing.
     pub fn pause(&mut self) {
         if let Some(since) = self.waiting_since.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
     }
 
-    /// The peer is waited for. Ready when patience is at its end.
+    /// Starts or continues waiting for the peer. Ready when the budget is used up.
     pub fn poll_spent(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let timer = match (&mut self.timer, self.waiting_since) {
             (Some(timer), Some(_)) => timer,
@@ -75,7 +75,7 @@ impl Pace {
         timer.as_mut().poll(context)
     }
 
-    /// Waits for the peer until patience is at its end.
+    /// Waits for the peer until the budget is used up.
     pub async fn spent(&mut self) {
         std::future::poll_fn(|context| self.poll_spent(context)).await;
     }
@@ -90,7 +90,7 @@ mod tests {
         Pace::new(&Limits { patience, bytes_per_second: 1000, ..Limits::default() })
     }
 
-    /// Waits for so long, and says whether patience ended before.
+    /// Waits for this long. Returns whether the budget ran out before.
     async fn wait(pace: &mut Pace, seconds: u64) -> bool {
         tokio::time::timeout(Duration::from_secs(seconds), pace.spent()).await.is_ok()
     }

@@ -1,9 +1,9 @@
-//! Who holds a connection, and who gives way when there are too many.
+//! The places of connections, and which give way when there are too many.
 //!
-//! Each connection says whether it is *at work*, which it is from the head of a request to the end of
-//! its answer, or waits for a request, and since when. Nothing else happens for each request. Only when
-//! there is no place left does anybody look at all of them: those that have waited longest give way,
-//! and a few at once, so that a flood of newcomers does not look at all of them for each.
+//! Each connection records whether it is *at work*, which lasts from the head of a request to the
+//! end of its response, or since when it has been waiting for a request. That is all that happens
+//! per request. Only when all places are taken are the connections scanned. Those that have waited
+//! longest give way, several at once, so that a flood of newcomers does not cause a scan for each.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use crate::limits::Maximum;
 
-/// A connection that waits for less than this does not give way: its request may be on its way.
+/// A connection that has waited for less than this does not give way: its request may be on its
+/// way.
 const SETTLED: Duration = Duration::from_millis(500);
-/// Of the connections that wait, so many give way at once: one of each 32.
+/// The share of the waiting connections that give way at once: one in 32.
 const SHARE: usize = 32;
-/// After everybody was found at work, nobody looks again for so long.
+/// After a scan found everybody at work, there is no new one for this long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// All places. Cheap to clone.
@@ -41,9 +42,9 @@ struct State {
     next: u64,
     open: HashMap<u64, Open>,
     by_address: HashMap<IpAddr, HashSet<u64>>,
-    /// Requests under way that came through a proxy, by client.
+    /// Requests in flight that came through a proxy, by client.
     asking: HashMap<IpAddr, usize>,
-    /// Where everybody was at work, and when that was seen.
+    /// The addresses where everybody was at work, and when that was found.
     busy: Option<(Option<IpAddr>, u64)>,
 }
 
@@ -53,19 +54,19 @@ struct Open {
     activity: Arc<Activity>,
 }
 
-/// What a connection does.
+/// The state of a connection.
 #[derive(Debug)]
 struct Activity {
-    /// Since when it waits for a request, by [`Inner::now`]; 0 while it is at work.
+    /// Since when it has been waiting for a request, by [`Inner::now`]; 0 while it is at work.
     waits_since: AtomicU64,
-    /// Whether its first request came.
+    /// Whether it has received its first request.
     has_asked: AtomicBool,
-    /// Whether something of an answer waits for the peer.
+    /// Whether part of a response waits for the peer.
     blocked: AtomicBool,
     gives_way: Notify,
 }
 
-/// There is no place, and nobody who could give way.
+/// All places are taken, and no connection can give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} connections are open{}, and that is the limit; try again later", if *.from_address { " from this address" } else { "" })]
 pub(crate) struct Full {
@@ -78,8 +79,8 @@ impl Places {
         Self(Arc::new(Inner { maximum, began: Instant::now(), state: Mutex::default() }))
     }
 
-    /// Takes a place for a connection. Without an address, as for that of a proxy, only the bound on
-    /// all connections holds.
+    /// Takes a place for a connection. Without an address, as for a proxy, only the total is
+    /// limited.
     pub fn take(&self, address: Option<IpAddr>) -> Result<Place, Full> {
         let Inner { maximum, state, .. } = &*self.0;
         let now = self.0.now();
@@ -108,7 +109,7 @@ impl Places {
         Ok(Place { id, activity, places: self.0.clone(), asked: OnceLock::new() })
     }
 
-    /// Counts a request that a proxy passes on for a client, as long as what is returned is held.
+    /// Counts a request that a proxy forwards for a client, until the returned value is dropped.
     pub fn ask(&self, client: IpAddr) -> Result<Asked, Full> {
         let limit = self.0.maximum.per_address;
         let mut state = self.0.state.lock();
@@ -122,15 +123,15 @@ impl Places {
 }
 
 impl Inner {
-    /// Milliseconds since the beginning, and never 0.
+    /// Milliseconds since the start, never 0.
     fn now(&self) -> u64 {
         1 + self.began.elapsed().as_millis() as u64
     }
 }
 
 impl State {
-    /// Makes those give way that have waited longest, of an address or of all. False when nobody
-    /// waits.
+    /// Closes the connections that have waited longest, of one address or of all. Returns false if
+    /// none was waiting.
     fn make_room(&mut self, address: Option<IpAddr>, now: u64) -> bool {
         let recently = now.saturating_sub(LOOK_AGAIN.as_millis() as u64);
         if self.busy.is_some_and(|(whose, when)| whose == address && when > recently) {
@@ -177,7 +178,7 @@ impl State {
 }
 
 impl Activity {
-    /// Since when it waits, if it has done so at a time.
+    /// Since when the connection has been waiting, if since `settled` or longer.
     fn waits_since(&self, settled: u64) -> Option<u64> {
         let since = self.waits_since.load(Ordering::Relaxed);
         let waits = since != 0 && since <= settled && !self.blocked.load(Ordering::Relaxed);
@@ -185,18 +186,18 @@ impl Activity {
     }
 }
 
-/// The place of a connection, for as long as this is held.
+/// The place of a connection, held until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     id: u64,
     activity: Arc<Activity>,
     places: Arc<Inner>,
-    /// The request that took the connection over, where a proxy passed it on.
+    /// The proxied request that took over the connection.
     asked: OnceLock<Asked>,
 }
 
 impl Place {
-    /// A request came: the connection is at work until what is returned is dropped.
+    /// Records a request: the connection is at work until the returned value is dropped.
     pub(crate) fn work(self: &Arc<Self>) -> Working {
         self.activity.has_asked.store(true, Ordering::Relaxed);
         self.activity.waits_since.store(0, Ordering::Relaxed);
@@ -216,7 +217,7 @@ impl Place {
         self.activity.blocked.store(blocked, Ordering::Relaxed);
     }
 
-    /// Resolves when the place was given to another.
+    /// Resolves when the place was given to another connection.
     pub(crate) async fn gives_way(&self) {
         self.activity.gives_way.notified().await;
     }
@@ -228,7 +229,7 @@ impl Drop for Place {
     }
 }
 
-/// A request under way on a connection.
+/// A request in flight on a connection.
 #[derive(Debug)]
 pub(crate) struct Working {
     place: Arc<Place>,
@@ -236,7 +237,7 @@ pub(crate) struct Working {
 }
 
 impl Working {
-    /// The connection is at work as long as it lives: what follows is no request.
+    /// Keeps the connection at work for the rest of its life: no more requests follow.
     pub fn for_good(mut self) {
         self.for_good = true;
     }
@@ -251,7 +252,7 @@ impl Drop for Working {
     }
 }
 
-/// A request under way that a proxy passed on.
+/// A request in flight that a proxy forwarded.
 #[derive(Debug)]
 pub(crate) struct Asked {
     client: IpAddr,

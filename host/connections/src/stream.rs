@@ -1,4 +1,4 @@
-//! The bytes of a connection. A peer that does not read what is written for it ends it.
+//! The bytes of a connection. A peer that does not read ends its connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::pace::Pace;
 use crate::places::Place;
 
-/// A TCP connection that was accepted.
+/// An accepted TCP connection.
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
@@ -26,9 +26,8 @@ impl Stream {
         Self { socket, place, pace }
     }
 
-    /// The connection by itself, for whoever speaks something else than HTTP on it, and its place
-    /// among all, which is to be held for as long. The pace of the peer's reading is for them to go on
-    /// with.
+    /// Splits off the bare connection, for protocols other than HTTP, together with its place,
+    /// which must be held for as long, and the pace of the peer's reading, to be continued.
     pub fn into_parts(self) -> (TcpStream, Arc<Place>, Pace) {
         self.place.blocked(false);
         (self.socket, self.place, self.pace)
@@ -49,7 +48,7 @@ impl Stream {
             Poll::Pending => {
                 self.place.blocked(true);
                 std::task::ready!(self.pace.poll_spent(context));
-                // What waits in the system for this peer is not to wait there any longer either.
+                // Discard what the system still buffers for this peer.
                 let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }

@@ -119,7 +119,7 @@ mod tests {
     use crate::usage::{Days, Usage};
 
     const ANSWER: &str = r#"{"model":"m-1","usage":{"input_tokens":11,"output_tokens":7}}"#;
-    /// Compresses the answer with Brotli.
+    /// The answer, compressed with Brotli.
     const BROTLI: &str =
         "Cx6AeyJtb2RlbCI6Im0tMSIsInVzYWdlIjp7ImlucHV0X3Rva2VucyI6MTEsIm91dHB1dF90b2tlbnMiOjd9fQM=";
 

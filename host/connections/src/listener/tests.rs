@@ -1,4 +1,4 @@
-//! Connections of clients that do not do their part, on real sockets and a clock that is ours.
+//! Misbehaving clients, on real sockets and with a simulated clock.
 
 use axum::http::Request;
 use http_body_util::BodyExt;
@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Answers with the body that came, or with as much as the path says, or says that none came. An upgrade is
-/// agreed to.
+/// Responds with the request body, with as many bytes as the path says, or with a note that no body
+/// came. Accepts upgrades.
 #[derive(Clone)]
 struct Echo;
 
@@ -74,16 +74,16 @@ impl Server {
 const MANY: Maximum = Maximum { connections: 100, per_address: 100 };
 const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-/// Reads to the end; how many seconds it took, by the clock that is ours, and what came.
+/// Reads to the end. Returns the seconds on the simulated clock, and the bytes.
 async fn rest(peer: &mut TcpStream) -> (u64, String) {
     let began = Instant::now();
     let mut bytes = Vec::new();
-    // A reset is an end, too.
+    // A reset counts as the end.
     let _ = peer.read_to_end(&mut bytes).await;
     (began.elapsed().as_secs(), String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Reads one answer that has no body.
+/// Reads one response without a body.
 async fn answer(peer: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -155,11 +155,12 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     let mut peer = TcpStream::connect(address).await.expect("the server listens");
     let request = "GET /50000000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     peer.write_all(request.as_bytes()).await.expect("the server takes it");
-    // The answer has begun before the server is to stop.
+    // The response has started before the server is told to stop.
     peer.readable().await.expect("an answer comes");
     stopping.cancel();
     tasks.close();
-    // Its task ends though the peer reads nothing, and the peer learns that this was not all.
+    // Its task ends even though the peer reads nothing, and the peer can tell that the response is
+    // incomplete.
     tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.expect("the end");
     let mut bytes = Vec::new();
     let error = peer.read_to_end(&mut bytes).await.expect_err("a reset");
@@ -173,7 +174,7 @@ async fn silent_connections_give_way() {
     for _ in 0..4 {
         silent.push(server.connect().await);
     }
-    // One that just came does not give way yet; that this is said comes without a request.
+    // A new connection does not give way yet. The refusal is sent without a request.
     let mut refused = server.connect().await;
     let (_, text) = rest(&mut refused).await;
     assert!(text.starts_with("HTTP/1.1 503") && text.contains("4 connections are open"), "{text}");
@@ -201,7 +202,7 @@ async fn a_proxy_is_bounded_by_its_clients() {
         )
     };
     let mut first = server.send(&under_way("203.0.113.7")).await;
-    // It is under way once its body is asked for.
+    // The request is in flight once its body is read.
     assert!(answer(&mut first).await.starts_with("HTTP/1.1 100"));
     let mut second = server.send(&under_way("203.0.113.7, 127.0.0.1")).await;
     assert!(answer(&mut second).await.starts_with("HTTP/1.1 503"));
@@ -211,7 +212,7 @@ async fn a_proxy_is_bounded_by_its_clients() {
     let head = answer(&mut first).await;
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("from: 203.0.113.7"), "{head}");
     let mut again = server.send(&under_way("203.0.113.7")).await;
-    // The answer ends when its last byte is written, which its reader may know first.
+    // The response ends when its last byte is written, which its reader may notice first.
     let text = answer(&mut again).await;
     assert!(text.starts_with("HTTP/1.1 100") || text.starts_with("HTTP/1.1 503"), "{text}");
 }
