@@ -1,5 +1,5 @@
-//! What a plugin answers, held to the contract. Whether a component or a script answered makes no
-//! difference here.
+//! Checks a plugin's answers against the contract. It makes no difference whether a component or a
+//! script answered.
 
 use host_workspace::{ActionError, Issue, Parsed};
 use serde::de::IgnoredAny;
@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use crate::call::Ended;
 use crate::limits::Limits;
 
-/// The result of an action: JSON, and not too much of it.
+/// The result of an action: JSON within the size limit.
 pub(crate) fn result(
     result: Result<String, ActionError>,
     limits: &Limits,
@@ -26,7 +26,7 @@ pub(crate) fn result(
     }
 }
 
-/// What became of rows: as many as there were.
+/// The results for rows, one for each.
 pub(crate) fn rows(parsed: Vec<Parsed>, due: usize, limits: &Limits) -> Result<Vec<Parsed>, Ended> {
     if parsed.len() != due {
         return Err(Ended::Breach(format!(
@@ -37,7 +37,7 @@ pub(crate) fn rows(parsed: Vec<Parsed>, due: usize, limits: &Limits) -> Result<V
     Ok(parsed.into_iter().map(|parsed| value(parsed, limits)).collect())
 }
 
-/// What became of one value.
+/// The result for one value.
 pub(crate) fn value(parsed: Parsed, limits: &Limits) -> Parsed {
     let limit = limits.row_bytes;
     match parsed {

@@ -1,8 +1,8 @@
-//! One call of the host into a plugin: what it is for, and what the plugin may do in it.
+//! One call from the host into a plugin: its purpose, and what the plugin may do in it.
 //!
-//! The call decides what may be touched: `define` and the parsing of rows see no data, `check-change`
-//! may read, an action may do what its transaction allows. It is the same for a component and a
-//! script, and for what they ask of models and of other servers.
+//! The call decides what the plugin may access: `define` and parsing rows see no data,
+//! `check-change` may read, and an action may do what its transaction allows. The same rules hold
+//! for components and scripts, and for their requests to models and other servers.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::limits::Limits;
 
-/// What the host asks of a plugin. Displayed, it is the name of the call in errors and in the log:
+/// What the host asks of a plugin. Its `Display` is the name of the call in errors and in the log:
 /// `parse-rows of posts`, `action posts/publish`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task<'t> {
@@ -51,7 +51,7 @@ impl Task<'_> {
     }
 }
 
-/// The kinds of calls, each with limits of its own.
+/// The kinds of calls, each with its own limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Define,
@@ -69,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// How long a call of this kind may take.
+    /// The time limit for a call of this kind.
     pub(crate) fn time(self, limits: &Limits) -> Duration {
         match self {
             Self::Define => limits.define,
@@ -80,23 +80,23 @@ impl Kind {
     }
 }
 
-/// What a call may do with the workspace's data.
+/// How a call may access the workspace's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
     Nothing,
     Read,
-    /// As far as the transaction allows: a query's refuses writes itself.
+    /// As far as the transaction allows: that of a query refuses writes itself.
     Write,
 }
 
-/// One call of the host into a plugin. Its time begins when it is made, and its places are free again
-/// when it is dropped.
+/// One call from the host into a plugin. Its time limit starts when it is created, and its places
+/// are released when it is dropped.
 pub(crate) struct Call {
-    /// What it is for, in words.
+    /// The name of the call.
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) pace: Pace,
-    /// Unix ms; the same for the whole call.
+    /// Unix ms, constant during the call.
     pub(crate) now: u64,
     pub(crate) request_id: Arc<str>,
     data: Option<Arc<dyn Data>>,
@@ -105,17 +105,17 @@ pub(crate) struct Call {
     _places: Vec<OwnedSemaphorePermit>,
 }
 
-/// The plugin called the host more often than it may.
+/// The plugin called the host more often than allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("it called the host more than {0} times in one call")]
 pub(crate) struct TooManyCalls(usize);
 
-/// What the host answers a plugin: the outer error ends the call, the inner one is the plugin's to
-/// handle.
+/// The host's answer to a plugin. The outer error ends the call; the plugin may handle the inner
+/// one.
 pub(crate) type Answer<T> = Result<Result<T, ActionError>, TooManyCalls>;
 
 impl Call {
-    /// `request_id` names the request that the call is for, where it has no transaction to say so.
+    /// `request_id` names the request behind the call, if there is no transaction that names it.
     pub(crate) fn new(
         task: &Task<'_>,
         limits: Arc<Limits>,
@@ -140,24 +140,24 @@ impl Call {
             .map(|caller| &caller.account)
     }
 
-    /// On whose behalf it is made.
+    /// The caller on whose behalf it runs.
     pub(crate) fn context(&self) -> Context {
         self.data.as_ref().map(|data| data.context().clone()).unwrap_or_default()
     }
 
-    /// Whether it is of an action, which alone may reach beyond the workspace.
+    /// Whether it runs an action. Only actions may reach beyond the workspace.
     pub(crate) fn is_action(&self) -> bool {
         self.kind == Kind::Action
     }
 
-    /// Counts what the plugin asks of the host.
+    /// Counts a host call by the plugin.
     pub(crate) fn count(&mut self) -> Result<(), TooManyCalls> {
         self.host_calls += 1;
         let limit = self.limits.host_calls;
         if self.host_calls > limit { Err(TooManyCalls(limit)) } else { Ok(()) }
     }
 
-    /// The transaction, when this call may use it so. Counts the use.
+    /// The transaction, if this call may use it in this way. Counts as a host call.
     pub(crate) fn transaction(&mut self, access: Access) -> Answer<Arc<dyn Data>> {
         self.count()?;
         let denied = |reason: &str| Ok(Err(ActionError::Denied(reason.into())));
@@ -174,7 +174,7 @@ impl Call {
         }
     }
 
-    /// Refuses a value that is too large to be written, before anything is done with it.
+    /// Rejects a value that is too large to be written, before any work is done.
     pub(crate) fn check_written(&self, value: &str) -> Result<(), ActionError> {
         let limit = self.limits.row_bytes;
         if value.len() <= limit {
@@ -184,25 +184,25 @@ impl Call {
     }
 }
 
-/// The issue of a value that is larger than it may be.
+/// The issue of a value that exceeds the size limit.
 pub(crate) fn too_large(bytes: usize, limit: usize) -> Vec<Issue> {
     vec![Issue::whole(format!("is {bytes} bytes of JSON; {limit} is the most"))]
 }
 
-/// How a call ended without an answer.
+/// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It did not end in its time.
+    /// It exceeded its time limit.
     TimedOut,
-    /// There was no place for it; so many were waiting.
+    /// All places were taken, and this many calls were waiting.
     Busy(usize),
-    /// The plugin crashed; says how.
+    /// The plugin crashed for this reason.
     Crashed(String),
-    /// It answered what the contract does not allow; says what.
+    /// The answer violates the contract in this way.
     Breach(String),
 }
 
-/// Runs a call until its time is up. A panic of our own code on the way becomes an error of this call.
+/// Runs a call until its time is up. A panic in our own code becomes an error of this call.
 pub(crate) async fn bounded<T>(
     until: Instant,
     call: impl Future<Output = Result<T, Ended>>,

@@ -1,17 +1,17 @@
-//! The calls of one plugin: who has a place, for how long, and how they ended.
+//! The calls into one plugin: their places, their time limits, and their outcomes.
 //!
-//! **Places.** A call needs a place, and there are so many for each kind of call. Calls nest: an
+//! **Places.** A call needs a place, and each kind of call has a limited number. Calls nest: an
 //! action that writes a row waits for `check-change` and `parse-rows` of the same plugin while it
-//! holds its own place. Were there one kind of place, sixteen actions could hold all sixteen and each
-//! wait for a seventeenth, for ever. So the kinds are ranked (actions, then checks, then parsing) and
-//! a call waits only for kinds below its own: a check reads and never writes, parsing touches
-//! nothing. There is no cycle, so there is no deadlock, whatever the numbers are.
+//! holds its own place. If all kinds shared the same sixteen places, sixteen actions could take
+//! them all and each wait forever for a seventeenth. So the kinds are ranked (actions, then checks,
+//! then parsing), and a call waits only for kinds below its own: a check reads and never writes,
+//! and parsing touches nothing. Without a cycle there is no deadlock, whatever the numbers are.
 //!
-//! **Waiting** is bounded twice: in how many wait for one kind of place, and in how long, which is the
-//! limit of the call itself. Whoever cannot wait gets [`Fault::Busy`] at once.
+//! **Waiting** is limited twice: in how many calls wait for one kind of place, and in how long,
+//! which is the call's own time limit. A call that may not wait gets [`Fault::Busy`] at once.
 //!
-//! **Time.** The deadline of a call covers making an instance, running, and being parked in the host's
-//! functions. A guest that spins is interrupted by its engine; one that is parked is ended by dropping
+//! **Time.** The deadline of a call covers creating an instance, running, and waiting in host
+//! functions. A guest that loops is interrupted by its engine; one that waits is ended by dropping
 //! the future that runs it.
 
 use std::sync::Arc;
@@ -28,26 +28,26 @@ use crate::log::one_line;
 use crate::places::{Full, Places};
 use crate::runtime::Runtime;
 
-/// The newest fault of a plugin.
+/// The latest fault of a plugin.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// When, in Unix ms.
+    /// When it happened, in Unix ms.
     pub at: u64,
     /// What happened.
     pub message: String,
 }
 
-/// What a plugin has done since it was loaded.
+/// Statistics of a plugin since it was loaded.
 #[derive(Debug, Clone, Default)]
 pub struct Counters {
     /// Calls into the guest.
     pub calls: u64,
     /// Calls that ended with a [`Fault`].
     pub errors: u64,
-    /// The newest of them.
+    /// The latest of them.
     pub last_error: Option<LastError>,
-    /// Linear memory of all instances, and what scripts hold, in bytes.
+    /// Linear memory of all instances, and memory held by scripts, in bytes.
     pub memory: usize,
 }
 
@@ -79,7 +79,7 @@ impl Calls {
         }
     }
 
-    /// Makes one call: waits for its places, holds it to its time, counts it.
+    /// Runs one call: waits for its places, enforces its time limit, and counts it.
     pub(crate) async fn make<T, W>(
         &self,
         runtime: &dyn Runtime,
@@ -118,7 +118,7 @@ impl Calls {
         })
     }
 
-    /// What came of them; `memory` is what the plugin holds now.
+    /// The statistics; `memory` is what the plugin holds now.
     pub(crate) fn counters(&self, memory: usize) -> Counters {
         Counters {
             calls: self.made.load(Ordering::Relaxed),
@@ -140,8 +140,8 @@ impl Calls {
         }
     }
 
-    /// Keeps a fault, and logs it with the fields that the plugin's own lines have, so that both are
-    /// found by the same request.
+    /// Records a fault and logs it with the same fields as the plugin's own lines, so that a search
+    /// for the request finds both.
     fn note(&self, fault: &Fault, task: &Task<'_>, request_id: &str) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let message = one_line(&fault.to_string(), 4096);

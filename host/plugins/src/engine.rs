@@ -1,4 +1,4 @@
-//! What runs the plugins of a server.
+//! The engine that runs a server's plugins.
 
 use std::sync::Arc;
 
@@ -9,16 +9,18 @@ use crate::scripts::Threads;
 use crate::wasm::Host;
 use crate::wasm::contract::CONTRACT;
 
-/// Makes this process one that compiles plugins, if that is what it was started for, and then does not return.
+/// Turns this process into a compiler of plugins if it was started as one, and then does not
+/// return.
 ///
-/// Plugins are compiled by processes of this program, so that none can take the server along
-/// ([`host_wasm::child`]). To be called first in `main`, before any thread, by every program that loads
-/// plugins; one that does not cannot load components.
+/// Plugins are compiled in separate processes of this program, so that a crash cannot take down the
+/// server ([`host_wasm::child`]). Every program that loads plugins must call this first in `main`,
+/// before it starts a thread. A program that does not cannot load components.
 pub fn compile_if_asked() {
     host_wasm::child::run_if_asked(&CONTRACT);
 }
 
-/// Runs the plugins of a server, components and scripts. Cheap to clone; one for each server.
+/// Runs the plugins of a server, components and scripts. Cheap to clone; create one for each
+/// server.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasm: Arc<Host>,
@@ -27,7 +29,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine whose plugins cannot ask models.
+    /// Creates an engine whose plugins cannot use models.
     pub fn new(allocation: Allocation, compile: Compile) -> Result<Self, wasmtime::Error> {
         #[cfg(test)]
         crate::tests::can_compile();
@@ -36,7 +38,7 @@ impl Engine {
         Ok(Self { wasm, threads, models: None })
     }
 
-    /// The same, with models that its plugins may ask where they are granted it.
+    /// The same, with models for plugins that are granted AI.
     pub fn with_models(self, models: Option<Arc<dyn Models>>) -> Self {
         Self { models, ..self }
     }
@@ -45,7 +47,7 @@ impl Engine {
         self.models.as_ref()
     }
 
-    /// Whether instances of components come from a pool.
+    /// Whether component instances come from a pool.
     pub fn is_pooling(&self) -> bool {
         self.wasm.engine.is_pooling()
     }

@@ -1,36 +1,36 @@
-//! The plugins folder: what lies in it is served, and what changes in it takes effect.
+//! The plugins folder: serves the plugins in it, and applies changes while the server runs.
 //!
-//! A plugin is known by its main file, and is what that file and those beside it make together
-//! ([`crate::sources`]); where it says *file* below, any of them is meant. One task owns the folder. It
-//! lists the files, compares with what it knows (`entry` has the states of a file), and starts jobs
-//! (`jobs`): *load* (read, compile, ask for the definition), *mount* (parse every row with the new
-//! logic, then swap), *unmount*. A plugin has at most one job at a time; what happens to it meanwhile is
-//! seen by the next listing. Requests never wait for any of this: the old version serves until the new
-//! one has taken over, and goes on serving when the new one fails.
+//! A plugin is named by its main file and consists of that file and the related ones beside it
+//! ([`crate::sources`]); below, *file* means any of them. One task owns the folder. It lists the
+//! files, compares the listing with what it knows (`entry` has the states of a file), and starts
+//! jobs (`jobs`): *load* (read, compile, ask for the definition), *mount* (parse every row with the
+//! new logic, then swap), *unmount*. A plugin has at most one job at a time; the next listing
+//! notices what happened meanwhile. Requests never wait for any of this: the old version serves
+//! until the new one has taken over, and keeps serving if the new one fails.
 //!
-//! **When is a file complete?** Writers do not say. A file that was just closed after writing or renamed
-//! into place is tried at once; any other change must stand still for [`SETTLE`]. A file that was
-//! tried at once and failed is tried again after standing still, before anybody is told that it is
-//! broken.
+//! **When is a file complete?** Writers do not say. A file that was just closed after writing, or
+//! renamed into place, is tried at once; any other change must be stable for [`SETTLE`]. A file
+//! that was tried at once and failed is tried again when it is stable, before an error is reported.
 //!
-//! **When is it gone?** Editors and `cp` remove a file and create it again. So a missing file is
-//! only believed to be gone after [`GRACE`]; its workspace is served until then. A rename shows as one
-//! file that is gone and another that defines the same workspace: the second takes over from the first
-//! without a gap.
+//! **When is a file gone?** Editors and `cp` remove a file and create it again. So a missing file
+//! counts as gone only after [`GRACE`], and its workspace is served until then. A rename appears as
+//! one file that is gone and another that defines the same workspace: the second takes over from
+//! the first without a gap.
 //!
-//! **Who owns a workspace?** The first file that defines it (`owners`). Another file that defines the
-//! same one gets an error that names both, and its chance when the first goes away. At the start all
-//! files are there at once, and the first is the first by name. Which one that is only shows when all
-//! are loaded, and nobody waits for that: what is loaded is mounted, and gives way if another turns out
-//! to be the first.
+//! **Who owns a workspace?** The first file that defines it (`owners`). Another file that defines
+//! the same workspace gets an error that names both, and is tried again when the first goes away.
+//! At startup all files are there at once, and the first by name wins. Which one that is only
+//! becomes clear when all are loaded. Nobody waits for that: a loaded file is mounted, and gives
+//! way if an earlier one turns up.
 //!
-//! **When is it optimised?** A plugin that was not compiled before begins with code of the baseline
-//! compiler ([`host_wasm::Engine`]). It is optimised once it has been served for a second, so that an
-//! author who saves again and again pays for it once; one plugin after the other, beside everything else.
+//! **When is it optimised?** A plugin that is not in the cache starts with code from the baseline
+//! compiler ([`host_wasm::Engine`]). It is optimised once it has been served for a second, so that
+//! an author who saves repeatedly pays for it once. Plugins are optimised one at a time, in the
+//! background.
 //!
-//! **What is tried again?** A file that cannot be loaded fails again in the same way until it changes. A
-//! mount may fail for a reason outside of it (a full disk, a busy machine), so that is tried again
-//! after a while, at longer and longer intervals.
+//! **What is retried?** A file that cannot be loaded fails in the same way until it changes. A
+//! mount may fail for an external reason (a full disk, a busy machine), so it is retried at
+//! increasing intervals.
 
 mod entry;
 mod jobs;
@@ -62,52 +62,53 @@ use crate::sources::{self, Fingerprint};
 use crate::status::PluginStatus;
 use crate::watch::Watch;
 
-/// How long a file must stand still. 50 ms: longer than the pause between two writes of a copy,
-/// shorter than a person notices.
+/// How long a file must be unchanged. 50 ms: longer than the pause between two writes of a copy,
+/// and too short for a person to notice.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How long a missing file is waited for. 300 ms: editors that replace a file by removing it first
-/// take a few.
+/// How long to wait for a missing file to return. 300 ms: editors that replace a file by removing
+/// it first take a few.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// How often the folder is looked at without a hint. 2 s: a listing takes microseconds, and where
-/// there are no hints a person should not wait longer.
+/// How often the folder is listed without a notification. 2 s: a listing takes microseconds, and
+/// where there are no notifications a person should not wait longer.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// How long hints are gathered. 5 ms: copying one file makes thousands.
+/// How long notifications are collected. 5 ms: copying one file causes thousands.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How soon a mount that failed is tried again, at first and at most. 1 s: what the machine was short
-/// of may be there again; 60 s: a mount parses all rows, and helps nobody by doing so all the time.
+/// First and longest delay before a failed mount is retried. 1 s: the machine may have recovered;
+/// 60 s: a mount parses all rows, so constant retries would only add load.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// How long jobs are waited for at the end. 5 s: a mount is over by then, a long compilation may go.
+/// How long shutdown waits for jobs. 5 s: a mount is done by then, and a long compilation may be
+/// abandoned.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// Plugins compiled at once. Each compilation uses all cores, and up to 400 MB.
+/// Plugins compiled at once. Each compilation uses all cores and up to 400 MB.
 const COMPILING: usize = 2;
 
 /// Where plugins come from, and what they may use.
 #[derive(Debug, Clone)]
 pub struct PluginsConfig {
-    /// The folder that is watched; made when it is missing.
+    /// The folder to watch; created if it is missing.
     pub dir: PathBuf,
-    /// Where compiled plugins are kept; made when it is missing, readable by this account only.
+    /// The cache of compiled plugins; created if it is missing, readable by this account only.
     pub cache_dir: PathBuf,
-    /// What each plugin may use.
+    /// The limits of each plugin.
     pub limits: Limits,
-    /// How instances get their memory.
+    /// How instances allocate their memory.
     pub allocation: Allocation,
-    /// Which compiler makes the code that plugins begin with.
+    /// Which compiler produces a plugin's first code.
     pub compile: Compile,
-    /// Whether a compiler is kept ready for files that change, so that they do not wait for its start.
+    /// Whether to keep a compiler process ready, so that changed files do not wait for it to start.
     pub keep_ready: bool,
-    /// Who is asked when a plugin asks a language model; without, none can.
+    /// The models that plugins may use; `None` if there are none.
     pub models: Option<Arc<dyn Models>>,
 }
 
 impl PluginsConfig {
-    /// The defaults for everything but the folders.
+    /// The defaults for everything except the folders.
     pub fn new(dir: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -122,29 +123,29 @@ impl PluginsConfig {
 }
 
 impl PluginsConfig {
-    /// The same, with models that plugins may ask where they are granted it.
+    /// The same, with models for plugins that are granted AI.
     pub fn with_models(self, models: Arc<dyn Models>) -> Self {
         Self { models: Some(models), ..self }
     }
 }
 
-/// Why the plugins could not be opened at all; a broken plugin is no such reason.
+/// Why the plugins could not be opened at all. A broken plugin is not such a reason.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder is not there and could not be made, or cannot be read.
+    /// The folder cannot be created or read.
     #[error("the plugins folder {}: {error}", dir.display())]
     Folder {
         /// The folder.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// This machine cannot run WebAssembly as it must.
+    /// This machine cannot run WebAssembly as required.
     #[error("the WebAssembly engine could not start: {0}")]
     Engine(wasmtime::Error),
 }
 
-/// All plugins of a server. Cheap to clone; the last one dropped ends the watching.
+/// All plugins of a server. Cheap to clone; dropping the last clone ends the watching.
 #[derive(Clone)]
 pub struct Plugins {
     inner: Arc<Inner>,
@@ -159,8 +160,8 @@ struct Inner {
 }
 
 impl Plugins {
-    /// Loads and mounts every plugin in the folder, then watches it. When it returns, what could be
-    /// served is served; [`Plugins::status`] says what was not, and why.
+    /// Loads and mounts every plugin in the folder, then watches it. When this returns, every
+    /// plugin that works is being served; [`Plugins::status`] lists the errors.
     pub async fn open(config: PluginsConfig, mounts: impl Mounts) -> Result<Self, OpenError> {
         let PluginsConfig { dir, cache_dir, limits, allocation, compile, keep_ready, models } =
             config;
@@ -183,7 +184,7 @@ impl Plugins {
         let files: Arc<Files> = Arc::default();
         let workshop = Workshop::new(engine, cache.map(Arc::new), COMPILING);
         let mut folder = Folder {
-            // Watched before it is listed, so that nothing falls between.
+            // Watch before listing, so that no change is missed in between.
             watch: Watch::start(&dir),
             jobs: Jobs::new(dir.clone(), workshop, limits, mounts.clone()),
             files: files.clone(),
@@ -213,7 +214,7 @@ impl Plugins {
         entries.iter().map(|(file, entry)| entry.status(file, &*self.inner.mounts)).collect()
     }
 
-    /// Ends the watching, and waits for a mount that is under way. What is mounted stays so.
+    /// Stops watching, and waits for a mount in progress. Mounted workspaces stay mounted.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         if let Some(task) = self.inner.task.lock().await.take()
@@ -224,19 +225,19 @@ impl Plugins {
     }
 }
 
-/// What is known about the files, shared between the folder's task and those who ask.
+/// What is known about the files, shared between the folder's task and readers of the status.
 #[derive(Default)]
 struct Files {
-    // Held for reads and assignments, never across an await.
+    // Locked for reads and assignments only, never across an await.
     entries: Mutex<BTreeMap<String, Entry>>,
 }
 
-/// How sure we are that a file is complete.
+/// How certain it is that a file is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// It was closed or renamed into place a moment ago.
+    /// It was just closed or renamed into place.
     Early,
-    /// It has stood still.
+    /// It has been stable.
     Settled,
 }
 
@@ -245,19 +246,20 @@ struct Folder {
     watch: Watch,
     files: Arc<Files>,
     owners: Owners,
-    /// Files that are probably complete and were not looked at since.
+    /// Files that are probably complete and have not been examined since.
     complete: HashSet<String>,
-    /// Whether the folder could not be read when it was last tried.
+    /// Whether the last attempt to read the folder failed.
     unreadable: bool,
-    /// Whether this is the first load, which the start-up summary tells of.
+    /// Whether this is the first load, which the startup summary reports.
     starting: bool,
-    /// At the start: what is loaded, and mounted once the workspace has been given up for it.
+    /// At startup: loaded plugins that wait until the workspace has been given up for them.
     held: Vec<(String, New)>,
 }
 
 impl Folder {
-    /// The first load. What is loaded is mounted at once, so that a slow file holds up nobody; in the end
-    /// a workspace is always owned by the first by name of the files that define it.
+    /// The first load. Each plugin is mounted as soon as it is loaded, so that a slow file delays
+    /// no other. In the end each workspace is owned by the first by name of the files that define
+    /// it.
     async fn load_all(&mut self, found: BTreeMap<String, Fingerprint>) {
         for (file, version) in found {
             self.load(&file, version, Look::Settled);
@@ -281,7 +283,7 @@ impl Folder {
             }
         }
         self.starting = false;
-        // Files that wait for a workspace that nobody got after all have their chance now.
+        // Files that wait for a workspace that in the end nobody took are tried now.
         let entries = self.files.entries.lock();
         let free = |entry: &Entry| match &entry.state {
             State::Waiting { workspace } => !self.owners.has(workspace),
@@ -305,14 +307,14 @@ impl Folder {
             }
             next = self.look().await;
         }
-        // A mount that is under way would leave the workspace between two versions; compiling may be
-        // left, the thread ends by itself.
+        // Aborting a mount would leave the workspace between two versions. A compilation may be
+        // abandoned, because its thread ends by itself.
         while let Ok(Some(done)) = tokio::time::timeout(ENDING, self.jobs.next()).await {
             self.done(done);
         }
     }
 
-    /// Lists the folder and starts what there is to do. Returns when to look again.
+    /// Lists the folder and starts the jobs that are due. Returns when to look again.
     async fn look(&mut self) -> Instant {
         let now = Instant::now();
         self.watch.renew();
@@ -342,7 +344,7 @@ impl Folder {
             for (file, entry) in entries.iter_mut() {
                 let next = match found.get(file) {
                     Some(version) => {
-                        // A file that a job is at work on is looked at when the job has ended.
+                        // A file with a running job is examined when the job has ended.
                         let complete = !entry.is_working() && self.complete.remove(file);
                         entry.found(version, complete, now)
                     }
@@ -371,7 +373,7 @@ impl Folder {
         again
     }
 
-    /// Does something with an entry, which is made where there is none.
+    /// Applies a function to an entry, which is created if it does not exist.
     fn entry<T>(&self, file: &str, with: impl FnOnce(&mut Entry) -> T) -> T {
         with(self.files.entries.lock().entry(file.to_owned()).or_default())
     }
@@ -397,7 +399,7 @@ impl Folder {
         match result {
             Ok(Some(new)) => self.mount(file, new),
             Ok(None) => self.entry(&file, Entry::succeeded),
-            // Perhaps it is still being written.
+            // It may still be being written.
             Err(_) if look == Look::Early => self.entry(&file, Entry::settle),
             Err(error) => {
                 self.entry(&file, |entry| entry.state = State::Idle);
@@ -406,7 +408,7 @@ impl Folder {
         }
     }
 
-    /// Mounts what was loaded, if the workspace is free for it.
+    /// Mounts a loaded plugin if its workspace is free.
     fn mount(&mut self, file: String, new: New) {
         let workspace = new.plugin.definition().id.clone();
         match self.owners.claim(&workspace, &file) {
@@ -431,7 +433,7 @@ impl Folder {
         self.jobs.mount(file, new);
     }
 
-    /// Takes a workspace from a file that is not the first by name, once it is mounted.
+    /// Takes a workspace from a file that is not the first by name, once its mount is done.
     fn displace(&mut self, owner: &str, first: &str, workspace: &str) {
         {
             let mut entries = self.files.entries.lock();
@@ -449,8 +451,8 @@ impl Folder {
         self.unmount(workspace.to_owned());
     }
 
-    /// Forgets a file that is missing already, so that the file that it was renamed to serves its
-    /// workspace without a gap. False when the file is still there.
+    /// Forgets a file that is missing already, so that the file it was renamed to can serve its
+    /// workspace without a gap. Returns false if the file still exists.
     fn take_over(&mut self, owner: &str) -> bool {
         let mut entries = self.files.entries.lock();
         let missing = entries.get(owner).is_some_and(Entry::is_missing);
@@ -470,7 +472,7 @@ impl Folder {
                     entry.serving.as_ref().is_some_and(|serving| serving.workspace == workspace)
                 });
                 if !serves {
-                    // Were it a rename, the old file's logic would be left behind.
+                    // If this were a rename, the old file's logic would be left behind.
                     self.unmount(workspace);
                 }
                 return self.failed(&file, format!("its rows could not be taken over: {error}"));
@@ -511,7 +513,7 @@ impl Folder {
         }
     }
 
-    /// Tells why the newest version of a file is not served.
+    /// Records why the latest version of a file is not served.
     fn failed(&mut self, file: &str, reason: String) {
         let line = reason.replace('\n', "; ");
         let serves = self.entry(file, |entry| {
@@ -545,10 +547,11 @@ impl Folder {
         self.jobs.unmount(workspace);
     }
 
-    /// Gives up a workspace; files that wait for it are loaded by the next look.
+    /// Releases a workspace. The next look loads files that wait for it.
     fn release(&mut self, workspace: &str) {
         self.owners.remove(workspace);
-        // At the start it is given up for another file, and those that wait have their chance in the end.
+        // At startup it is released for another file, and files that wait for it are tried at the
+        // end.
         if self.starting {
             return;
         }

@@ -1,4 +1,4 @@
-//! What plugins are, without serving them: for `host check` and other tools of authors.
+//! Describes plugins without serving them, for `host check` and other authoring tools.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +16,7 @@ use crate::plugin::{Draft, Workshop};
 use crate::reach::manifest::Grants;
 use crate::sources::{self, Sources};
 
-/// A plugin, and everything that is wrong with it.
+/// A plugin and all errors in it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
@@ -24,19 +24,19 @@ pub struct Inspection {
     pub file: String,
     /// Bytes of all of its files.
     pub size: u64,
-    /// What it defines; none where it cannot be asked.
+    /// Its definition; `None` if it cannot be obtained.
     pub definition: Option<Arc<Definition>>,
-    /// The interfaces that its component imports, by full names.
+    /// The full names of the interfaces that its component imports.
     pub imports: Vec<String>,
     /// What it may use beyond its own workspace.
     pub grants: Option<Arc<Grants>>,
-    /// What holds for it, as its manifest can say it: `memory` is `128MiB`.
+    /// Its limits, in the notation of manifests: `memory` is `128MiB`.
     pub limits: BTreeMap<String, String>,
-    /// Why it would not be served; empty when it would.
+    /// Why it would not be served; empty if it would be.
     pub faults: Vec<String>,
 }
 
-/// Looks at every plugin in a folder, by the same code that serves them. Nothing is kept.
+/// Inspects every plugin in a folder with the code that serves them. Nothing is stored.
 pub async fn inspect(dir: &Path) -> Result<Vec<Inspection>, OpenError> {
     let folder_error = |error: io::Error| OpenError::Folder { dir: dir.into(), error };
     let found = sources::list(dir).map_err(folder_error)?;

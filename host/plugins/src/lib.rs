@@ -1,20 +1,20 @@
-//! Plugins: workspaces whose meaning is a WebAssembly component, scripts, or both.
+//! Plugins: workspaces whose logic is a WebAssembly component, scripts, or both.
 //!
-//! [`Plugins`] serves what lies in a folder: it loads each file, mounts its workspace, and follows
-//! what changes. A [`Plugin`] is one loaded file and implements
-//! [`Logic`](host_workspace::Logic), the boundary to the rest of the server, which knows no wasm.
+//! [`Plugins`] serves a folder: it loads each file, mounts its workspace, and follows changes. A
+//! [`Plugin`] is one loaded file and implements [`Logic`](host_workspace::Logic), the boundary to
+//! the rest of the server, which knows nothing about wasm.
 //!
 //! From the bottom up:
 //!
-//! 1. `limits` has all the numbers; `log` is what a plugin says, `places` who may come in, `call` one call
-//!    with what it may do.
-//! 2. `reach` is what a plugin may use beyond its workspace: the `manifest` that grants it, `http` and
-//!    `fetch` for requests, `ai` for models.
-//! 3. `runtime` is what runs a plugin's code. `wasm` does for components, over `host-wasm`, which
-//!    compiles them and pools their instances; `scripts` does for rhai.
-//! 4. `calls` and `answers` hold whatever runs to its places, its time and its contract.
-//! 5. `sources` says which files make a plugin, and `plugin` makes one of them.
-//! 6. `folder` follows what changes, with `watch`; `inspect` looks at plugins without serving them.
+//! 1. `limits` has all the numbers; `log` handles a plugin's log lines, `places` limits concurrent
+//!    calls, `call` is one call and its permissions.
+//! 2. `reach` is what a plugin may use beyond its workspace: the `manifest` that grants it, `http`
+//!    and `fetch` for requests, `ai` for models.
+//! 3. `runtime` is the interface to a plugin's code. `wasm` implements it for components, on top of
+//!    `host-wasm`, which compiles them and pools their instances; `scripts` implements it for rhai.
+//! 4. `calls` and `answers` enforce places, time limits and the contract for any runtime.
+//! 5. `sources` knows which files make a plugin, and `plugin` loads one from them.
+//! 6. `folder` follows changes, using `watch`; `inspect` describes plugins without serving them.
 
 mod answers;
 mod call;

@@ -1,4 +1,4 @@
-//! What is known of one plugin in the folder, and what becomes of it.
+//! The state of one plugin in the folder, and its transitions.
 //!
 //! ```text
 //!             files change            stood still          loaded and mounted
@@ -13,8 +13,7 @@
 //!             Missing ◄── files are gone (from all but Working)
 //! ```
 //!
-//! Beside the state stand what an entry keeps through all of them: the version that serves, and what
-//! was wrong with the newest one.
+//! In all states, an entry also keeps the version that is served and the error of the latest one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,28 +30,28 @@ use crate::status::{PluginState, PluginStatus};
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) state: State,
-    /// The version that was last taken up, whatever became of it.
+    /// The version that was last tried, whatever the outcome.
     taken: Option<Fingerprint>,
     pub(super) serving: Option<Serving>,
-    /// Why the newest version failed.
+    /// Why the latest version failed.
     pub(super) error: Option<String>,
 }
 
-/// What happens to an entry next.
+/// The state of an entry.
 #[derive(Default)]
 pub(super) enum State {
-    /// Nothing, until its files change.
+    /// Waits until its files change.
     #[default]
     Idle,
-    /// A version that has not been taken up is taken up once it has stood still since then.
+    /// Waits until a new version has been stable since this time.
     Settling { version: Fingerprint, since: Instant },
-    /// A job is at work on it. `paused` is how long it waited before, where it is tried again.
+    /// A job is running. `paused` is the delay before this attempt, if it is a retry.
     Working { paused: Option<Duration> },
-    /// Its mount failed, and is tried again.
+    /// Its mount failed and will be retried.
     Retrying { at: Instant, paused: Duration },
-    /// Another file has to give up its workspace first.
+    /// Waits for another file to release the workspace.
     Waiting { workspace: String },
-    /// Its files are gone, since then.
+    /// Its files have been missing since this time.
     Missing { since: Instant },
 }
 
@@ -67,15 +66,15 @@ pub(super) struct Serving {
     pub(super) from_cache: bool,
 }
 
-/// What a look at the folder asks of an entry.
+/// What the folder's task must do for an entry.
 pub(super) enum Next {
     /// Nothing, until something happens.
     Nothing,
-    /// Another look, then.
+    /// Look again at this time.
     Look(Instant),
-    /// Its files are to be loaded.
+    /// Load its files.
     Load(Look),
-    /// It is gone for good.
+    /// Remove it; its files are gone.
     Forget,
 }
 
@@ -92,7 +91,7 @@ impl Entry {
         matches!(&self.state, State::Waiting { workspace: waited } if waited == workspace)
     }
 
-    /// Its files were found as `found`; `complete` says that they are probably whole.
+    /// Its files were found as `found`; `complete` means that they are probably complete.
     pub(super) fn found(&mut self, found: &Fingerprint, complete: bool, now: Instant) -> Next {
         if self.is_working() {
             return Next::Nothing;
@@ -133,9 +132,9 @@ impl Entry {
         }
     }
 
-    /// A job takes up a version.
+    /// A job starts on a version.
     pub(super) fn take_up(&mut self, version: &Fingerprint) {
-        // A new version begins anew; the same one is patient for longer each time.
+        // A new version starts without a delay; retries of the same one wait longer each time.
         let same = self.taken.as_ref() == Some(version);
         let paused = match self.state {
             State::Retrying { paused, .. } if same => Some(paused),
@@ -145,7 +144,7 @@ impl Entry {
         self.state = State::Working { paused };
     }
 
-    /// The version was tried too early: it is judged once it has stood still.
+    /// The version was tried too early and will be tried again once it is stable.
     pub(super) fn settle(&mut self) {
         self.state = match self.taken.take() {
             Some(version) => State::Settling { version, since: Instant::now() },
@@ -153,13 +152,13 @@ impl Entry {
         };
     }
 
-    /// The version is served, or is the one that was served already.
+    /// The version is served, possibly because it already was.
     pub(super) fn succeeded(&mut self) {
         self.state = State::Idle;
         self.error = None;
     }
 
-    /// The mount of the version failed, which may be for a reason outside of it.
+    /// The mount failed, possibly for an external reason.
     pub(super) fn retry(&mut self) {
         let (first, longest) = RETRY;
         let paused = match self.state {

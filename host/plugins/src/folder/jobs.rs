@@ -1,4 +1,4 @@
-//! What the folder's task starts and does not wait for: loading, mounting, unmounting, optimising.
+//! The folder's background jobs: loading, mounting, unmounting, optimising.
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -17,35 +17,35 @@ use crate::mounts::Mounts;
 use crate::plugin::{LoadError, Plugin, Workshop};
 use crate::sources::{Fingerprint, Sources};
 
-/// How long a version is served before its code is optimised. 1 s: whoever saves twice in a second is
-/// not done yet, and a second of slower code is nothing.
+/// How long a version is served before it is optimised. 1 s: an author who saves twice in a second
+/// is not done yet, and a second of slower code does not matter.
 const PROVEN: Duration = Duration::from_secs(1);
 
-/// From when on the log says how long optimising took. 2 s: an author who measures wants to know that
-/// the plugin is faster from now on; less than that nobody cares about.
+/// The duration from which optimising is logged. 2 s: an author who measures wants to know that the
+/// plugin is faster from now on, and shorter times interest nobody.
 const TOLD: Duration = Duration::from_secs(2);
 
-/// Workspaces mounted at once: each parses all of its rows.
+/// Workspaces mounted at once. Each mount parses all of its rows.
 const MOUNTING: usize = 4;
 
-/// A job that ended.
+/// A finished job.
 pub(super) enum Done {
     Loaded { file: String, look: Look, result: Result<Option<New>, LoadError> },
     Mounted { file: String, new: New, result: Result<Mounted, MountError> },
     Unmounted { workspace: String },
 }
 
-/// A version of a file that was loaded.
+/// A loaded version of a file.
 pub(super) struct New {
     pub(super) plugin: Arc<Plugin>,
     pub(super) hash: Hash,
     pub(super) size: u64,
     pub(super) from_cache: bool,
-    /// How long it took so far, without the time that it waited for others.
+    /// The time spent so far, excluding waits for other jobs.
     pub(super) took: Duration,
 }
 
-/// The jobs that are under way.
+/// The running jobs.
 pub(super) struct Jobs {
     pub(super) dir: PathBuf,
     pub(super) workshop: Workshop,
@@ -53,7 +53,7 @@ pub(super) struct Jobs {
     mounts: Arc<dyn Mounts>,
     mounting: Arc<Semaphore>,
     running: JoinSet<Done>,
-    /// Apart from the others, because nobody waits for them: they end with the folder.
+    /// Separate, because nobody waits for them: they end with the folder.
     optimisations: JoinSet<()>,
     optimising: Arc<Semaphore>,
 }
@@ -77,17 +77,17 @@ impl Jobs {
         }
     }
 
-    /// Whether none is under way that somebody waits for.
+    /// Whether no job that somebody waits for is running.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// Waits for one to end; none when there is none.
+    /// Waits for a job to end; `None` if there is none.
     pub(super) async fn next(&mut self) -> Option<Result<Done, JoinError>> {
         self.running.join_next().await
     }
 
-    /// Waits for one to end, also one that nobody waits for, of which there is nothing to say.
+    /// Like `next`, but also drives the jobs that nobody waits for, which have no result.
     pub(super) async fn ended(&mut self) -> Option<Result<Done, JoinError>> {
         tokio::select! {
             Some(done) = self.running.join_next() => Some(done),
@@ -96,7 +96,7 @@ impl Jobs {
         }
     }
 
-    /// Loads a version of a file, beside the one that is served.
+    /// Loads a version of a file while the current one keeps serving.
     pub(super) fn load(
         &mut self,
         file: &str,
@@ -117,7 +117,7 @@ impl Jobs {
         });
     }
 
-    /// Has a workspace served by a version that was loaded.
+    /// Mounts a loaded version.
     pub(super) fn mount(&mut self, file: String, mut new: New) {
         let mounts = self.mounts.clone();
         let mounting = self.mounting.clone();
@@ -134,7 +134,7 @@ impl Jobs {
         });
     }
 
-    /// Has a workspace no longer served.
+    /// Unmounts a workspace.
     pub(super) fn unmount(&mut self, workspace: String) {
         let mounts = self.mounts.clone();
         self.running.spawn(async move {
@@ -146,7 +146,7 @@ impl Jobs {
         });
     }
 
-    /// Has a plugin compiled for speed, unless another version has taken its place by then.
+    /// Optimises a plugin, unless another version has replaced it by then.
     pub(super) fn optimise(&mut self, plugin: &Arc<Plugin>) {
         if plugin.is_optimised() != Some(false) {
             return;
@@ -171,8 +171,7 @@ impl Jobs {
     }
 }
 
-/// Reads a plugin's files and makes a plugin of them. None when it is the version that is served
-/// already.
+/// Reads and loads a plugin's files. Returns `None` if they equal the version that is served.
 async fn load(
     dir: PathBuf,
     workshop: Workshop,

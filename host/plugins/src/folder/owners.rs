@@ -1,4 +1,4 @@
-//! Which file owns a workspace: from before it is mounted until after it is unmounted.
+//! Which file owns a workspace, from before its mount until after its unmount.
 
 use std::collections::HashMap;
 
@@ -16,16 +16,16 @@ struct Owner {
 /// Whether a file may mount a workspace.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// Nobody else has it.
+    /// No other file owns it.
     Free,
     /// It is being unmounted.
     Leaving,
-    /// Another file has it.
+    /// Another file owns it.
     Taken(String),
 }
 
 impl Owners {
-    /// What a file that defines a workspace finds.
+    /// Claims a workspace for a file that defines it.
     pub(super) fn claim(&self, workspace: &str, file: &str) -> Claim {
         match self.by_workspace.get(workspace) {
             Some(owner) if owner.leaving => Claim::Leaving,
@@ -42,14 +42,14 @@ impl Owners {
         self.by_workspace.insert(workspace, Owner { file, leaving: false });
     }
 
-    /// The workspace is being unmounted.
+    /// Marks the workspace as being unmounted.
     pub(super) fn leave(&mut self, workspace: &str) {
         if let Some(owner) = self.by_workspace.get_mut(workspace) {
             owner.leaving = true;
         }
     }
 
-    /// The workspace is unmounted.
+    /// Marks the workspace as unmounted.
     pub(super) fn remove(&mut self, workspace: &str) {
         self.by_workspace.remove(workspace);
     }

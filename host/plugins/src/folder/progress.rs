@@ -1,18 +1,18 @@
-//! What a start that takes long says of itself.
+//! Progress messages of a slow startup.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often it may speak. 1 s: what takes less needs no words.
+/// Minimum time between messages. 1 s: a faster start needs none.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 
-/// How often it says the same again. 10 s: a sign of life, and no noise in a log.
+/// How often an unchanged message is repeated. 10 s: a sign of life that does not flood the log.
 const UNCHANGED: Duration = Duration::from_secs(10);
 
 /// Names of files in one line.
 const NAMED: usize = 4;
 
-/// What was said last.
+/// The last message.
 #[derive(Default)]
 pub(super) struct Progress {
     line: String,
@@ -20,8 +20,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Says which files are at what, when that is news. `files` are all there are, each with whether a
-    /// job is at work on it; `compiled` are those that are being compiled.
+    /// Logs which files are being processed, if that has changed. `files` lists all files, each
+    /// with whether a job is running; `compiled` lists those that are being compiled.
     pub(super) fn tell<'f>(
         &mut self,
         files: impl Iterator<Item = (&'f str, bool)>,
@@ -49,7 +49,7 @@ impl Progress {
     }
 }
 
-/// The first names of a list, and how many there are beside them.
+/// The first names of a list, and the number of further ones.
 fn some(files: &[String]) -> String {
     let (named, more) = files.split_at(files.len().min(NAMED));
     let named = named.join(", ");
