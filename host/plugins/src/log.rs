@@ -1,17 +1,18 @@
-//! What a guest says: its log lines, bounded for each call, and its last words.
+//! A guest's output: its log lines, limited for each call, and its last words.
 //!
-//! Lines come by the contract's `log` and by WASI's stdout and stderr. All become events of the
-//! `tracing` target `plugin`, with the plugin, its workspace, the call and the request beside them.
-//! A guest that is about to trap usually says why first (the SDKs' panic hooks log an error, a
-//! language runtime prints to stderr), so the last of that is kept: it makes the error worth reading.
+//! Lines arrive through the contract's `log` and through WASI's stdout and stderr. All become
+//! events of the `tracing` target `plugin`, with the plugin, its workspace, the call and the
+//! request as fields. A guest that is about to trap usually says why first (the SDKs' panic hooks
+//! log an error, a language runtime prints to stderr). The last such lines are kept, because they
+//! make the error worth reading.
 
 use std::sync::Arc;
 
-/// Lines of stderr that are kept as last words. A Python traceback names its reason in the last
-/// line, a Rust panic in the second of three.
+/// Lines of stderr kept as last words. A Python traceback gives the reason in its last line, a Rust
+/// panic in the second of three.
 const STDERR_TAIL: usize = 4;
 
-/// How urgent a line is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Debug,
@@ -78,7 +79,7 @@ impl Log {
         self.err.clear();
     }
 
-    /// Writes what is left, and how much was dropped.
+    /// Writes what is left, and the number of dropped lines.
     pub(crate) fn end(&mut self) {
         self.flush(Stdio::Out);
         self.flush(Stdio::Err);
@@ -112,7 +113,7 @@ impl Log {
         self.emit(level, &message);
     }
 
-    /// Takes bytes of a stream and writes the lines that they complete.
+    /// Takes bytes of a stream and logs the lines that they complete.
     pub(crate) fn stdio(&mut self, stream: Stdio, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let max = self.max_bytes;
@@ -174,15 +175,15 @@ impl Log {
     }
 }
 
-/// A call that ends in the middle, because its time was up or its caller went away, is logged as well.
+/// A call that is cut short, because its time was up or its caller disconnected, is logged as well.
 impl Drop for Log {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-/// Cuts a message to its limit and escapes control characters, so that a guest can neither forge a
-/// line of the host's log nor drive the reader's terminal.
+/// Truncates a message to its limit and escapes control characters, so that a guest can neither
+/// forge a line of the host's log nor control the reader's terminal.
 pub(crate) fn one_line(message: &str, max_bytes: usize) -> String {
     let cut = &message[..message.floor_char_boundary(max_bytes)];
     let mut line = String::with_capacity(cut.len());

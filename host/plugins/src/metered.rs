@@ -1,10 +1,9 @@
-//! An allocator that counts, for each thread, the bytes that it holds.
+//! An allocator that counts the bytes that each thread holds.
 //!
-//! A script's strings, arrays and maps live in the memory of the server. The interpreter bounds each
-//! value and not all of them together, and asking the system how much is used says nothing about
-//! whose it is. But a script runs on a thread of its own from its first step to its last, so what
-//! that thread allocates and has not freed is what the script holds. Counting it costs an addition
-//! for each allocation.
+//! A script's strings, arrays and maps live in the server's memory. The interpreter limits each
+//! value but not their sum, and the system's figures do not tell who owns what. But a script runs
+//! on one thread from its first step to its last, so what that thread has allocated and not freed
+//! is what the script holds. Counting costs one addition for each allocation.
 //!
 //! A binary that serves scripts installs it:
 //!
@@ -13,7 +12,7 @@
 //! static ALLOCATOR: host_plugins::Metered = host_plugins::Metered(std::alloc::System);
 //! ```
 //!
-//! Without it, scripts still have all their other limits.
+//! Without it, scripts still have all other limits.
 
 #![allow(unsafe_code)]
 
@@ -21,14 +20,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    // Made at compile time and without a destructor, so using it neither allocates nor fails.
+    // Const-initialised and without a destructor, so that using it neither allocates nor fails.
     static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
-/// An allocator, counting. See the module's text.
+/// A counting allocator. See the module's documentation.
 pub struct Metered<A = System>(pub A);
 
-/// Bytes that this thread allocated and did not free; below zero when it freed what others allocated.
+/// Bytes that this thread has allocated and not freed; negative if it freed what other threads
+/// allocated.
 pub(crate) fn held() -> isize {
     HELD.get()
 }

@@ -1,20 +1,20 @@
-//! Where loaded plugins go.
+//! The interface through which loaded plugins are mounted.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use host_workspace::{Logic, MountError, Mounted, RowCounts, Workspaces};
 
-/// Serves workspaces by their logic: the server's [`Workspaces`], or a stand-in of a test.
+/// Serves workspaces by their logic: the server's [`Workspaces`], or a stand-in in tests.
 #[async_trait]
 pub trait Mounts: Send + Sync + 'static {
-    /// Serves a workspace, or replaces the logic of one. On an error the old logic keeps serving.
+    /// Mounts a workspace or replaces its logic. On an error the old logic keeps serving.
     async fn mount(&self, logic: Arc<dyn Logic>) -> Result<Mounted, MountError>;
 
-    /// Stops serving a workspace. False when there was none.
+    /// Unmounts a workspace. Returns false if it was not mounted.
     async fn unmount(&self, workspace: &str) -> bool;
 
-    /// How many rows a workspace has now; none where it is not served.
+    /// The current number of rows of a workspace; `None` if it is not mounted.
     fn rows(&self, workspace: &str) -> Option<RowCounts>;
 }
 

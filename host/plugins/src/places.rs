@@ -1,4 +1,4 @@
-//! So many calls of one kind at once, and so many more that wait for a place.
+//! Limits the calls of one kind that run at once, and those that wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ pub(crate) struct Places {
     max_waiting: usize,
 }
 
-/// How many were waiting already when a caller was turned away.
+/// How many calls were waiting when one was rejected.
 #[derive(Debug)]
 pub(crate) struct Full(pub(crate) usize);
 
@@ -21,8 +21,8 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(count)), waiting: AtomicUsize::new(0), max_waiting }
     }
 
-    /// Waits for a place, but not for long, and not when too many wait already. The place is free
-    /// again when the permit is dropped.
+    /// Waits for a place, but only for a limited time, and not if too many wait already. Dropping
+    /// the permit releases the place.
     pub(crate) async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Full> {
         if let Ok(permit) = self.free.clone().try_acquire_owned() {
             return Ok(permit);
@@ -33,13 +33,13 @@ impl Places {
         }
         match tokio::time::timeout(patience, self.free.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed, so an error is the end of patience.
+            // The semaphore is never closed, so an error means the timeout.
             _ => Err(Full(waiting.before)),
         }
     }
 }
 
-/// Counts one waiting caller for as long as it lives.
+/// Counts one waiting call until it is dropped.
 struct Waiting<'p> {
     count: &'p AtomicUsize,
     before: usize,

@@ -21,13 +21,13 @@ use crate::wasm::Wasm;
 
 pub(crate) use self::draft::{Draft, Workshop};
 
-/// Why a file is not a plugin: what is wrong with it and what would mend it, one fault a line.
+/// Why a file is not a plugin: what is wrong and how to fix it, one fault to a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {reason}")]
 pub struct LoadError {
     /// The file's name.
     pub file: String,
-    /// What is wrong and what would mend it.
+    /// What is wrong and how to fix it.
     pub reason: String,
 }
 
@@ -45,19 +45,19 @@ pub struct Plugin {
     calls: Calls,
     grants: Arc<Grants>,
     limits: Arc<Limits>,
-    /// How long it waited for its turn to be compiled.
+    /// How long it waited before it was compiled.
     pub(crate) waited: Duration,
 }
 
-/// What a plugin is made of.
+/// The code of a plugin.
 enum Code {
-    /// A component says what rows mean; scripts may add actions.
+    /// A component defines the meaning of rows; scripts may add actions.
     Component(Box<Component>, Option<Scripts>),
     Scripts(Scripts),
 }
 
-/// A component, and the manifest that it was loaded under: a new version of the plugin that changes
-/// neither goes on with it.
+/// A component and the manifest that it was loaded under. A new version of the plugin that changes
+/// neither reuses it.
 #[derive(Clone)]
 struct Component {
     wasm: Arc<Wasm>,
@@ -65,7 +65,7 @@ struct Component {
 }
 
 impl Plugin {
-    /// Makes a plugin of its files. What of it is the same as in the version `before` is taken over.
+    /// Loads a plugin from its files. Parts that equal those of the version `before` are reused.
     pub(crate) async fn load(
         workshop: &Workshop,
         file: &str,
@@ -75,7 +75,7 @@ impl Plugin {
         Draft::of(workshop, file, sources, before).await.finish()
     }
 
-    /// Makes a plugin of the bytes of a component that is not in a folder: for tools that look at one.
+    /// Loads a plugin from the bytes of a component outside a folder, for tools that inspect one.
     pub async fn from_bytes(
         engine: &Engine,
         file: &str,
@@ -101,34 +101,34 @@ impl Plugin {
         self.code.scripts().map(Scripts::files).unwrap_or_default()
     }
 
-    /// Whether its component was compiled before.
+    /// Whether its compiled component came from the cache.
     pub(crate) fn is_from_cache(&self) -> bool {
         self.code.component().is_none_or(|component| component.wasm.from_cache)
     }
 
-    /// Whether the code of its component is as fast as can be; none where it has no component.
+    /// Whether its component runs optimised code; `None` if it has no component.
     pub(crate) fn is_optimised(&self) -> Option<bool> {
         Some(self.code.component()?.wasm.is_optimised())
     }
 
-    /// Goes on with code of the optimising compiler, where it began with that of the baseline compiler;
-    /// returns whether it did. Takes as long as it takes, on a thread that gives way to all others.
+    /// Replaces code from the baseline compiler with optimised code. Returns whether it did. May
+    /// take long, on a thread that yields to all others.
     pub async fn optimise(&self) -> Result<bool, LoadError> {
         let Some(component) = self.code.component() else { return Ok(false) };
         component.wasm.optimise().await.map_err(|reason| LoadError::new(&*self.file, reason))
     }
 
-    /// What it has done so far.
+    /// Its statistics so far.
     pub fn counters(&self) -> Counters {
         self.calls.counters(self.code.runtimes().map(Runtime::memory).sum())
     }
 
-    /// Drops what nobody has used for long.
+    /// Drops resources that have not been used for long.
     pub(crate) fn trim(&self) {
         self.code.runtimes().for_each(Runtime::trim);
     }
 
-    /// Runs an action; without a transaction it sees no data.
+    /// Runs an action, which sees no data without a transaction.
     pub(crate) async fn action(
         &self,
         path: &str,
@@ -159,7 +159,7 @@ impl Code {
         }
     }
 
-    /// Who says what rows mean.
+    /// The runtime that defines the meaning of rows.
     fn of_rows(&self) -> &dyn Runtime {
         match self {
             Self::Component(component, _) => &*component.wasm,
@@ -167,7 +167,7 @@ impl Code {
         }
     }
 
-    /// Who runs an action.
+    /// The runtime of an action.
     fn of_action(&self, path: &str) -> &dyn Runtime {
         match self.scripts().filter(|scripts| scripts.has_action(path)) {
             Some(scripts) => scripts,

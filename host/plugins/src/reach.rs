@@ -1,5 +1,5 @@
-//! What a plugin reaches beyond its own workspace: requests, models and values of the environment, as far
-//! as its manifest grants them. Components and scripts reach the same.
+//! What a plugin reaches beyond its own workspace, as far as its manifest allows: HTTP requests,
+//! models, and values of the environment. Components and scripts share this.
 
 pub mod ai;
 pub(crate) mod fetch;
@@ -38,7 +38,7 @@ impl Reach {
         Ok(Self { grants: Arc::new(grants.clone()), outbound, asking })
     }
 
-    /// Begins an answer of a model for a call, which has to be one of an action.
+    /// Starts a model's answer for a call, which must be that of an action.
     pub(crate) fn ask(
         &self,
         call: &Call,
@@ -47,7 +47,7 @@ impl Reach {
         self.asking.ask(call, request)
     }
 
-    /// Sends a request for a call, which has to be one of an action, and reads the whole answer.
+    /// Sends a request for a call, which must be that of an action, and reads the whole response.
     pub(crate) fn fetch(
         &self,
         call: &Call,
@@ -65,7 +65,7 @@ impl Reach {
     /// A value of the host's environment.
     pub(crate) fn variable(&self, name: &str) -> Result<Option<String>, ActionError> {
         if self.grants.env.iter().any(|granted| granted == name) {
-            // One that is not Unicode cannot be given as text, and is as good as absent.
+            // A value that is not Unicode cannot be passed as text and counts as missing.
             return Ok(std::env::var(name).ok());
         }
         let name = log::one_line(name, 64);

@@ -1,4 +1,4 @@
-//! What runs a plugin's code: a component, or scripts.
+//! The interface to a plugin's code: a component or scripts.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use host_workspace::{ActionError, Change, Parsed};
 use crate::call::{Call, Ended, Kind};
 use crate::places::Places;
 
-/// Runs the code of one plugin. Who may call it, for how long, and whether its answers are what the
-/// contract allows is looked after above ([`crate::calls`], [`crate::answers`]); a runtime stops code
-/// whose [`Pace`](host_wasm::Pace) is over, so that nothing of it goes on running.
+/// Runs the code of one plugin. The layers above ([`crate::calls`], [`crate::answers`]) limit
+/// concurrency and time, and check answers against the contract. A runtime stops code whose
+/// [`Pace`](host_wasm::Pace) is over, so that none of it keeps running.
 #[async_trait]
 pub(crate) trait Runtime: Send + Sync {
-    /// Places for a kind of call that it shares with the plugins of the whole server.
+    /// The places for a kind of call that are shared by all plugins of the server.
     fn shared_places(&self, _kind: Kind) -> Option<&Places> {
         None
     }
 
-    /// How long after its deadline a call may still come to an end by itself.
+    /// How long after its deadline a call may still end by itself.
     fn grace(&self) -> Duration {
         Duration::ZERO
     }
@@ -34,14 +34,14 @@ pub(crate) trait Runtime: Send + Sync {
     /// The same for the value of a key.
     async fn parse_kv(&self, call: Call, key: &str, value: String) -> Result<Parsed, Ended>;
 
-    /// Judges a change.
+    /// Checks a change.
     async fn check_change(
         &self,
         call: Call,
         change: Change,
     ) -> Result<Result<(), ActionError>, Ended>;
 
-    /// Runs an action with valid input; gives JSON text.
+    /// Runs an action with valid input; returns JSON text.
     async fn run_action(
         &self,
         call: Call,
@@ -52,6 +52,6 @@ pub(crate) trait Runtime: Send + Sync {
     /// Bytes that it holds now.
     fn memory(&self) -> usize;
 
-    /// Lets go of what nobody has used for long.
+    /// Drops resources that have not been used for long.
     fn trim(&self) {}
 }

@@ -1,4 +1,4 @@
-//! What came of a plugin's files: all of a plugin, or what is wrong with them.
+//! The result of loading a plugin's files: a complete plugin, or its errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::wasm::{self, Wasm, checked};
 
-/// Where plugins are made.
+/// Loads plugins.
 #[derive(Clone)]
 pub(crate) struct Workshop {
     engine: Engine,
@@ -25,29 +25,29 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// One that compiles so many at once.
+    /// Creates a workshop that compiles this many plugins at once.
     pub(crate) fn new(engine: Engine, cache: Option<Arc<Cache>>, at_once: usize) -> Self {
         Self { engine, cache, compiling: Arc::new(Compiling::new(at_once)) }
     }
 
-    /// Whose turn it is to be compiled.
+    /// The queue for compiling.
     pub(crate) fn compiling(&self) -> &Compiling {
         &self.compiling
     }
 }
 
-/// A plugin, as far as its files make one.
+/// A plugin, as far as its files could be loaded.
 pub(crate) struct Draft {
     pub(crate) file: Arc<str>,
-    /// None where there is a fault that leaves none.
+    /// `None` if a fault prevents it.
     pub(crate) definition: Option<Arc<Definition>>,
-    /// What its component imports, by full names.
+    /// The full names of its component's imports.
     pub(crate) imports: Vec<String>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Arc<Limits>,
-    /// Everything that is wrong; a plugin has none.
+    /// All errors; empty for a valid plugin.
     pub(crate) faults: Vec<String>,
-    /// None where TLS cannot be set up, which is a fault.
+    /// `None` if TLS cannot be set up, which is a fault.
     reach: Option<Reach>,
     waited: Duration,
     component: Option<Component>,
@@ -55,8 +55,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Compiles the component and the scripts, and asks for the definition. What is wrong with one of them
-    /// does not keep the others from being looked at.
+    /// Compiles the component and the scripts, and asks for the definition. A fault in one of them
+    /// does not keep the others from being checked.
     pub(crate) async fn of(
         workshop: &Workshop,
         file: &str,
@@ -96,7 +96,7 @@ impl Draft {
         let component = draft.component.as_ref();
         draft.definition = component.map(|component| component.wasm.definition().clone());
         if sources.has_scripts() {
-            // Beside a component that is broken, scripts are compiled for the sake of their faults.
+            // If the component is broken, scripts are still compiled to report their faults.
             let beside = has_component.then(|| draft.definition.take().unwrap_or_default());
             draft.interpret(&workshop.engine, beside, sources).await;
         } else if !has_component {
@@ -146,7 +146,7 @@ impl Draft {
         let checked = match loaded.await {
             Ok((scripts, definition)) => {
                 self.scripts = Some(scripts);
-                // What stands in for the definition of a broken component is not worth checking.
+                // The placeholder for a broken component's definition is not worth checking.
                 if !self.faults.is_empty() && self.component.is_none() && definition.id.is_empty() {
                     return;
                 }
@@ -160,7 +160,7 @@ impl Draft {
         }
     }
 
-    /// The plugin, when nothing is wrong.
+    /// The plugin, if nothing is wrong.
     pub(super) fn finish(self) -> Result<Plugin, LoadError> {
         let Self { file, definition, component, scripts, grants, limits, faults, waited, .. } =
             self;

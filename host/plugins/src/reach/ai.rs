@@ -1,8 +1,8 @@
-//! Language models, as plugins ask them: the interface `ai` of the contract, where it is granted.
+//! Language models for plugins: the contract's interface `ai`, where it is granted.
 //!
-//! This crate knows no provider: the server asks them, behind [`Models`]. The plugin's side is here:
-//! whether it may ask, how many answers at once, how much a request and an answer may carry. An answer
-//! lives no longer than the call in which it was asked for, whatever the guest does with its handle: when
+//! This crate knows no provider: the server implements [`Models`]. The plugin's side is here:
+//! whether it may ask, how many answers at once, and the size of requests and answers. An answer
+//! lives no longer than the call that requested it, whatever the guest does with its handle: when
 //! the call ends, so does the request to the provider.
 
 use std::collections::HashMap;
@@ -22,19 +22,19 @@ use crate::limits::Limits;
 /// Asks language models on behalf of plugins.
 #[async_trait]
 pub trait Models: fmt::Debug + Send + Sync + 'static {
-    /// Begins an answer. `by` says on whose behalf: whose rate it counts in, and whose usage.
+    /// Starts an answer. `by` identifies the caller, whose rate limit and usage it counts towards.
     async fn ask(&self, by: &Context, request: Request) -> Result<Box<dyn Answering>, ActionError>;
 }
 
-/// An answer that is under way; dropping it ends the request.
+/// An answer in progress; dropping it ends the request.
 #[async_trait]
 pub trait Answering: Send {
-    /// What happens next. After [`Event::End`] and after an error it is not asked again; an answer that
-    /// ends without either is broken.
+    /// The next event. It is not called again after [`Event::End`] or an error. An answer that ends
+    /// without either is broken.
     async fn next(&mut self) -> Result<Option<Event>, ActionError>;
 }
 
-/// What a model is asked.
+/// A request to a model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
@@ -42,139 +42,139 @@ pub struct Request {
     pub provider: String,
     /// The model, as the provider calls it.
     pub model: String,
-    /// What the model is told before anyone speaks; empty for nothing.
+    /// The system prompt; may be empty.
     pub system: String,
-    /// What was said, oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// What the model may call.
+    /// The tools that the model may call.
     pub tools: Vec<Tool>,
-    /// Options in the provider's own words.
+    /// Options in the provider's own format.
     pub options: Map<String, Value>,
 }
 
-/// What someone said.
+/// A message.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// The person.
+    /// From the user.
     User(String),
-    /// The model.
+    /// From the model.
     Assistant(Assistant),
-    /// What came of a call of the message before.
+    /// The result of a call in the preceding message.
     ToolResult(ToolResult),
 }
 
-/// What a model said.
+/// A model's message.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Assistant {
-    /// Its thoughts, as far as the provider tells them.
+    /// Its thoughts, if the provider reveals them.
     pub thinking: Vec<Thought>,
-    /// Its words.
+    /// Its text.
     pub text: String,
-    /// What it called.
+    /// Its tool calls.
     pub calls: Vec<ToolCall>,
 }
 
-/// What a model thought.
+/// A model's thought.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Thought {
-    /// Its words.
+    /// The text.
     pub text: String,
-    /// The provider's proof that it thought so; empty when there is none.
+    /// The provider's signature of the thought; empty if there is none.
     pub signature: String,
 }
 
-/// Something that a model may call.
+/// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Tool {
-    /// 1 to 64 characters from `[A-Za-z0-9_-]`.
+    /// The name: 1 to 64 characters from `[A-Za-z0-9_-]`.
     pub name: String,
-    /// When to call it, for the model to read.
+    /// Tells the model when to call it.
     pub description: String,
     /// The JSON Schema of its input.
     pub parameters: Value,
 }
 
-/// A call that a model made.
+/// A tool call by the model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ToolCall {
-    /// By which its result is matched.
+    /// The id that the result refers to.
     pub id: String,
-    /// The tool.
+    /// The tool's name.
     pub name: String,
-    /// JSON text, as the model wrote it.
+    /// The arguments as JSON text, as the model wrote them.
     pub arguments: String,
-    /// The provider's proof of the thought behind it; empty when there is none.
+    /// The provider's signature of the thought behind it; empty if there is none.
     pub signature: String,
 }
 
-/// What came of a call.
+/// The result of a tool call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ToolResult {
     /// The call's id.
     pub id: String,
-    /// The tool.
+    /// The tool's name.
     pub name: String,
-    /// Mostly JSON.
+    /// The result, usually JSON.
     pub content: String,
 }
 
-/// What happens while a model answers.
+/// An event of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A piece of its thoughts.
+    /// A piece of a thought.
     Thinking(String),
-    /// A piece of its words.
+    /// A piece of the text.
     Text(String),
-    /// It has made a call.
+    /// A complete tool call.
     ToolCall(ToolCall),
-    /// It has said all, which is repeated here as a whole.
+    /// The end, which repeats the whole answer.
     End(Answer),
 }
 
-/// All that a model said.
+/// A complete answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
     /// The model that answered, by its own name.
     pub model: String,
-    /// What it said.
+    /// The model's message.
     pub message: Assistant,
     /// Why it ended.
     pub reason: FinishReason,
-    /// What it took.
+    /// The tokens used.
     pub usage: Usage,
 }
 
-/// Why an answer is complete.
+/// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FinishReason {
-    /// The model has said all.
+    /// The model has finished.
     Stop,
-    /// The model waits for what it called.
+    /// The model waits for the results of its calls.
     ToolCalls,
-    /// The answer is as long as it may be.
+    /// The answer reached its maximum length.
     Length,
-    /// The provider did not like the rest.
+    /// The provider's content filter stopped it.
     ContentFilter,
 }
 
-/// What an answer took, in tokens, as the provider counts.
+/// The token counts of an answer, as the provider reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// What was asked.
+    /// Input tokens.
     pub input: u64,
-    /// What was answered.
+    /// Output tokens.
     pub output: u64,
-    /// Both; some providers count more into it.
+    /// The total; some providers include more.
     pub total: u64,
 }
 
-/// What a plugin asks models with; shared by all of its calls. Empty where it may not.
+/// A plugin's access to models, shared by all of its calls. Empty if it has none.
 #[derive(Clone)]
 pub(crate) struct Asking(Result<Arc<Asker>, &'static str>);
 
@@ -203,7 +203,7 @@ impl Asking {
         })
     }
 
-    /// Begins an answer for a call, which has to be one of an action.
+    /// Starts an answer for a call, which must be that of an action.
     pub(crate) fn ask(
         &self,
         call: &Call,
@@ -240,16 +240,16 @@ impl Asker {
     }
 }
 
-/// An answer within its bounds.
+/// An answer within its limits.
 pub(crate) struct Reply {
     answering: Option<Box<dyn Answering>>,
-    /// Bytes that may still come.
+    /// Bytes still allowed.
     left: usize,
     _place: OwnedSemaphorePermit,
 }
 
 impl Reply {
-    /// What happens next; nothing after the end and after an error.
+    /// The next event; `None` after the end or an error.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, ActionError> {
         let Some(answering) = &mut self.answering else { return Ok(None) };
         let event = match answering.next().await {
@@ -287,11 +287,11 @@ impl Reply {
     }
 }
 
-/// The answers that are under way in one call, by the handles that the guest has of them.
+/// The answers in progress in one call, by the guest's handles.
 #[derive(Default)]
 pub(crate) struct Replies {
     by_handle: HashMap<u32, Reply>,
-    /// Handles are never used again, so that one from an earlier call leads nowhere.
+    /// Handles are never reused, so one from an earlier call refers to nothing.
     next: u32,
 }
 
@@ -316,7 +316,7 @@ impl Replies {
 }
 
 impl Request {
-    /// What it carries.
+    /// Its size.
     fn bytes(&self) -> usize {
         let messages = self.messages.iter().map(|message| match message {
             Message::User(text) => text.len(),
@@ -335,7 +335,7 @@ impl Request {
     }
 }
 
-/// JSON of a request: what is wrong is said with its place in it.
+/// Parses the JSON of a request; errors include the location.
 pub(crate) fn json(text: &str, path: &[&str]) -> Result<Map<String, Value>, ActionError> {
     let issue = |message: String| {
         let path = path.iter().map(|&segment| segment.to_owned()).collect();

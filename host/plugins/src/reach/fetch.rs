@@ -1,5 +1,5 @@
-//! Whole requests and whole answers, as the contract and scripts offer them: [`super::http`] with its
-//! checks and bounds, and words for the error codes of `wasi:http`.
+//! Whole requests and responses, as the contract and scripts offer them: [`super::http`] with its
+//! checks and limits, and messages for the error codes of `wasi:http`.
 
 use bytes::Bytes;
 use host_workspace::{ActionError, Issue};
@@ -10,7 +10,7 @@ use wasmtime_wasi_http::Error;
 use super::http::Outbound;
 use crate::limits::Limits;
 
-/// What is sent.
+/// A request.
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) url: String,
@@ -18,15 +18,15 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// What came back.
+/// A response.
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// What is not ASCII in a value is replaced.
+    /// Non-ASCII characters in a value are replaced.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Bytes,
 }
 
-/// Sends a request and reads its answer.
+/// Sends a request and reads its response.
 pub(crate) async fn fetch(outbound: &Outbound, request: Request) -> Result<Response, ActionError> {
     let invalid = |at: &str, why: String| ActionError::Invalid(vec![Issue::at(at, why)]);
     let method = Method::from_bytes(request.method.as_bytes())
@@ -65,7 +65,7 @@ pub(crate) async fn fetch(outbound: &Outbound, request: Request) -> Result<Respo
     Ok(Response { status: parts.status.as_u16(), headers: headers.collect(), body })
 }
 
-/// Why a request was not sent, or has no answer.
+/// Why a request was not sent or got no response.
 pub(crate) fn refusal(host: &str, error: &Error, limits: Option<&Limits>) -> ActionError {
     let of = |number: fn(&Limits) -> usize| limits.map(number).unwrap_or_default();
     let why = match error {

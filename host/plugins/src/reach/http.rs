@@ -1,14 +1,14 @@
-//! The requests that plugins send, within what their manifest grants.
+//! HTTP requests of plugins, within what their manifest grants.
 //!
-//! A request names a host, and the manifest names the hosts that may be asked. But a name is not an
-//! address: whoever owns `api.example.com` can have it lead to this machine, to the router of its
-//! network, or to the metadata service of a cloud, and change it between two looks. So a name is
-//! resolved here, once for each connection; addresses that are not public are struck out (unless the
-//! manifest allows them), and the connection is made to one of those that are left. A host that is an
-//! address already is checked by the same rules before anything is sent. The plugin follows redirects
-//! itself, each as a request of its own; proxies of the host's environment are not used.
+//! The manifest names the hosts that a plugin may contact. But a name is not an address: the owner
+//! of `api.example.com` can point it at this machine, the network's router, or a cloud's metadata
+//! service, and change it between two look-ups. So names are resolved here, once for each
+//! connection. Addresses that are not public are dropped (unless the manifest allows them), and the
+//! connection is made to one of the rest. A host that is an address is checked by the same rules
+//! before anything is sent. Redirects are left to the plugin, each as a new request; proxies from
+//! the host's environment are not used.
 //!
-//! Errors are those of `wasi:http`; [`super::fetch`] has words for them.
+//! Errors are those of `wasi:http`; [`super::fetch`] has messages for them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use super::manifest::{Grants, HttpGrant};
 use crate::limits::Limits;
 
-/// What a plugin sends requests with; shared by all of its instances.
+/// A plugin's HTTP client, shared by all of its instances.
 #[derive(Clone)]
 pub(crate) struct Outbound(Option<Arc<Sender>>);
 
@@ -57,7 +57,7 @@ impl Outbound {
         Ok(Self(Some(Arc::new(Sender { grant, client, limits, places }))))
     }
 
-    /// The bounds on requests, where any may be sent.
+    /// The limits on requests, if any are allowed.
     pub(crate) fn limits(&self) -> Option<&Limits> {
         self.0.as_ref().map(|sender| &*sender.limits)
     }
@@ -81,7 +81,7 @@ impl Sender {
         options: Option<RequestOptions>,
     ) -> Answer {
         let (parts, body) = request.into_parts();
-        // The same reading of the host as the connection will use: `0x7f.1` is an address too.
+        // Parse the host as the connection will: `0x7f.1` is an address too.
         let url = Url::parse(&parts.uri.to_string()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let host = url.host_str().ok_or(Error::HttpRequestUriInvalid)?;
         let port = url.port_or_known_default().ok_or(Error::HttpRequestUriInvalid)?;
@@ -99,7 +99,7 @@ impl Sender {
         let limit = self.limits.http_request_bytes;
         let body = bounded(body.into_data_stream(), limit, Error::HttpRequestBodySize);
         let mut headers = parts.headers;
-        // Made of the address, so that it says the same.
+        // Derived from the address, so that both agree.
         headers.remove(http::header::HOST);
         let mut request = self
             .client
@@ -115,7 +115,7 @@ impl Sender {
         let limit = self.limits.http_response_bytes;
         let body = body.into_data_stream().map_err(error_of);
         let body = bounded(body, limit, Error::HttpResponseBodySize);
-        // The request counts until its answer has been read or dropped.
+        // The request counts as in flight until its response has been read or dropped.
         let body = Held { body: Box::pin(body), _place: permit };
         let body = StreamBody::new(body.map_ok(http_body::Frame::data));
         let finished = Box::new(async { Ok(()) });
@@ -123,7 +123,7 @@ impl Sender {
     }
 }
 
-/// A stream that ends with an error when it carries more than it may.
+/// A stream that fails when it exceeds its size limit.
 fn bounded<S>(
     body: S,
     limit: usize,
@@ -140,7 +140,7 @@ where
     })
 }
 
-/// A body that keeps its place.
+/// A body that holds its place.
 struct Held<S> {
     body: std::pin::Pin<Box<S>>,
     _place: OwnedSemaphorePermit,
@@ -176,7 +176,7 @@ fn error_of(error: reqwest::Error) -> Error {
     }
 }
 
-/// Resolves names to addresses that may be connected to.
+/// Resolves names to allowed addresses.
 struct Checked {
     allow_private: bool,
 }
@@ -206,8 +206,8 @@ impl Resolve for Checked {
     }
 }
 
-/// Whether an address is one of the public internet: of the registries of IANA for special purposes
-/// (RFC 6890 and its successors), none applies.
+/// Whether an address is on the public internet: in none of IANA's special-purpose registries (RFC
+/// 6890 and its successors).
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -224,13 +224,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_broadcast()
         || address.is_documentation()
         || a == 0
-        // Shared by the customers of a provider.
+        // Shared address space of providers.
         || (a == 100 && (64..128).contains(&b))
-        // Protocol assignments, among them of translators.
+        // Protocol assignments, including those of translators.
         || (a == 192 && b == 0 && c == 0)
         // Relays from IPv6.
         || (a == 192 && b == 88 && c == 99)
-        // Benchmarks of networks.
+        // Network benchmarks.
         || (a == 198 && (b == 18 || b == 19))
         // Reserved.
         || a >= 240)
@@ -243,14 +243,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match (a, b) {
-        // IPv4, mapped.
+        // IPv4-mapped.
         (0, 0) if [c, d, e] == [0, 0, 0] && f == 0xffff => embedded(g, h),
         // IPv4 behind a translator.
         (0x64, 0xff9b) if [c, d, e, f] == [0, 0, 0, 0] => embedded(g, h),
-        // IPv4 within 6to4.
+        // IPv4 in 6to4.
         (0x2002, _) => embedded(b, c),
-        // Of what remains, only global unicast is public; of that not Teredo and other assignments
-        // for protocols, and not documentation.
+        // Of the rest, only global unicast is public, except Teredo and other protocol assignments,
+        // and documentation.
         (0x2001, b) => b >= 0x200 && b != 0xdb8,
         (0x3fff, b) => b >= 0x1000,
         (a, _) => (0x2000..0x4000).contains(&a),

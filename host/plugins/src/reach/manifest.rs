@@ -1,9 +1,9 @@
-//! The manifest of a plugin: what it may use beyond its own workspace, and how much.
+//! The manifest of a plugin: what it may use beyond its own workspace, and its limits.
 //!
-//! It stands beside the plugin, `blog.toml` beside `blog.wasm`, `notes/workspace.toml` in the folder
-//! `notes`, and belongs to the operator, not to the author. Without one nothing is granted and the
-//! host's limits hold. A plugin that imports more than it was granted is loaded all the same; the call
-//! that it was not granted is denied.
+//! It is a file next to the plugin, `blog.toml` next to `blog.wasm` or `notes/workspace.toml` in
+//! the folder `notes`, and belongs to the operator, not the author. Without one nothing is granted
+//! and the host's limits apply. A plugin that imports more than it was granted is loaded anyway;
+//! calls that were not granted are denied.
 //!
 //! ```toml
 //! env = ["WEATHER_KEY"]             # these of the host's environment, by name
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{Limits, Overrides};
 
-/// What stands in a manifest.
+/// The contents of a manifest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) grants: Grants,
@@ -40,7 +40,7 @@ pub struct Grants {
     pub env: Vec<String>,
     /// Whether it may ask language models.
     pub ai: bool,
-    /// The requests that it may send; none without.
+    /// The requests that it may send; `None` if it may send none.
     pub http: Option<HttpGrant>,
 }
 
@@ -48,21 +48,22 @@ pub struct Grants {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all(serialize = "camelCase", deserialize = "kebab-case"))]
 pub struct HttpGrant {
-    /// `api.example.com`, on the usual ports; `example.com:8443`; `*.example.com` for all names
-    /// below it; `*` for all.
+    /// `api.example.com` on the default ports, `example.com:8443`, `*.example.com` for all names
+    /// below it, or `*` for all.
     pub hosts: Vec<HostPattern>,
-    /// Whether these names may lead to addresses that are not public: this machine, its network.
+    /// Whether these names may resolve to addresses that are not public: this machine and its
+    /// network.
     #[serde(default)]
     pub allow_private: bool,
 }
 
-/// Hosts that may be asked.
+/// A pattern of allowed hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPattern {
-    /// In lower case; `*` or `*.` at the beginning stands for anything.
+    /// In lower case; `*` or a leading `*.` is a wildcard.
     host: String,
-    /// Without one: 80 and 443.
+    /// `None` means 80 and 443.
     port: Option<u16>,
 }
 
@@ -76,14 +77,14 @@ struct File {
 }
 
 impl Manifest {
-    /// Reads the text of a manifest; the path is for its errors, which name file, line and key.
+    /// Parses a manifest; the path is for errors, which name file, line and key.
     pub(crate) fn read(path: &str, text: &str) -> Result<Self, String> {
         let File { env, ai, http, limits } =
             toml::from_str(text).map_err(|error| mistake(path, text, &error))?;
         Ok(Self { grants: Grants { env, ai, http }, limits, path: path.to_owned() })
     }
 
-    /// The host's limits, as far as the manifest does not say otherwise.
+    /// The host's limits with the manifest's changes.
     pub(crate) fn apply(&self, limits: &Arc<Limits>) -> Result<Arc<Limits>, String> {
         if self.limits == Overrides::default() {
             return Ok(limits.clone());
@@ -107,10 +108,10 @@ fn mistake(path: &str, text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// Serde lists all names that there are in place of an unknown one. Of limits there are more than anybody
-/// reads; what helps is the one that was meant.
+/// For an unknown name, serde lists all valid names. There are too many limits to read, so this
+/// suggests the closest one.
 fn shortened(reason: &str) -> String {
-    /// As near as a name has to be to be meant. 0.7: what clap takes for its options.
+    /// Minimum similarity of a suggestion. 0.7: the threshold that clap uses for its options.
     const NEAR: f64 = 0.7;
     let Some((unknown, names)) = reason.split_once(", expected one of ") else {
         return reason.to_owned();
@@ -131,7 +132,7 @@ fn shortened(reason: &str) -> String {
 }
 
 impl Grants {
-    /// The granted variables that the host has.
+    /// The granted variables that are set on the host.
     pub(crate) fn environment(&self) -> Vec<(&str, String)> {
         let names = self.env.iter();
         names.filter_map(|name| Some((name.as_str(), std::env::var(name).ok()?))).collect()
@@ -139,7 +140,7 @@ impl Grants {
 }
 
 impl HttpGrant {
-    /// Whether a host may be asked on a port.
+    /// Whether a host may be contacted on a port.
     pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
         self.hosts.iter().any(|pattern| pattern.allows(host, port))
     }
@@ -150,7 +151,7 @@ impl HostPattern {
         let host = host.to_ascii_lowercase();
         let named = match self.host.strip_prefix('*') {
             Some("") => true,
-            // Something has to stand before the dot.
+            // The wildcard must match at least one character before the dot.
             Some(end) => host.strip_suffix(end).is_some_and(|start| !start.is_empty()),
             None => host == self.host,
         };
@@ -170,7 +171,7 @@ impl TryFrom<String> for HostPattern {
         if text.contains("://") || text.contains('/') {
             return bad("leave out scheme and path");
         }
-        // An IPv6 address has colons of its own, and so stands in brackets.
+        // An IPv6 address contains colons and is therefore in brackets.
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => match port.parse() {
                 Ok(port) => (host, Some(port)),
