@@ -1,22 +1,22 @@
-//! Workspaces, and actions beside a component, written in rhai.
+//! Workspaces written in rhai, and rhai actions of components.
 //!
-//! **What there is.** Beside `blog.wasm`, each file in `blog/actions/` is an action, named by its path:
-//! its head says what it takes (`header`), its body is what it does. `blog.actions.rhai` holds several
-//! as functions. A folder with a `workspace.rhai` and a JSON Schema for each table is a workspace of its
-//! own (`rows`): the schemas say which rows are valid, and functions `validate`, `migrate` and `check`
-//! what schemas cannot say.
+//! **Files.** Next to `blog.wasm`, each file in `blog/actions/` is an action, named by its path:
+//! the header declares its input (`header`), the body implements it. `blog.actions.rhai` holds
+//! several actions as functions. A folder with a `workspace.rhai` and a JSON Schema for each table
+//! is a workspace of its own (`rows`): the schemas define which rows are valid, and the functions
+//! `validate`, `migrate` and `check` cover what schemas cannot.
 //!
-//! **What it may.** The same as a component, by the same transaction (`api`, `current`): all writes of
-//! an action happen or none, a query writes nothing, parsing sees no data.
+//! **Access.** The same as a component's, through the same transaction (`api`, `current`): the
+//! writes of an action all happen or none do, a query writes nothing, and parsing sees no data.
 //!
-//! **How it is held.** The interpreter is given no way out (`sandbox`) and runs on threads of its own
-//! (`threads`), never on those that serve others. At each step it is asked whether it may go on: steps,
-//! depth and sizes are counted by the interpreter, time and the memory of its thread by us. A
-//! script that waits for the host (a write is parsed by the component) parks its thread and takes no
-//! core. Only steps can be interrupted, so the few functions that do much in one step have a bound of
-//! their own. Functions cannot capture variables: with captures, values can hold each other for ever,
-//! or nest until dropping them ends the stack, and no limit sees it. What it cannot do is crash: a
-//! panic of the interpreter ends that one call.
+//! **Isolation.** The interpreter has no access to the outside (`sandbox`) and runs on its own
+//! threads (`threads`), never on those that serve requests. At each step it asks whether it may
+//! continue: the interpreter counts steps, depth and sizes, and we check the time and the memory of
+//! its thread. A script that waits for the host (a component parses a write) parks its thread and
+//! uses no core. Only steps can be interrupted, so the few functions that do much in one step have
+//! limits of their own. Functions cannot capture variables: captures would allow reference cycles,
+//! or nesting so deep that dropping it overflows the stack, and no limit would notice. A script
+//! cannot crash the server: a panic in the interpreter ends only that call.
 
 mod api;
 mod current;
@@ -53,8 +53,8 @@ use crate::reach::Reach;
 use crate::runtime::Runtime;
 use crate::sources::Sources;
 
-/// How long a script may go on after its deadline. 250 ms: it looks at the clock between steps, and
-/// a step on the largest strings takes some of them.
+/// How long a script may run past its deadline. 250 ms: it checks the clock between steps, and a
+/// step on the largest strings takes a few of them.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// The scripts of one plugin.
@@ -65,16 +65,16 @@ pub(crate) struct Scripts {
     limits: Arc<Limits>,
     reach: Reach,
     program: Arc<Program>,
-    /// Bytes that they take as they are, compiled.
+    /// Bytes that the compiled scripts take.
     compiled: usize,
-    /// Bytes that their calls hold now.
+    /// Bytes that running calls hold.
     held: Arc<AtomicUsize>,
 }
 
 impl Scripts {
-    /// Compiles what belongs to a plugin, beside what its component defines if it has one. Gives
-    /// the whole workspace's definition, which is still to be checked; or all that is wrong, a line
-    /// each.
+    /// Compiles a plugin's scripts, together with the definition of its component if it has one.
+    /// Returns the definition of the whole workspace, which still has to be checked, or all errors,
+    /// one to a line.
     pub(crate) async fn load(
         threads: &Arc<Threads>,
         plugin: &Arc<str>,
@@ -85,7 +85,7 @@ impl Scripts {
     ) -> Result<(Self, Definition), String> {
         let (done, compiled) = oneshot::channel();
         let (name, bounds) = (plugin.clone(), limits.clone());
-        // Where it belongs: on a thread for scripts, which has the stack for it.
+        // On a script thread, which has the stack for it.
         let compile = move || {
             let compile = || {
                 let held_before = metered::held();
@@ -113,7 +113,7 @@ impl Scripts {
         Ok((scripts, definition))
     }
 
-    /// Whether this action is one of them.
+    /// Whether a script implements this action.
     pub(crate) fn has_action(&self, path: &str) -> bool {
         self.program.has_action(path)
     }
@@ -123,8 +123,8 @@ impl Scripts {
         self.program.files()
     }
 
-    /// Runs a script on a thread of its own. Its places go with it: a step that takes longer than it may
-    /// keeps them until it ends.
+    /// Runs a script on a thread of its own. The thread owns the call's places, so a step that
+    /// takes too long keeps them until it ends.
     async fn run<T: Send + 'static>(
         &self,
         call: Call,

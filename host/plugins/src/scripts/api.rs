@@ -1,7 +1,8 @@
-//! What a script can use beside the language: `tables`, `kv`, `documents`, `log`, `context`, `ai`, `http`
-//! and `environment`, the same as the contract's interfaces, and the four errors that an action can end with.
+//! What scripts can use besides the language: `tables`, `kv`, `documents`, `log`, `context`, `ai`,
+//! `http` and `environment`, the same as the contract's interfaces, and the four errors that an
+//! action can end with.
 //!
-//! Queries have the shape that they have in URLs:
+//! Queries have the same shape as in URLs:
 //! `#{ filter: #{ views: #{ gte: 10 }, published: true }, sort: "-views", limit: 20 }`.
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::reach::fetch;
 
 type Answer<T = Dynamic> = Result<T, Box<EvalAltResult>>;
 
-/// Gives scripts all of it.
+/// Registers the whole API.
 pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("tables", tables().into());
     engine.register_static_module("kv", kv().into());
@@ -48,8 +49,8 @@ pub(super) fn register(engine: &mut Engine) {
         .on_debug(|text, _, position| current::log(Level::Debug, &format!("{text} ({position})")));
 }
 
-/// The call's transaction, for a table that there is: a name that is misspelt is the script's fault and
-/// not its caller's.
+/// The call's transaction, for an existing table. A misspelt name is the script's fault, not its
+/// caller's.
 fn known(table: &str, access: Access) -> Answer<Arc<dyn Data>> {
     let transaction = current::transaction(access)?;
     if let Err(tables) = transaction.find_table(table) {
@@ -59,7 +60,7 @@ fn known(table: &str, access: Access) -> Answer<Arc<dyn Data>> {
     Ok(transaction)
 }
 
-/// Adds a function to a module. What it throws says where it was called, which rhai leaves out for
+/// Adds a function to a module. Its errors carry the position of the call, which rhai omits for
 /// functions of modules.
 macro_rules! offer {
     ($module:ident, $name:expr, || $body:expr) => {
@@ -180,7 +181,7 @@ fn context() -> Module {
         current::host(|call| INT::try_from(call.call.now).unwrap_or(INT::MAX))
     });
     offer!(module, "random_id", || Ok(random_id()));
-    // From 0 to below the limit. The bias is one in 2^64 of the limit.
+    // From 0 to below the limit. The bias is at most the limit divided by 2^64.
     offer!(module, "random", |limit: INT| {
         let limit = u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let limit = limit.ok_or_else(|| misuse("random needs a limit of at least 1"))?;
@@ -252,7 +253,7 @@ fn send(request: Map) -> Answer {
     let mut fields = serde_json::Map::new();
     for (name, value) in headers {
         match fields.get_mut(&name) {
-            // As a recipient may join them (RFC 9110, section 5.3).
+            // A recipient may join them (RFC 9110, section 5.3).
             Some(Value::String(before)) => *before += &format!(", {value}"),
             _ => drop(fields.insert(name, value.into())),
         }
@@ -261,7 +262,7 @@ fn send(request: Map) -> Answer {
     Ok(to_script(json!({ "status": status, "headers": fields, "body": body })))
 }
 
-/// `environment::get("WEATHER_KEY")`: the text, or `()` where the host has none.
+/// `environment::get("WEATHER_KEY")`: the text, or `()` if the variable is not set.
 fn environment() -> Module {
     let mut module = Module::new();
     offer!(module, "get", |name: &str| {

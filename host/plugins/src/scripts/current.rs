@@ -1,7 +1,7 @@
-//! What a script may do during a call, and what it has used.
+//! The running call of a script thread, and the resources it has used.
 //!
-//! The interpreter asks at each step whether to go on, but does not say for which script. A script stays
-//! on its thread, so the call that a thread is at work on is a variable of that thread.
+//! The interpreter asks at each step whether to continue, but not for which script. A script stays
+//! on its thread, so the thread's current call is a thread-local.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::metered;
 use crate::reach::ai::{Answer, Request};
 use crate::reach::{Reach, fetch};
 
-/// Steps between two looks at the clock. 16: a step takes 50 ns, or a few ms when it works on the
-/// largest strings.
+/// Steps between two checks of the clock. 16: a step takes 50 ns, or a few ms on the largest
+/// strings.
 const LOOK: u64 = 16;
 
 thread_local! {
     static CURRENT: RefCell<Option<Running>> = const { RefCell::new(None) };
 }
 
-/// The call that a thread is at work on.
+/// The call that a thread is running.
 pub(super) struct Current {
     pub(super) call: Call,
     pub(super) log: Log,
     pub(super) reach: Reach,
-    /// What the script may hold, in bytes.
+    /// Memory limit of the script, in bytes.
     pub(super) memory: usize,
-    /// Where the host's side of the script's calls runs.
+    /// The runtime for the host's side of the script's calls.
     pub(super) runtime: Handle,
     /// Cancelled when nobody waits for the script any more.
     pub(super) cancelled: CancellationToken,
@@ -45,7 +45,7 @@ pub(super) struct Current {
     pub(super) share: Share,
 }
 
-/// The same, with what the thread has used so far.
+/// The call, with what the thread has used so far.
 struct Running {
     of: Current,
     rested: Instant,
@@ -53,14 +53,14 @@ struct Running {
     stopped: Option<Stop>,
 }
 
-/// What one call holds, as a part of what all calls of a plugin's scripts hold together.
+/// One call's share of the memory that all calls of a plugin's scripts hold.
 pub(super) struct Share {
     of: Arc<AtomicUsize>,
     bytes: usize,
 }
 
 impl Share {
-    /// A part of nothing yet.
+    /// A share of nothing yet.
     pub(super) fn new(of: Arc<AtomicUsize>) -> Self {
         Self { of, bytes: 0 }
     }
@@ -84,14 +84,14 @@ impl Drop for Share {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stop {
     TimedOut,
-    /// It used more than it may; says of what.
+    /// It exceeded the limit on this.
     Spent(String),
 }
 
 impl Current {
-    /// Makes it this thread's call for as long as `work` runs. Also gives why it was stopped.
+    /// Makes this the thread's call while `work` runs. Also returns why it was stopped, if it was.
     pub(super) fn during<T>(self, work: impl FnOnce() -> T) -> (T, Option<Stop>) {
-        /// Clears the thread's call also when the work panics.
+        /// Clears the thread's call even if the work panics.
         struct Clear;
         impl Drop for Clear {
             fn drop(&mut self) {
@@ -116,12 +116,12 @@ impl Running {
     }
 
     fn step(&mut self, count: u64) -> Option<Dynamic> {
-        // Where it was stopped, a script may have caught the error and dropped it.
+        // A script may have caught and dropped the error that stopped it.
         if self.stopped.is_some() {
             return Some(Dynamic::UNIT);
         }
         let max = self.of.memory;
-        // Below zero when it freed what the call was given.
+        // Negative if it freed what the call was given.
         let held = usize::try_from(metered::held() - self.held_before).unwrap_or(0);
         if held > max {
             let reason = format!("out of memory, a script may use {} MiB", max >> 20);
@@ -136,7 +136,7 @@ impl Running {
         if now >= call.pace.deadline || cancelled.is_cancelled() {
             return Some(self.stop(Stop::TimedOut));
         }
-        // A script is not interrupted at ticks, so it rests after as long as a tick takes.
+        // Epoch ticks do not interrupt a script, so it yields after the duration of a tick.
         if now.duration_since(self.rested) >= TICK
             && let Some(rest) = call.pace.rest(now, load)
         {
@@ -147,12 +147,12 @@ impl Running {
     }
 }
 
-/// Whether the script may go on; a value ends it.
+/// Asks whether the script may go on; `Some` ends it.
 pub(super) fn step(count: u64) -> Option<Dynamic> {
     CURRENT.with_borrow_mut(|call| call.as_mut()?.step(count))
 }
 
-/// Looks at this thread's call. An error outside of one: a constant expression is worked out while a
+/// Checks the thread's call. An error outside of a call: constant expressions are evaluated while a
 /// script is compiled.
 fn with<T>(look: impl FnOnce(&mut Running) -> T) -> Result<T, Box<EvalAltResult>> {
     CURRENT.with_borrow_mut(|call| call.as_mut().map(look)).ok_or_else(|| {
@@ -160,7 +160,7 @@ fn with<T>(look: impl FnOnce(&mut Running) -> T) -> Result<T, Box<EvalAltResult>
     })
 }
 
-/// The call's transaction, when it may be used so.
+/// The call's transaction, if it may be used in this way.
 pub(super) fn transaction(access: Access) -> Result<Arc<dyn Data>, Box<EvalAltResult>> {
     with(|running| match running.of.call.transaction(access) {
         Ok(Ok(transaction)) => Ok(transaction),
@@ -169,7 +169,7 @@ pub(super) fn transaction(access: Access) -> Result<Arc<dyn Data>, Box<EvalAltRe
     })?
 }
 
-/// Asks something else of the host, which counts as well.
+/// Counts any other request to the host.
 pub(super) fn host<T>(ask: impl FnOnce(&mut Current) -> T) -> Result<T, Box<EvalAltResult>> {
     with(|running| match running.of.call.count() {
         Ok(()) => Ok(ask(&mut running.of)),
@@ -177,29 +177,29 @@ pub(super) fn host<T>(ask: impl FnOnce(&mut Current) -> T) -> Result<T, Box<Eval
     })?
 }
 
-/// Writes to the log of the call. Outside of one nobody is there to read it.
+/// Writes to the call's log. Outside of a call there is none.
 pub(super) fn log(level: Level, text: &str) {
     let _ = host(|current| current.log.write(level, text));
 }
 
-/// Refuses a value that is too large to be written.
+/// Rejects a value that is too large to be written.
 pub(super) fn check_written(value: &str) -> Result<(), Box<EvalAltResult>> {
     with(|running| running.of.call.check_written(value))?.map_err(thrown)
 }
 
 /// Asks a model, and parks the script until it has answered.
 pub(super) fn ask(request: Request) -> Result<Answer, Box<EvalAltResult>> {
-    // The future may not look at the thread's call, which it waits for elsewhere.
+    // The future runs elsewhere, so it must not access the thread's call.
     let asked = host(|current| current.reach.ask(&current.call, request))?;
     park(async { asked.await?.whole().await })
 }
 
-/// Sends a request, and parks the script until it has the whole answer.
+/// Sends a request, and parks the script until the response is complete.
 pub(super) fn fetch(request: fetch::Request) -> Result<fetch::Response, Box<EvalAltResult>> {
     park(host(|current| current.reach.fetch(&current.call, request))?)
 }
 
-/// Parks the script until the host has done something for it, or its time is over.
+/// Parks the script until a host operation is done or its time is over.
 pub(super) fn park<T>(
     work: impl Future<Output = Result<T, ActionError>>,
 ) -> Result<T, Box<EvalAltResult>> {
@@ -219,7 +219,7 @@ pub(super) fn park<T>(
     }
 }
 
-/// Ends a script in a way that it cannot catch.
+/// Ends a script with an error that it cannot catch.
 fn ended(token: Dynamic) -> Box<EvalAltResult> {
     EvalAltResult::ErrorTerminated(token, Position::NONE).into()
 }

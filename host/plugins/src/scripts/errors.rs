@@ -1,4 +1,4 @@
-//! Errors as scripts throw them, catch them and answer with them.
+//! Errors that scripts throw, catch and return.
 
 use host_workspace::{ActionError, Issue};
 use rhai::{Dynamic, EvalAltResult, Position};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::value::{to_json, to_script};
 
-/// An error as a script sees it, to throw it or after it caught it.
+/// An error as a script sees it, whether thrown or caught.
 pub(super) fn error(error: ActionError) -> Dynamic {
     let (name, issues) = match &error {
         ActionError::NotFound => ("not-found", Vec::new()),
@@ -17,22 +17,22 @@ pub(super) fn error(error: ActionError) -> Dynamic {
     to_script(json!({ "error": name, "message": error.to_string(), "issues": issues }))
 }
 
-/// The host's answer to a script that asked for what is not possible.
+/// The host's error for an impossible request by a script.
 pub(super) fn thrown(refused: ActionError) -> Box<EvalAltResult> {
     let mut error = error(refused);
-    // Marks it as the host's. A script that throws it again leaves the mark, and then the place is that
+    // Marks it as the host's. A script that rethrows it drops the mark, and then the position is that
     // of the second throw.
     error.set_tag(1);
     EvalAltResult::ErrorRuntime(error, Position::NONE).into()
 }
 
-/// Whether it was the host that threw it.
+/// Whether the host threw it.
 pub(super) fn is_by_host(value: &Dynamic) -> bool {
     value.tag() == 1
 }
 
-/// An error of the script itself: it asked in a way that makes no sense. It can be caught like any
-/// other, and ends the call with the place where it happened.
+/// An error of the script itself: an invalid request. It can be caught like any other, and
+/// otherwise ends the call with the position where it happened.
 pub(super) fn misuse(reason: impl Into<String>) -> Box<EvalAltResult> {
     let error = to_script(json!({ "error": MISUSE, "message": reason.into() }));
     EvalAltResult::ErrorRuntime(error, Position::NONE).into()
@@ -40,7 +40,7 @@ pub(super) fn misuse(reason: impl Into<String>) -> Box<EvalAltResult> {
 
 const MISUSE: &str = "misuse";
 
-/// What is wrong, if that is what was thrown.
+/// The message, if such an error was thrown.
 pub(super) fn misuse_of(value: &Dynamic) -> Option<String> {
     let map = value.as_map_ref().ok()?;
     let is = map.get("error")?.as_immutable_string_ref().is_ok_and(|name| name.as_str() == MISUSE);
@@ -54,7 +54,7 @@ pub(super) fn is_error(value: &Dynamic) -> bool {
     matches!(name.as_deref(), Some("not-found" | "invalid" | "denied" | "failed"))
 }
 
-/// What an action ends with when a script throws a value and nobody catches it.
+/// The error of an action when a script throws a value that nobody catches.
 pub(super) fn error_of(value: Dynamic) -> ActionError {
     let json = match to_json(value) {
         Ok(json) => json,
@@ -76,7 +76,7 @@ pub(super) fn error_of(value: Dynamic) -> ActionError {
     }
 }
 
-/// The issues in a script's list of them; one that says so when there are none.
+/// The issues in a script's list; if it is empty, one that says so.
 fn issues_of(list: &Value) -> Vec<Issue> {
     let issues: Vec<Issue> = list.as_array().into_iter().flatten().map(issue_of).collect();
     if issues.is_empty() {
@@ -102,7 +102,7 @@ pub(super) fn issue_of(value: &Value) -> Issue {
     Issue { path, message: message.into() }
 }
 
-/// What a hook that validates says of a value: nothing or true, a text, an issue or a list of them.
+/// The result of a validating hook: nothing or true, a text, an issue or a list of issues.
 pub(super) fn verdict(value: Dynamic) -> Result<Vec<Issue>, String> {
     match to_json(value)? {
         Value::Null | Value::Bool(true) => Ok(Vec::new()),
@@ -115,7 +115,7 @@ pub(super) fn verdict(value: Dynamic) -> Result<Vec<Issue>, String> {
     }
 }
 
-/// A script's value as JSON; what is none, it may not hand over.
+/// Converts a script's value to JSON. Values without a JSON form are errors.
 pub(super) fn json_of(value: Dynamic) -> Result<Value, Box<EvalAltResult>> {
     to_json(value).map_err(|reason| thrown(ActionError::Invalid(vec![Issue::whole(reason)])))
 }

@@ -1,6 +1,6 @@
-//! What a script says about itself: the comment at its head, or above one of its functions.
+//! The header of a script: the comment at its start, or above one of its functions.
 //!
-//! First what it does, for people; then a line `---`; then settings in TOML.
+//! First a description for people, then a line `---`, then settings in TOML.
 //!
 //! ```rhai
 //! //! The posts that are read most.
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use host_workspace::definition::ActionKind;
 
-/// A mistake in a script, and where.
+/// An error in a script, and its line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     /// Counted from 1.
@@ -26,7 +26,7 @@ pub(super) struct Mistake {
     pub(super) reason: String,
 }
 
-/// A comment: its lines without the marks, and the number of the first.
+/// A comment: its lines without the markers, and the number of the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Comment<'s> {
     line: usize,
@@ -48,7 +48,7 @@ pub(super) struct Function<'s> {
 #[serde(deny_unknown_fields)]
 pub(super) struct ActionSettings {
     kind: Kind,
-    /// Where a function is found; its name when it is not said.
+    /// The path of a function's action; by default its name.
     pub(super) path: Option<String>,
     input: Option<Map<String, Value>>,
     pub(super) output: Option<Value>,
@@ -58,7 +58,7 @@ pub(super) struct ActionSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WorkspaceSettings {
-    /// The folder's name when it is not said.
+    /// The workspace's id; by default the folder's name.
     pub(super) id: Option<String>,
     pub(super) title: String,
     pub(super) version: String,
@@ -70,13 +70,13 @@ pub(super) struct WorkspaceSettings {
     pub(super) documents: BTreeMap<String, BTreeMap<String, DocumentSettings>>,
 }
 
-/// The columns by which a row has a document.
+/// The columns that link a row to a document.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DocumentSettings {
     /// Holds the id of the document's room.
     pub(super) guid: String,
-    /// Set to the time of the last edit.
+    /// Set to the time of the latest edit.
     pub(super) updated_at: String,
 }
 
@@ -88,7 +88,7 @@ enum Kind {
 }
 
 impl Comment<'_> {
-    /// What it says before the settings, in one line for each paragraph.
+    /// The description before the settings, with one line for each paragraph.
     pub(super) fn description(&self) -> String {
         let mut description = String::new();
         for line in self.lines.iter().map(|line| line.trim()).take_while(|line| *line != "---") {
@@ -109,7 +109,7 @@ impl Comment<'_> {
         self.lines.iter().any(|line| line.trim() == "---")
     }
 
-    /// The settings; none where it has none.
+    /// The settings; `None` if there are none.
     pub(super) fn settings<T: DeserializeOwned>(&self) -> Result<Option<T>, Mistake> {
         let Some(at) = self.lines.iter().position(|line| line.trim() == "---") else {
             return Ok(None);
@@ -163,11 +163,11 @@ impl ActionSettings {
         }
     }
 
-    /// The JSON Schema of the input, and what members are when they are left out.
+    /// The JSON Schema of the input, and the defaults of its members.
     ///
-    /// A member's schema may be just the name of its type. A member has to be there, unless it has a
-    /// default or is optional; members that are not named are refused. Whoever wants something else
-    /// writes a whole schema, with `type = "object"` and `properties`.
+    /// A member's schema may be just the name of its type. A member is required unless it has a
+    /// default or is optional, and unknown members are rejected. For anything else, write a whole
+    /// schema with `type = "object"` and `properties`.
     pub(super) fn input(&mut self) -> (Option<Value>, Vec<(String, Value)>) {
         let Some(members) = self.input.take() else { return (None, Vec::new()) };
         let whole = members.get("type") == Some(&json!("object"))

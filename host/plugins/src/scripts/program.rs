@@ -16,7 +16,7 @@ use super::value::{to_json, to_script};
 use crate::limits::Limits;
 use crate::sources::{Sources, Text};
 
-/// What a thread needs to run any of them.
+/// What a thread needs to run any script of the plugin.
 pub(super) struct Program {
     engine: Engine,
     actions: HashMap<String, Action>,
@@ -27,7 +27,7 @@ pub(super) struct Program {
 struct Action {
     script: Arc<Script>,
     entry: Entry,
-    /// What members of the input are when they are left out.
+    /// Defaults of the input's members.
     defaults: Vec<(String, Value)>,
 }
 
@@ -39,9 +39,9 @@ enum Entry {
 }
 
 impl Program {
-    /// Compiles what belongs to a plugin, beside what its component defines if it has one. Gives
-    /// the whole workspace's definition, which is still to be checked; or all that is wrong. Needs the
-    /// stack of a script.
+    /// Compiles a plugin's scripts, together with the definition of its component if it has one.
+    /// Returns the definition of the whole workspace, which still has to be checked, or all errors.
+    /// Must run on a script's stack.
     pub(super) fn compile(
         plugin: &str,
         component: Option<&Definition>,
@@ -104,7 +104,7 @@ impl Program {
         Ok((program, definition))
     }
 
-    /// Whether this action is one of them.
+    /// Whether a script implements this action.
     pub(super) fn has_action(&self, path: &str) -> bool {
         self.actions.contains_key(path)
     }
@@ -129,8 +129,8 @@ impl Program {
         own.check(&self.engine, change)
     }
 
-    /// Runs an action. The outermost error says what the script broke; a result that is not JSON is a
-    /// breach of the contract, which the error in the middle says.
+    /// Runs an action. The outermost error says what the script broke. A result that is not JSON
+    /// violates the contract, which is the middle error.
     pub(super) fn act(
         &self,
         path: &str,
@@ -178,7 +178,7 @@ impl Action {
 
 type Found = (String, usize, (ActionDefinition, Action));
 
-/// The action that a file is.
+/// The action that a file implements.
 fn body(engine: &Engine, path: &str, text: &Text) -> Result<Found, String> {
     let mut scope = Scope::new();
     scope.push_dynamic("input", Dynamic::UNIT);
@@ -195,7 +195,7 @@ fn body(engine: &Engine, path: &str, text: &Text) -> Result<Found, String> {
     Ok((text.path.clone(), 1, action))
 }
 
-/// Adds the actions among the functions of a file: those whose comment has settings.
+/// Adds the actions among a file's functions: those whose comment has settings.
 fn functions(script: &Arc<Script>, text: &str, found: &mut Vec<Found>, faults: &mut Vec<String>) {
     for function in header::functions(text) {
         if !function.comment.has_settings() {

@@ -1,20 +1,20 @@
-//! A workspace without a component: a folder with `workspace.rhai`, and JSON Schemas that say which
-//! rows are valid.
+//! A workspace without a component: a folder with `workspace.rhai`, and JSON Schemas that define
+//! which rows are valid.
 //!
-//! `tables/notes.json` is the schema of the table `notes`; where its rows have had several shapes,
-//! `tables/notes/1.json`, `2.json` and so on, oldest first. `workspace.rhai` may have functions for
-//! what schemas cannot say; all are optional:
+//! `tables/notes.json` is the schema of the table `notes`. If its rows have had several shapes, the
+//! schemas are `tables/notes/1.json`, `2.json` and so on, oldest first. `workspace.rhai` may have
+//! functions for what schemas cannot express; all are optional:
 //!
-//! - `validate(table, row)` of a row that its schema allows: gives nothing, or what is wrong;
-//! - `migrate(table, row, version)` makes a row of `version + 1` of one of `version`;
-//! - `check(change)` is asked before a change, with `table`, `operation`, `id`, `old`, `row` (as it will be)
-//!   and `caller`; it gives nothing, or what is wrong, or throws.
+//! - `validate(table, row)` gets a row that its schema allows and returns nothing or what is wrong;
+//! - `migrate(table, row, version)` turns a row of `version` into one of `version + 1`;
+//! - `check(change)` is called before a change, with `table`, `operation`, `id`, `old`, `row` (as
+//!   it will be) and `caller`; it returns nothing or what is wrong, or throws.
 //!
-//! Documents of rows are declared in the head of `workspace.rhai`, by table and name, with the columns
-//! that they need: `documents.notes.body = { guid = "body", updated_at = "edited" }`.
+//! Documents of rows are declared in the header of `workspace.rhai`, by table and name, with the
+//! columns that they need: `documents.notes.body = { guid = "body", updated_at = "edited" }`.
 //!
-//! A row of a table with several versions carries `_v`; one without is of the newest version whose
-//! schema allows it.
+//! A row of a table with several versions carries `_v`; without it, the version is the newest one
+//! whose schema allows the row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use super::script::{Broke, Script, compile};
 use super::value::{to_json, to_script};
 use crate::sources::{Sources, Text};
 
-/// The member that names the version which wrote a row.
+/// The member with the version of a row.
 const VERSION: &str = "_v";
 
 pub(super) struct Rows {
@@ -45,7 +45,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Compiles a folder; gives the workspace's definition without its actions, or all that is wrong.
+    /// Compiles a folder. Returns the workspace's definition without its actions, or all errors.
     pub(super) fn compile(
         engine: &Engine,
         sources: &Sources,
@@ -252,12 +252,12 @@ impl Rows {
             },
             "id": change.id,
             "old": row(&change.old),
-            // Not `new`, which the language keeps for itself.
+            // Not `new`, which is a reserved word.
             "row": row(&change.new),
             "caller": change.caller,
         }));
         Ok(match self.call(engine, "check", (asked,))? {
-            // To give an error is as good as to throw it.
+            // Returning an error is equivalent to throwing it.
             Ok(value) if is_error(&value) => Err(error_of(value)),
             Ok(value) => {
                 match verdict(value).map_err(|reason| format!("what check says {reason}"))? {
@@ -270,7 +270,7 @@ impl Rows {
     }
 }
 
-/// What a hook threw, as issues.
+/// Converts what a hook threw to issues.
 fn refused(error: ActionError) -> Vec<Issue> {
     match error {
         ActionError::Invalid(issues) => issues,
@@ -278,7 +278,7 @@ fn refused(error: ActionError) -> Vec<Issue> {
     }
 }
 
-/// Which version wrote a row, counted from 1; takes `_v` out of it.
+/// The version of a row, counted from 1; removes `_v` from it.
 fn version_of(row: &mut Value, versions: &[Schema]) -> Result<usize, Issue> {
     let newest = versions.len();
     let named = row.as_object_mut().and_then(|members| members.remove(VERSION));
@@ -301,7 +301,7 @@ fn version_of(row: &mut Value, versions: &[Schema]) -> Result<usize, Issue> {
     }
 }
 
-/// The documents that are declared for a table; their columns must be in its newest schema.
+/// The documents declared for a table. Their columns must be in its newest schema.
 fn documents_of(
     table: &str,
     schema: &Value,

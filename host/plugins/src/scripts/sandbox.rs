@@ -1,5 +1,5 @@
-//! The interpreter as scripts get it: the language, its strings, arrays, maps and numbers, and nothing
-//! that reaches out, waits, or makes code of text.
+//! The interpreter for scripts: the language with strings, arrays, maps and numbers, and no
+//! function that reaches out, waits, or turns text into code.
 
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage,
@@ -10,22 +10,22 @@ use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 use super::{api, current};
 use crate::limits::Limits;
 
-/// How deep expressions nest. 32: nobody reads deeper ones, and each level takes stack.
+/// Nesting limit of expressions. 32: nobody reads deeper ones, and each level takes stack.
 const EXPRESSIONS: usize = 32;
 
-/// Variables at once in one function.
+/// Variables in one function at the same time.
 const VARIABLES: usize = 256;
 
 /// Functions of one script.
 const FUNCTIONS: usize = 1_000;
 
-/// What the language has and scripts do not: `eval` makes code of text, modules read files, and
-/// `curry` nests functions in functions without end.
+/// Features that scripts do not get: `eval` turns text into code, modules read files, and `curry`
+/// nests functions without limit.
 const DISABLED: [&str; 4] = ["eval", "import", "export", "curry"];
 
 pub(super) fn engine(limits: &Limits) -> Engine {
     let mut engine = Engine::new_raw();
-    // All of the standard library but for its core, which can sleep and exit, and for blobs.
+    // The standard library except its core, which can sleep and exit, and blobs.
     ArithmeticPackage::new().register_into_engine(&mut engine);
     LogicPackage::new().register_into_engine(&mut engine);
     BasicStringPackage::new().register_into_engine(&mut engine);
@@ -48,7 +48,7 @@ pub(super) fn engine(limits: &Limits) -> Engine {
         .set_max_variables(VARIABLES)
         .set_max_functions(FUNCTIONS)
         .set_max_modules(0)
-        // A slip in a name is found when the script is loaded.
+        // Typos in names are found when the script is loaded.
         .set_strict_variables(true)
         .set_fail_on_invalid_map_property(false)
         .on_progress(current::step);
@@ -57,8 +57,8 @@ pub(super) fn engine(limits: &Limits) -> Engine {
     engine
 }
 
-/// The functions of strings that make much of little in one step, where no limit is asked, again with
-/// a look at the size first.
+/// Replaces string functions that can produce much from little in one step without checking a limit
+/// with versions that check the size first.
 fn bound_strings(engine: &mut Engine, limits: &Limits) {
     type Text = ImmutableString;
     let bytes = limits.script_string;

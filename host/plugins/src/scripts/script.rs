@@ -16,11 +16,11 @@ pub(super) struct Script {
     pub(super) ast: AST,
 }
 
-/// Why a script ended without an answer: what it did wrong, and where.
+/// Why a script failed: what it did wrong, and where.
 pub(super) type Broke = String;
 
 impl Script {
-    /// Tells what a script threw from what it broke.
+    /// Distinguishes what a script threw from what it broke.
     pub(super) fn ended(
         &self,
         engine: &Engine,
@@ -35,7 +35,8 @@ impl Script {
                 Some(reason) => Err(format!("{}{}: {reason}", self.path, place(*at))),
                 None => {
                     let error = error_of(value.clone());
-                    // The caller is told what, and the author where; what an author throws is meant.
+                    // The caller gets the message and the author the position; a thrown value is
+                    // intentional.
                     if is_by_host(value) {
                         let line = format!("{}{}: {error}", self.path, place(*at));
                         current::log(Level::Warn, &line);

@@ -1,11 +1,12 @@
 //! The threads that scripts run on.
 //!
-//! The interpreter runs a script on the thread that calls it, from the first step to the last, and
-//! parks that thread while the host works for it. So a script never runs on a thread that serves
-//! others. The stack is large because a tree of expressions is walked by recursion; pages that
-//! nobody touches cost nothing. How many there are at once is bounded by the places of the plugins
+//! The interpreter runs a script on the calling thread from the first step to the last, and parks
+//! that thread while the host works for it. So scripts never run on threads that serve requests.
+//! The stack is large because expression trees are walked recursively; untouched pages cost
+//! nothing. The number of threads is limited by the places of the plugins
 //! ([`Limits::actions`](crate::Limits::actions) and its siblings) and, for all plugins together, by
-//! [`AT_ONCE`] for each kind of call: kinds are ranked as in [`crate::calls`], so nobody waits in a circle.
+//! [`AT_ONCE`] for each kind of call. Kinds are ranked as in [`crate::calls`], so there is no
+//! deadlock.
 
 use std::io;
 use std::sync::Arc;
@@ -18,17 +19,17 @@ use parking_lot::Mutex;
 use crate::call::Kind;
 use crate::places::Places;
 
-/// Scripts of one kind (actions, checks, parsing) at once, of all plugins. 64: four plugins that use
-/// all of their places.
+/// Scripts of one kind (actions, checks, parsing) that run at once, over all plugins. 64: enough
+/// for four plugins that use all of their places.
 const AT_ONCE: usize = 64;
 
-/// Callers that wait for a thread, of each kind. 4,000: what four plugins may let wait.
+/// Calls that wait for a thread, for each kind. 4,000: as many as four plugins may let wait.
 const WAITING: usize = 4_000;
 
-/// Threads that are kept for the next script. 8: an ordinary load needs no more.
+/// Idle threads kept for the next script. 8: an ordinary load needs no more.
 const KEPT: usize = 8;
 
-/// How long an idle thread is kept. 10 s: making one takes 50 µs.
+/// How long an idle thread is kept. 10 s: creating one takes 50 µs.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Bytes of a thread's stack. 32 MiB: the deepest script that the limits allow, in an unoptimised
@@ -46,19 +47,19 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Scripts share the cores with all that counts in this load.
+    /// Scripts share the cores with everything else that counts in this load.
     pub(crate) fn new(load: Load) -> Self {
         let places = || Places::new(AT_ONCE, WAITING);
         let (actions, checks, parses) = (places(), places(), places());
         Self { idle: Arc::default(), actions, checks, parses, load }
     }
 
-    /// How many calls are heavy now.
+    /// How many calls are heavy at the moment.
     pub(super) fn load(&self) -> &Load {
         &self.load
     }
 
-    /// The server's places for a kind of call.
+    /// The server-wide places for a kind of call.
     pub(super) fn places(&self, kind: Kind) -> &Places {
         match kind {
             Kind::Action => &self.actions,
@@ -75,7 +76,7 @@ impl Threads {
             let Some(thread) = idle else { break };
             match thread.send(job) {
                 Ok(()) => return Ok(()),
-                // It ended a moment ago.
+                // That thread has just ended.
                 Err(unsent) => job = unsent.0,
             }
         }
@@ -96,7 +97,7 @@ impl Threads {
                 drop(idle);
                 match jobs.recv_timeout(IDLE) {
                     Ok(next) => job = next,
-                    // Whoever finds its sender in the list sees that it is gone.
+                    // Whoever finds its sender in the list notices that it is gone.
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
                 }
             }

@@ -1,4 +1,4 @@
-//! Values of JSON in a script, and values of a script as JSON.
+//! Converts between JSON and script values.
 
 use rhai::{Array, Dynamic, INT, Map};
 use serde_json::{Number, Value};
@@ -31,7 +31,7 @@ pub(super) fn read(text: &str) -> Result<Dynamic, String> {
         .map_err(|error| format!("the host has no JSON: {error}"))
 }
 
-/// A script's value as JSON, or why it is none.
+/// Converts a script's value to JSON; the error says why it has no JSON form.
 pub(super) fn to_json(value: Dynamic) -> Result<Value, String> {
     convert(value, 0)
 }
