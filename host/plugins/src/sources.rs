@@ -1,7 +1,7 @@
-//! Which files make a plugin, and what they hold.
+//! The files that make a plugin, and their contents.
 //!
-//! A plugin is named by its main file: `blog.wasm`, or `notes/workspace.rhai`. What belongs to it
-//! stands beside it:
+//! A plugin is named by its main file: `blog.wasm` or `notes/workspace.rhai`. The files that belong
+//! to it are next to it:
 //!
 //! | | beside `blog.wasm` | beside `notes/workspace.rhai` |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | actions, a function each | `blog.actions.rhai` | `notes/workspace.rhai` itself |
 //! | schemas | the component has them | `notes/tables/*.json`, `notes/tables/*/*.json` |
 //!
-//! A change to any of them is a new version of the whole plugin.
+//! A change to any of them makes a new version of the whole plugin.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -25,21 +25,21 @@ use sha2::{Digest, Sha256};
 use crate::limits::Limits;
 use crate::reach::manifest::Manifest;
 
-/// Files of one plugin; more are an accident.
+/// Maximum files of one plugin; more are a mistake.
 const FILES: usize = 1_000;
 
-/// Folders within `actions`, as many as an action's path may have segments.
+/// Nesting limit of folders within `actions`: as many as an action's path may have segments.
 const DEPTH: usize = 8;
 
 const WASM: &str = ".wasm";
 const WORKSPACE: &str = "/workspace.rhai";
 const MANIFEST: &str = ".toml";
 
-/// Tells versions of a plugin apart without reading them: what is known of each of its files, by
+/// Distinguishes versions of a plugin without reading them, by the stamp of each file, keyed by
 /// path within the folder.
 pub(crate) type Fingerprint = BTreeMap<String, Stamp>;
 
-/// Tells versions of a file apart.
+/// Distinguishes versions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     len: u64,
@@ -50,35 +50,35 @@ pub(crate) struct Stamp {
 /// A text file.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
-    /// Within the plugins folder, with `/`.
+    /// The path within the plugins folder, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
-/// What makes one plugin.
+/// The contents of one plugin.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    /// `blog` of `blog.wasm`, `notes` of `notes/workspace.rhai`.
+    /// `blog` for `blog.wasm`, `notes` for `notes/workspace.rhai`.
     pub(crate) stem: String,
     pub(crate) component: Option<Vec<u8>>,
-    /// The default where there is none, or none that can be read.
+    /// The default if the manifest is missing or invalid.
     pub(crate) manifest: Manifest,
-    /// The host's limits, as far as the manifest does not say otherwise.
+    /// The host's limits with the manifest's changes.
     pub(crate) limits: Arc<Limits>,
-    /// What is wrong with the manifest; told when all of the plugin has been looked at.
+    /// The error in the manifest, reported after the whole plugin has been checked.
     pub(crate) faults: Vec<String>,
     /// `workspace.rhai`.
     pub(crate) workspace: Option<Text>,
     /// `blog.actions.rhai`.
     pub(crate) functions: Option<Text>,
-    /// By the action's path.
+    /// By the path of the action.
     pub(crate) actions: BTreeMap<String, Text>,
     /// Schemas by table and version.
     pub(crate) tables: BTreeMap<String, BTreeMap<usize, Text>>,
 }
 
-/// The plugins in a folder, by name, and manifests that belong to none. Follows links, takes regular
-/// files only.
+/// Lists the plugins in a folder by name, and manifests that belong to none. Follows links, and
+/// only considers regular files.
 pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
     let mut plugins: BTreeMap<String, Fingerprint> = BTreeMap::new();
     let mut beside = BTreeMap::new();
@@ -88,7 +88,7 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
         if is_temporary(&name) {
             continue;
         }
-        // A link to nowhere, or a file that went away since: not there.
+        // A dangling link, or a file that has just been removed: treated as absent.
         let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
         if metadata.is_dir() {
             folders.push(name);
@@ -117,7 +117,8 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
         let mut owner = plugins_of(&name).into_iter().filter(|plugin| plugins.contains_key(plugin));
         match owner.next() {
             Some(plugin) => drop(plugins.entry(plugin).or_default().insert(name, stamp)),
-            // Grants to nobody are a mistake, which shows as a plugin that cannot be loaded.
+            // A manifest without a plugin is a mistake, and is reported as a plugin that cannot be
+            // loaded.
             None if name.ends_with(MANIFEST) => {
                 plugins.insert(name.clone(), BTreeMap::from([(name, stamp)]));
             }
@@ -127,7 +128,8 @@ pub(crate) fn list(dir: &Path) -> io::Result<BTreeMap<String, Fingerprint>> {
     Ok(plugins)
 }
 
-/// Adds a file, or what is in a folder. Takes one file more than are allowed, so that it shows.
+/// Adds a file or the contents of a folder. Stops at one file over the limit, so that the excess is
+/// noticed.
 fn walk(dir: &Path, path: &str, depth: usize, files: &mut Fingerprint) {
     let Ok(metadata) = std::fs::metadata(dir.join(path)) else { return };
     if metadata.is_file() {
@@ -149,7 +151,7 @@ fn walk(dir: &Path, path: &str, depth: usize, files: &mut Fingerprint) {
     }
 }
 
-/// The plugins that a file, by its path within the folder, may belong to.
+/// The plugins that a file may belong to, given its path within the folder.
 pub(crate) fn plugins_of(path: &str) -> Vec<String> {
     if path.split('/').any(is_temporary) {
         return Vec::new();
@@ -167,7 +169,7 @@ pub(crate) fn plugins_of(path: &str) -> Vec<String> {
     }
 }
 
-/// A path within the folder as plugins are named by; none when it is not one.
+/// The path within the folder in a plugin's notation; `None` if it has none.
 pub(crate) fn within(dir: &Path, path: &Path) -> Option<String> {
     let mut segments = Vec::new();
     for component in path.strip_prefix(dir).ok()?.components() {
@@ -179,13 +181,13 @@ pub(crate) fn within(dir: &Path, path: &Path) -> Option<String> {
     Some(segments.join("/"))
 }
 
-/// Whether a file is the manifest of the plugin that it belongs to.
+/// Whether a file is its plugin's manifest.
 fn is_manifest(path: &str) -> bool {
     path.ends_with(MANIFEST) && !path.contains("/actions/") && !path.contains("/tables/")
 }
 
-/// Editors and copying tools write beside the file first, under names that begin with a dot or a
-/// tilde, or end otherwise: `.blog.wasm.swp`, `blog.wasm~`, `blog.wasm.tmp`, `4913`.
+/// Editors and copying tools write temporary files first, whose names start with a dot or a tilde
+/// or end differently: `.blog.wasm.swp`, `blog.wasm~`, `blog.wasm.tmp`, `4913`.
 fn is_temporary(name: &str) -> bool {
     name.starts_with(['.', '~', '#']) || name.ends_with(['~', '#'])
 }
@@ -199,7 +201,7 @@ pub(crate) fn inode(metadata: &Metadata) -> u64 {
 }
 
 impl Sources {
-    /// Reads a plugin's files. The error names the file at fault.
+    /// Reads a plugin's files. The error names the faulty file.
     pub(crate) fn read(
         dir: &Path,
         plugin: &str,
@@ -217,7 +219,7 @@ impl Sources {
         }
         let stem = plugin.strip_suffix(WASM).or(plugin.strip_suffix(WORKSPACE)).unwrap_or(plugin);
         let mut sources = Self { stem: stem.to_owned(), limits: limits.clone(), ..Self::default() };
-        // The manifest comes first, because it may say how large the others may be.
+        // The manifest comes first, because it may set the size limits of the others.
         let mut manifest = None;
         if let Some(path) = files.keys().find(|path| is_manifest(path)) {
             let bytes = read(&dir.join(path), path, limits.script_bytes)?;
@@ -250,7 +252,7 @@ impl Sources {
         Ok((sources, Hash::from(hasher), size))
     }
 
-    /// A component alone.
+    /// A component without other files.
     pub(crate) fn component(stem: &str, bytes: Vec<u8>, limits: Limits) -> Self {
         let limits = Arc::new(limits);
         Self { stem: stem.to_owned(), component: Some(bytes), limits, ..Self::default() }
@@ -269,7 +271,7 @@ impl Sources {
         }
     }
 
-    /// Whether there is anything to interpret.
+    /// Whether there are any scripts.
     pub(crate) fn has_scripts(&self) -> bool {
         self.workspace.is_some() || self.functions.is_some() || !self.actions.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What is known about each plugin in the folder, for people and for consoles.
+//! The status of each plugin in the folder, for people and consoles.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::reach::manifest::Grants;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PluginState {
-    /// Its workspace is served, by this version of the file or by the one before.
+    /// Its workspace is served, by this version of the file or the previous one.
     Serving,
     /// No version of it could be loaded.
     Failed,
@@ -27,41 +27,42 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// The workspace that it serves.
     pub workspace: Option<String>,
-    /// The plugin's own version; none where it has none.
+    /// The plugin's own version; `None` if it declares none.
     pub version: Option<String>,
-    /// SHA-256 of the version that is served, all of its files together, in hex.
+    /// SHA-256 of all files of the served version together, in hex.
     pub hash: Option<String>,
-    /// Bytes of the version that is served.
+    /// Bytes of the served version.
     pub size: Option<u64>,
     /// When it was loaded, in Unix ms.
     pub loaded_at: Option<u64>,
-    /// How long loading took, from reading the file to serving the workspace, in ms; without the time
-    /// that it waited for others.
+    /// How long loading took, from reading the file to serving the workspace, in ms, excluding
+    /// waits for other plugins.
     pub took_ms: Option<u64>,
-    /// Whether it was compiled before.
+    /// Whether the compiled component came from the cache.
     pub from_cache: Option<bool>,
-    /// Whether its component runs optimised code, or still what was made in haste.
+    /// Whether its component runs optimised code rather than the baseline compiler's.
     pub optimised: Option<bool>,
-    /// Whether a version of it is being compiled and loaded right now, beside the one that is served.
+    /// Whether a version is being compiled and loaded at the moment, while another one may be
+    /// served.
     pub loading: bool,
-    /// Rows in its tables, now.
+    /// The current number of rows in its tables.
     pub rows: Option<usize>,
-    /// How many of them are invalid.
+    /// How many of these rows are invalid.
     pub invalid: Option<usize>,
     /// Calls into the guest and its scripts since it was loaded.
     pub calls: u64,
     /// How many of them ended with a fault.
     pub errors: u64,
-    /// The newest fault.
+    /// The latest fault.
     pub last_error: Option<LastError>,
-    /// Linear memory of all of its instances, and what its scripts hold, in bytes.
+    /// Linear memory of all instances, and memory held by scripts, in bytes.
     pub memory: usize,
     /// The files of its scripts.
     pub scripts: Vec<String>,
     /// What it may use beyond its own workspace.
     pub grants: Option<Grants>,
-    /// Why the newest version of the file could not be loaded.
+    /// Why the latest version of the file could not be loaded.
     pub error: Option<String>,
-    /// Whether the newest version failed and the one before keeps serving.
+    /// Whether the latest version failed and the previous one keeps serving.
     pub stale: bool,
 }

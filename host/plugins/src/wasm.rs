@@ -1,4 +1,4 @@
-//! The component of a plugin: compiled, linked, asked for its definition, and called.
+//! The component of a plugin: compiling, linking, reading its definition, and calling it.
 
 pub(crate) mod contract;
 mod outgoing;
@@ -27,7 +27,7 @@ use crate::log::{Log, one_line};
 use crate::reach::Reach;
 use crate::runtime::Runtime;
 
-/// What has components compiled, and links them with what they may call.
+/// Compiles components and links them with the host functions that they may call.
 pub(crate) struct Host {
     pub(crate) engine: host_wasm::Engine,
     optimising: Linkers,
@@ -70,15 +70,15 @@ pub(crate) struct Linked {
     source: Source,
     prepared: Prepared,
     from_cache: bool,
-    /// The file, where its code is not the fastest that there is.
+    /// The file, unless its code is already optimised.
     to_optimise: Option<Vec<u8>>,
-    /// The interfaces that it imports, by their full names.
+    /// The full names of the interfaces that it imports.
     pub(crate) imports: Vec<String>,
-    /// How long it waited for its turn to be compiled.
+    /// How long it waited before it was compiled.
     pub(crate) waited: Duration,
 }
 
-/// Compiles a component as quickly as can be.
+/// Compiles a component as fast as possible.
 pub(crate) async fn link(
     host: &Arc<Host>,
     compiling: &Compiling,
@@ -102,11 +102,11 @@ pub(crate) async fn link(
     linked.unwrap_or_else(|_| Err("it cannot be linked; build it with another toolchain".into()))
 }
 
-/// The component of a plugin, with the instances that serve its calls.
+/// The component of a plugin and its instances.
 pub(crate) struct Wasm {
     host: Arc<Host>,
     source: Source,
-    /// Empty until the component has said it.
+    /// Empty until the component has been asked for it.
     workspace: Arc<str>,
     limits: Arc<Limits>,
     reach: Reach,
@@ -114,13 +114,13 @@ pub(crate) struct Wasm {
     definition: Arc<Definition>,
     pub(crate) from_cache: bool,
     optimised: AtomicBool,
-    /// The file that was compiled by the baseline compiler, until somebody begins to optimise it.
+    /// The file compiled by the baseline compiler, until optimising starts.
     to_optimise: Mutex<Option<Vec<u8>>>,
 }
 
 impl Wasm {
-    /// Asks a component twice, in two instances, what it defines; the answers must be equal and
-    /// obey the rules of the contract.
+    /// Asks a component for its definition twice, in two instances. The answers must be equal and
+    /// follow the rules of the contract.
     pub(crate) async fn new(
         host: Arc<Host>,
         linked: Linked,
@@ -160,28 +160,28 @@ impl Wasm {
         }
         wasm.definition = checked(first).await?;
         wasm.workspace = wasm.definition.id.as_str().into();
-        // Their log knows no workspace.
+        // Log lines during `define` have no workspace yet.
         wasm.pool.clear();
         Ok(wasm)
     }
 
-    /// What the component alone defines.
+    /// The definition by the component alone.
     pub(crate) fn definition(&self) -> &Arc<Definition> {
         &self.definition
     }
 
-    /// Of which file it is.
+    /// The digest of its file.
     pub(crate) fn hash(&self) -> Hash {
         self.source.hash
     }
 
-    /// Whether its code is as fast as can be.
+    /// Whether its code is optimised.
     pub(crate) fn is_optimised(&self) -> bool {
         self.optimised.load(Ordering::Relaxed)
     }
 
-    /// Goes on with code of the optimising compiler; returns whether there was anything to do. Takes
-    /// as long as it takes, on a thread of its own that gives way to all others.
+    /// Switches to optimised code; returns whether there was anything to do. May take long, on a
+    /// thread of its own that yields to all others.
     pub(crate) async fn optimise(&self) -> Result<bool, String> {
         let Some(bytes) = self.to_optimise.lock().take() else { return Ok(false) };
         let Source { hash, cache, .. } = &self.source;
@@ -221,9 +221,9 @@ impl Wasm {
         }
     }
 
-    /// An instance for a call: one that has served before, or a new one.
+    /// An instance for a call, reused or new.
     fn turn(&self, call: Call) -> Turn<'_> {
-        // `define` is asked in new instances, so that two answers are two opinions.
+        // `define` always gets a new instance, so that its two answers are independent.
         let warm = if call.kind == Kind::Define { None } else { self.pool.warm() };
         let instance = match warm {
             Some(mut instance) => {
@@ -241,7 +241,8 @@ impl Wasm {
     }
 }
 
-/// One call's use of an instance. Dropping it drops the instance; [`Turn::end`] gives it back.
+/// The use of an instance by one call. Dropping it drops the instance; [`Turn::end`] returns it to
+/// the pool.
 struct Turn<'p> {
     pool: &'p Pool<Prepared>,
     instance: Instance<Prepared>,
@@ -341,14 +342,14 @@ impl Runtime for Wasm {
     }
 }
 
-/// Holds a definition against the rules of the contract. The schemas are compiled for it, which
-/// takes time and is third-party code fed with foreign data: not on an async thread, and a panic in
-/// it is this plugin's error.
+/// Checks a definition against the rules of the contract. This compiles the schemas, which takes
+/// time and runs third-party code on untrusted data: it must not run on an async thread, and a
+/// panic in it becomes an error of this plugin.
 pub(crate) async fn checked(definition: Definition) -> Result<Arc<Definition>, String> {
     match tokio::task::spawn_blocking(move || definition.check()).await {
         Ok(Ok(definition)) => Ok(definition),
         Ok(Err(error)) => {
-            // Each fault, a line each, says what it is a fault of.
+            // Each fault is on its own line and names what is faulty.
             let faults = error.to_string();
             let faults =
                 faults.lines().map(|fault| format!("the definition is not valid: {fault}"));
@@ -358,10 +359,10 @@ pub(crate) async fn checked(definition: Definition) -> Result<Arc<Definition>, S
     }
 }
 
-/// A trap in words that tell an author what to look for.
+/// Describes a trap in words that help an author find the cause.
 fn reason(error: &wasmtime::Error) -> String {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        // WASI 0.2 says whether the guest calls it a success, and not the code.
+        // WASI 0.2 reports whether the guest exited successfully, but not the code.
         let how = if exit.0 == 0 { "exit(0)" } else { "exit, with a code that means failure" };
         return format!("it called {how}");
     }

@@ -1,11 +1,10 @@
-//! Learns that something in the plugins folder may have changed.
+//! Notices that something in the plugins folder may have changed.
 //!
-//! The file system's notifications are hints and nothing more: they get lost (queues overflow, network
-//! folders send none), come late, and differ between systems. The truth is what a listing of the
-//! folder says. So an event only says "look now", and a slow timer says it too; the code that acts
-//! compares listings and is the same for both. One kind of event says more: that a file was
-//! closed after writing, or renamed into place, so that it is probably complete and need not be waited
-//! for.
+//! The file system's notifications are only hints: they get lost (queues overflow, network folders
+//! send none), arrive late, and differ between systems. The truth is a listing of the folder. So an
+//! event only means "look now", and so does a slow timer; the code that reacts compares listings
+//! and is the same for both. One kind of event says more: a file that was closed after writing, or
+//! renamed into place, is probably complete and need not be waited for.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,9 +21,9 @@ use crate::sources::{inode, plugins_of, within};
 pub(crate) struct Watch {
     dir: PathBuf,
     signal: Arc<Signal>,
-    /// The watcher, and which folder it watches: one that is moved away takes its watch with it.
+    /// The watcher and the identity of its folder: if the folder is moved, the watch moves with it.
     watcher: Option<(RecommendedWatcher, u64)>,
-    /// Whether the folder can be watched at all; said once when it cannot.
+    /// Whether the folder can be watched; a failure is logged once.
     complained: bool,
 }
 
@@ -35,7 +34,7 @@ struct Signal {
 }
 
 impl Watch {
-    /// Begins to watch. Where that is not possible, only the timer remains, and the log says so.
+    /// Starts watching. If that is impossible, only the timer remains, and the log says so.
     pub(crate) fn start(dir: &Path) -> Self {
         let mut watch =
             Self { dir: dir.into(), signal: Arc::default(), watcher: None, complained: false };
@@ -43,17 +42,17 @@ impl Watch {
         watch
     }
 
-    /// Waits for a hint.
+    /// Waits for a notification.
     pub(crate) async fn changed(&self) {
         self.signal.changed.notified().await;
     }
 
-    /// The plugins of which a file was closed or renamed into place since the last call.
+    /// The plugins with a file that was closed or renamed into place since the last call.
     pub(crate) fn take_complete(&self) -> HashSet<String> {
         std::mem::take(&mut self.signal.complete.lock())
     }
 
-    /// Begins anew when the path leads to another folder than the one that is watched.
+    /// Starts again if the path leads to another folder than the one being watched.
     pub(crate) fn renew(&mut self) {
         let Ok(metadata) = std::fs::metadata(&self.dir) else {
             return;
@@ -91,7 +90,7 @@ impl Signal {
                     let file = event.paths.last().and_then(|path| within(dir, path));
                     self.complete.lock().extend(file.iter().flat_map(|file| plugins_of(file)));
                 }
-                // Our own reading of the files is no news.
+                // Our own reads of the files are not changes.
                 EventKind::Access(_) => return,
                 _ => {}
             }

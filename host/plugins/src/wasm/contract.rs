@@ -1,11 +1,11 @@
-//! The versions of the contract that this host speaks.
+//! The versions of the contract that this host supports.
 //!
 //! A plugin names the version that it was built for in its imports and exports
 //! (`epicenter:workspace/guest@0.1.0`). Each released version is frozen: its WIT has a folder in
-//! `wit/`, its bindings a module here, and that module does nothing but translate between the
-//! version's own types and those of `host-workspace`. What a guest may do is written once, in
-//! [`super::state`]. To add a version: add the folder and a module, and a variant to [`Version`],
-//! [`Linkers`], [`Prepared`] and [`Guest`]; the compiler names the places.
+//! `wit/` and its bindings a module here, which only converts between the version's types and those
+//! of `host-workspace`. What a guest may do is implemented once, in [`super::state`]. To add a
+//! version, add the folder, a module, and a variant to [`Version`], [`Linkers`], [`Prepared`] and
+//! [`Guest`]; the compiler points out the places.
 
 mod v0_1_0;
 
@@ -16,30 +16,30 @@ use wasmtime::component::{Component, Linker, types};
 
 use super::state::State;
 
-/// The name under which all versions are published.
+/// The package name of all versions.
 const PACKAGE: &str = "epicenter:workspace";
 
-/// How a file shows that it was built for the contract.
+/// The marker of a file that was built for the contract.
 pub(crate) static CONTRACT: host_wasm::Contract =
     host_wasm::Contract { version_of_export, wit, world: "workspace", rehearsal };
 
-/// Does what is done with a component before it is asked anything.
+/// Prepares a component before it is called.
 fn rehearsal(engine: &wasmtime::Engine) -> wasmtime::Result<host_wasm::Rehearsal> {
     let linkers = Linkers::new(engine)?;
     Ok(Box::new(move |component| linkers.prepare(recognise(component)?, component).map(drop)))
 }
 
-/// A version that this host speaks.
+/// A supported version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     V0_1_0,
 }
 
-/// The versions that this host speaks, with their numbers and what they say.
+/// The supported versions, with their numbers and WIT.
 const SPOKEN: &[(Version, &str, &str)] =
     &[(Version::V0_1_0, "0.1.0", include_str!("../../../../wit/0.1.0/workspace.wit"))];
 
-/// What this host offers to plugins beside the contract, as prefixes of interface names.
+/// What this host offers to plugins besides the contract, as prefixes of interface names.
 const WASI: &[&str] = &[
     "wasi:cli/",
     "wasi:clocks/",
@@ -51,8 +51,8 @@ const WASI: &[&str] = &[
     "wasi:sockets/",
 ];
 
-/// Finds out for which version of the contract a component was built, without running any of it. The
-/// error says what is wrong with the file and what would mend it.
+/// Detects the version of the contract that a component was built for, without running any of it.
+/// The error says what is wrong with the file and how to fix it.
 pub(crate) fn recognise(component: &Component) -> Result<Version, String> {
     let (engine, ty) = (component.engine(), component.component_type());
     let mut versions = Vec::new();
@@ -81,14 +81,14 @@ pub(crate) fn recognise(component: &Component) -> Result<Version, String> {
     Ok(*version)
 }
 
-/// The version for which a core module was built, by the name that the canonical ABI gives an export
+/// The version that a core module was built for, taken from the canonical ABI's name for an export
 /// of the guest: `epicenter:workspace/guest@0.1.0#define`.
 fn version_of_export(name: &str) -> Option<&str> {
     let (interface, version) = ours(name.split_once('#')?.0)?;
     (interface == "guest").then_some(version)
 }
 
-/// The one version that a plugin names; the error says that there are several.
+/// The only version that a plugin names; an error if there are several.
 fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
     match versions {
         [version] => Ok(version.as_ref()),
@@ -100,12 +100,12 @@ fn single<T: AsRef<str>>(versions: &[T]) -> Result<&str, String> {
     }
 }
 
-/// The WIT of the one version among those that a plugin names.
+/// The WIT of the only version that a plugin names.
 fn wit(versions: &[String]) -> Result<&'static str, String> {
     spoken(single(versions)?).map(|(_, _, wit)| *wit)
 }
 
-/// The version of that number; the error names those that this host speaks beside it.
+/// The version with that number; the error also lists the supported ones.
 fn spoken(found: &str) -> Result<&'static (Version, &'static str, &'static str), String> {
     SPOKEN.iter().find(|(_, text, _)| *text == found).ok_or_else(|| {
         let spoken = all_spoken();
@@ -126,7 +126,7 @@ fn ours(name: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('@').unwrap_or((rest, "(none)")))
 }
 
-/// One linker for each version, made once.
+/// One linker for each version, created once.
 pub(crate) struct Linkers {
     v0_1_0: Linker<State>,
 }
@@ -152,7 +152,7 @@ impl Linkers {
         let engine = linker.engine();
         for (name, item) in component.component_type().imports(engine) {
             let known = ours(name).is_some() || WASI.iter().any(|prefix| name.starts_with(prefix));
-            // A type alone asks nothing of the host.
+            // Importing only types requires nothing from the host.
             if !known && !matches!(item.ty, types::ComponentItem::Type(_)) {
                 return Err(format!(
                     "imports {name}, which this host does not provide; it provides tables, kv, \
@@ -171,7 +171,7 @@ impl Linkers {
     }
 }
 
-/// A component that is ready to be instantiated.
+/// A component that is ready to instantiate.
 pub(crate) enum Prepared {
     V0_1_0(v0_1_0::WorkspacePre<State>),
 }
@@ -199,7 +199,7 @@ pub(crate) enum Guest {
 }
 
 impl Guest {
-    /// The definition, or what in it could not be read.
+    /// The definition, or an error if part of it is unreadable.
     pub(crate) async fn define(
         &self,
         store: &mut Store<State>,

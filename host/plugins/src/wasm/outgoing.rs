@@ -1,4 +1,4 @@
-//! `wasi:http/outgoing-handler`, by way of what the plugin may reach.
+//! `wasi:http/outgoing-handler`, implemented on top of `reach`.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::log::{Level, Log};
 use crate::reach::fetch;
 use crate::reach::http::{Answer, Outbound};
 
-/// What an instance sends requests with. The error codes of `wasi:http` name neither host nor manifest, so
-/// the log does.
+/// The HTTP client of an instance. The error codes of `wasi:http` name neither host nor manifest,
+/// so this logs them.
 pub(crate) struct Hooks {
     pub(crate) outbound: Outbound,
     pub(crate) log: Arc<Mutex<Log>>,

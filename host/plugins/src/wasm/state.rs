@@ -1,7 +1,7 @@
-//! What the host holds for one instance, and what its guest may do during a call.
+//! The host's state for one instance, and what its guest may do during a call.
 //!
-//! An instance serves one call at a time, and that [`Call`] decides what the guest may touch. All of
-//! it is checked here, in the host's own types, whatever the version of the contract.
+//! An instance serves one call at a time, and that [`Call`] decides what the guest may access. All
+//! checks are here, in the host's own types, whatever the version of the contract.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::log::{Level, Log};
 use crate::reach::ai::{self, Replies};
 use crate::reach::{Reach, fetch};
 
-/// What the host holds for one instance.
+/// The host's state for one instance.
 pub(crate) struct State {
     memory: Memory,
     log: Arc<Mutex<Log>>,
-    /// None between calls.
+    /// `None` between calls.
     call: Option<Call>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -34,14 +34,14 @@ pub(crate) struct State {
     resources: ResourceTable,
 }
 
-/// What a guest has of a model's answer that is under way: its key in [`Replies`].
+/// The guest's handle of a model's answer in progress: its key in [`Replies`].
 pub struct Handle(u32);
 
-/// What the host answers: the outer error ends the call, the inner one is the guest's to handle.
+/// The host's answer. The outer error ends the call; the guest may handle the inner one.
 type Answer<T> = wasmtime::Result<Result<T, ActionError>>;
 
 impl State {
-    /// For an instance that may hold so many resources, which begins with a call.
+    /// Creates the state of an instance that may hold this many resources and starts with a call.
     pub(crate) fn new(
         reach: Reach,
         log: Log,
@@ -76,19 +76,19 @@ impl State {
         self.call = Some(call);
     }
 
-    /// Ends the call: lets go of its transaction and its place, and writes the rest of its log.
+    /// Ends the call: releases its transaction and its place, and writes the rest of its log.
     pub(crate) fn end(&mut self) {
         self.call = None;
         self.replies.clear();
         self.log.lock().end();
     }
 
-    /// Which limit on memory the call ran into.
+    /// The memory limit that the call exceeded, if any.
     pub(crate) fn out_of_memory(&self) -> Option<&str> {
         self.memory.refused()
     }
 
-    /// What the guest said last in this call.
+    /// The guest's last words in this call.
     pub(crate) fn last_words(&self) -> Option<String> {
         let mut log = self.log.lock();
         log.end();
@@ -168,7 +168,7 @@ impl State {
         }
     }
 
-    /// The transaction knows how long a text may be.
+    /// The transaction enforces the size limit of texts.
     pub(crate) async fn set_text(
         &mut self,
         table: &str,

@@ -1,8 +1,8 @@
-//! The WASI that language runtimes need to start: harmless, and the same for all.
+//! The minimal WASI that language runtimes need to start.
 //!
-//! No open directories, no arguments, no sockets, no name lookup; of the environment, what the plugin
-//! was granted. Clocks tick in milliseconds, too coarse to time another tenant's work by. Random bytes
-//! are real. What a guest writes to stdout and stderr becomes log lines of the plugin.
+//! No preopened directories, arguments, sockets or name look-up. The environment has only the
+//! granted variables. Clocks tick in milliseconds, too coarse to time another tenant's work. Random
+//! bytes are real. What a guest writes to stdout and stderr becomes log lines of the plugin.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,14 +17,15 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 use crate::log::{Log, Stdio};
 use crate::reach::manifest::Grants;
 
-/// What a guest may write at once. One page of a pipe: more only costs memory.
+/// Bytes that a guest may write at once. One page, as in a pipe: more would only cost memory.
 const WRITE_AT_ONCE: usize = 64 << 10;
 
-/// Random bytes in one call. A guest seeds itself with 32; an unbounded count would be memory of ours.
+/// Random bytes in one call. A guest seeds itself with 32; an unlimited count would exhaust the
+/// host's memory.
 const RANDOM_AT_ONCE: u64 = 64 << 10;
 
-/// The context of one instance, whose output goes to `log` and whose environment is what it was
-/// granted of the host's.
+/// The WASI context of one instance. Its output goes to `log`, and its environment has the
+/// variables that it was granted.
 pub(crate) fn context(log: &Arc<Mutex<Log>>, grants: &Grants) -> WasiCtx {
     WasiCtx::builder()
         .envs(&grants.environment())
@@ -33,15 +34,15 @@ pub(crate) fn context(log: &Arc<Mutex<Log>>, grants: &Grants) -> WasiCtx {
         .wall_clock(CoarseClock(Instant::now()))
         .monotonic_clock(CoarseClock(Instant::now()))
         .max_random_size(RANDOM_AT_ONCE)
-        // The defaults deny these; said here so that a change of the defaults changes nothing.
+        // These are also the defaults; stated here in case the defaults change.
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .build()
 }
 
-/// Time in whole milliseconds. The monotonic clock counts from when the instance was made, and begins at
-/// one and not at zero, which Go takes for a broken clock.
+/// Time in whole milliseconds. The monotonic clock starts when the instance is created, at one
+/// rather than zero, which Go takes for a broken clock.
 struct CoarseClock(Instant);
 
 impl HostWallClock for CoarseClock {
@@ -83,7 +84,7 @@ impl StdoutStream for LogStream {
         Box::new(self.clone())
     }
 
-    // Only WASI 0.3 would ask for this one, and it is not linked.
+    // Only WASI 0.3 uses this, and it is not linked.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(tokio::io::sink())
     }

@@ -1,4 +1,4 @@
-//! `epicenter:workspace@0.1.0`: its bindings, and the translation to the host's own types.
+//! `epicenter:workspace@0.1.0`: its bindings, and the conversion to the host's own types.
 
 use host_caller::Account;
 use host_workspace::definition as host;
@@ -41,7 +41,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     Workspace::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
-// What the host asks of the guest.
+// Calls from the host to the guest.
 
 pub(super) async fn define(
     guest: &Workspace,
@@ -163,9 +163,9 @@ fn json(item: &str, text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| format!("{item}: the schema is not JSON: {error}"))
 }
 
-// What the guest asks of the host.
+// Calls from the guest to the host.
 
-/// Turns the host's answer into the contract's, and lets a trap through.
+/// Converts the host's result to the contract's, and passes a trap through.
 type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
 
 fn answer<T>(result: wasmtime::Result<Result<T, ActionError>>) -> Answer<T> {
