@@ -1,22 +1,32 @@
 //! The data folder: everything that is stored, and which process uses it.
 //!
-//! One process at a time holds the folder, by a lock that ends with the process. A server announces its address in
+//! One process at a time holds the folder, by a lock that ends with the process, and that no other account can hold. A
+//! server that is started while the one before is still saving waits for it a little. A server announces its address in
 //! the file `server.json`, for commands that find the folder locked. A file that a crash left behind misleads nobody:
 //! it counts only while the lock is held, and whoever takes the lock removes it first.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use host_sync::{Hooks, Limits, Rooms, Sqlite};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::start_error::StartError;
 
 /// The file in which the server that holds the folder announces its address.
 const ANNOUNCEMENT: &str = "server.json";
+
+/// How long a server waits for a folder that another process holds. A server that was told to stop takes a few seconds for
+/// its last requests and its last writes, and whoever starts the next one should not have to know.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Between two looks at the lock; nothing tells that it is free.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The data folder, held against other processes while this exists.
 pub(crate) struct DataFolder {
@@ -29,9 +39,12 @@ impl DataFolder {
     pub fn open(path: &Path) -> Result<Self, StartError> {
         let failed = |error| StartError::Data { folder: path.to_owned(), error };
         create(path).map_err(failed)?;
+        let file = path.join("lock");
+        // Whoever can open it can hold it.
+        host_files::tighten(&file);
         let mut lock = OpenOptions::new();
-        let lock = lock.create(true).truncate(false).write(true);
-        let lock = lock.open(path.join("lock")).map_err(failed)?;
+        let lock = lock.create(true).truncate(false).write(true).mode(0o600);
+        let lock = lock.open(file).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -42,6 +55,26 @@ impl DataFolder {
         match std::fs::remove_file(path.join(ANNOUNCEMENT)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
             _ => Ok(Self { path: path.to_owned(), _lock: lock }),
+        }
+    }
+
+    /// The same for a server, which waits a few seconds for the one before to end.
+    pub async fn open_after_others(path: &Path) -> Result<Self, StartError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut told = false;
+        loop {
+            match Self::open(path) {
+                Err(StartError::InUse { .. }) if Instant::now() < deadline => {}
+                result => return result,
+            }
+            if !told {
+                told = true;
+                tracing::info!(
+                    "another process uses the data folder {}; waiting up to {PATIENCE:?} for its end",
+                    path.display()
+                );
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -63,9 +96,8 @@ impl DataFolder {
             ip => ip,
         };
         let url = format!("http://{}", SocketAddr::new(ip, address.port()));
-        let partial = self.path.join(format!(".{ANNOUNCEMENT}.partial"));
-        std::fs::write(&partial, json!({ "url": url, "pid": std::process::id() }).to_string())?;
-        std::fs::rename(partial, self.path.join(ANNOUNCEMENT))
+        let announcement = json!({ "url": url, "pid": std::process::id() }).to_string();
+        host_files::write_whole(&self.path.join(ANNOUNCEMENT), announcement.as_bytes())
     }
 
     /// The address that the holder of a locked folder announced.
@@ -106,6 +138,35 @@ fn create(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_waits_for_the_one_before_but_not_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let before = DataFolder::open(folder.path()).expect("nobody has it");
+        let started = Instant::now();
+        let refused = DataFolder::open_after_others(folder.path()).await;
+        assert!(matches!(refused, Err(StartError::InUse { .. })));
+        assert!(started.elapsed() >= PATIENCE && started.elapsed() < PATIENCE * 2);
+        let (opened, ()) = tokio::join!(DataFolder::open_after_others(folder.path()), async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(before);
+        });
+        opened.expect("it is free now");
+    }
+
+    #[test]
+    fn no_other_account_can_hold_the_lock() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = folder.path().join("lock");
+        let mode = || std::fs::metadata(&lock).expect("the lock").permissions().mode() & 0o777;
+        drop(DataFolder::open(folder.path()).expect("nobody has it"));
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o644))
+            .expect("it is ours");
+        drop(DataFolder::open(folder.path()).expect("nobody has it"));
+        assert_eq!(mode(), 0o600);
+    }
 
     #[test]
     fn an_announcement_ends_with_who_made_it_or_with_who_takes_over() {

@@ -52,7 +52,7 @@ impl HubServer {
     pub async fn start(config: HubConfig) -> Result<Self, StartError> {
         let auth = config.auth();
         let origins = Origins::new(&config.allowed_origins, config.hosts(auth))?;
-        let data = DataFolder::open(&config.data_dir)?;
+        let data = DataFolder::open_after_others(&config.data_dir).await?;
         let accounts = config.accounts.open(data.path(), config.address).await?;
         let rooms = data.rooms(config.rooms.clone())?;
         let ai = Ai::open(&config.ai, data.path())?;

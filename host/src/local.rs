@@ -79,7 +79,7 @@ impl LocalServer {
             Auth::Required => Hosts::any(),
         };
         let origins = Origins::new(&config.allowed_origins, hosts)?;
-        let data = DataFolder::open(&config.data_dir)?;
+        let data = DataFolder::open_after_others(&config.data_dir).await?;
         let rooms = data.rooms(config.rooms.clone())?;
         let workspaces = Workspaces::new(rooms.clone());
         let cache = data.path().join("cache");

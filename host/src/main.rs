@@ -1,7 +1,7 @@
 //! The `host` binary of Epicenter Server: reads the command line, starts a server, and stops it on a signal.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use host::cli::{Cli, LogFormat, Mode, Task};
@@ -15,14 +15,32 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMalloc);
 
+/// How long threads that are still reading or writing files may take at the end. A file system that does not answer
+/// would hold them for ever.
+const LAST_FILES: Duration = Duration::from_secs(1);
+
+/// The signal for a file that is larger than the limit (`ulimit -f`); the same number on Linux and macOS.
+const SIGXFSZ: i32 = 25;
+
 fn main() -> ExitCode {
     host_plugins::compile_if_asked();
-    start()
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            anstream::eprintln!("{}error:{} no threads: {error}", style::BAD, style::PLAIN);
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(begin());
+    runtime.shutdown_timeout(LAST_FILES);
+    code
 }
 
-#[tokio::main]
-async fn start() -> ExitCode {
+async fn begin() -> ExitCode {
     let cli = Cli::parse();
+    // With a handler in place, a write beyond a limit on the size of files fails, as on a full disk. Otherwise the system
+    // ends the process.
+    let _files_too_large = signal(SignalKind::from_raw(SIGXFSZ));
     start_log(&cli);
     rustls::crypto::ring::default_provider()
         .install_default()

@@ -110,8 +110,10 @@ impl Running {
         if let Some(plugins) = self.plugins {
             plugins.shutdown().await;
         }
-        if let Some(ai) = self.ai {
-            ai.close().await;
+        if let Some(ai) = self.ai
+            && tokio::time::timeout(DRAIN, ai.close()).await.is_err()
+        {
+            tracing::error!("what AI took is not all on disk: storage does not answer");
         }
     }
 }

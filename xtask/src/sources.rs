@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_hash_changes_with_a_name_or_a_byte() {
-        let root = std::env::temp_dir().join(format!("xtask-sources-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
         let write = |path: &str, text: &str| {
             let path = root.join(path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
@@ -160,14 +161,13 @@ mod tests {
         for path in SHARED {
             write(&path.replace("src", "src/lib.rs").replace("wit", "wit/a.wit"), "");
         }
-        let first = hash(&root, "blog").expect("all is there");
-        assert_eq!(hash(&root, "blog").ok().as_ref(), Some(&first));
+        let first = hash(root, "blog").expect("all is there");
+        assert_eq!(hash(root, "blog").ok().as_ref(), Some(&first));
         write("blog/src/lib.rs", "fn");
-        let second = hash(&root, "blog").expect("all is there");
+        let second = hash(root, "blog").expect("all is there");
         write("blog/src/lib.rs", "");
         write("blog/src/new.rs", "");
-        let third = hash(&root, "blog").expect("all is there");
-        fs::remove_dir_all(&root).expect("it is ours");
+        let third = hash(root, "blog").expect("all is there");
         assert!(first != second && first != third && second != third);
     }
 }

@@ -56,7 +56,7 @@ pub enum OpenError {
     Providers(#[from] ProvidersError),
     /// The usage database cannot be opened.
     #[error("the usage of AI cannot be kept: {0}")]
-    Usage(#[from] rusqlite::Error),
+    Usage(#[from] host_files::OpenError),
 }
 
 impl Ai {

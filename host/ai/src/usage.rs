@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use host_caller::{Caller, account_id};
+use host_files::{Database, M};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,26 @@ const TOKENS: u64 = 1_000_000_000;
 
 /// Rows of one report: some years of one user with a handful of models.
 const ROWS: u32 = 10_000;
+
+/// How many lines may wait while the disk accepts no writes; further ones are not counted. Enough for thousands of
+/// users during an outage.
+const PENDING: usize = 10_000;
+
+/// The migrations of the schema, one for each version.
+const MIGRATIONS: &[M<'static>] = &[M::up(
+    "CREATE TABLE IF NOT EXISTS usage (
+        user TEXT NOT NULL,
+        day TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cached_input INTEGER NOT NULL,
+        reasoning INTEGER NOT NULL,
+        PRIMARY KEY (user, day, provider, model)
+    ) WITHOUT ROWID",
+)];
 
 /// The usage database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,28 +102,9 @@ pub struct Days {
 
 impl Usage {
     /// Opens the file and creates it if it is missing.
-    pub fn open(path: &Path) -> rusqlite::Result<Self> {
-        Self::prepare(Connection::open(path)?)
-    }
-
-    fn prepare(database: Connection) -> rusqlite::Result<Self> {
-        database.pragma_update(None, "journal_mode", "WAL")?;
+    pub fn open(path: &Path) -> Result<Self, host_files::OpenError> {
         // A power failure may lose the last few seconds of counts, but does not damage the file.
-        database.pragma_update(None, "synchronous", "NORMAL")?;
-        database.execute_batch(
-            "CREATE TABLE IF NOT EXISTS usage (
-                user TEXT NOT NULL,
-                day TEXT NOT NULL,
-                provider TEXT NOT NULL,
-                model TEXT NOT NULL,
-                requests INTEGER NOT NULL,
-                input INTEGER NOT NULL,
-                output INTEGER NOT NULL,
-                cached_input INTEGER NOT NULL,
-                reasoning INTEGER NOT NULL,
-                PRIMARY KEY (user, day, provider, model)
-            ) WITHOUT ROWID",
-        )?;
+        let database = Database { path, migrations: MIGRATIONS, durable: false }.open()?;
         let writes = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
             database: Mutex::new(database),
@@ -172,15 +174,23 @@ impl Inner {
         let mut database = self.database.lock();
         let pending = std::mem::take(&mut *self.pending.lock());
         if !pending.is_empty()
-            && let Err(error) = write(&mut database, pending)
+            && let Err(error) = write(&mut database, &pending)
         {
-            tracing::error!(%error, "the token usage cannot be saved");
+            tracing::error!(%error, "the token usage cannot be saved; it is tried again with the next");
+            let mut next = self.pending.lock();
+            for (line, (requests, tokens)) in pending {
+                if next.len() < PENDING || next.contains_key(&line) {
+                    let sum = next.entry(line).or_default();
+                    sum.0 += requests;
+                    sum.1 += tokens;
+                }
+            }
         }
         database
     }
 }
 
-fn write(database: &mut Connection, sums: HashMap<Line, Sum>) -> rusqlite::Result<()> {
+fn write(database: &mut Connection, sums: &HashMap<Line, Sum>) -> rusqlite::Result<()> {
     let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let transaction = database.transaction()?;
     for ((user, provider, model), (requests, tokens)) in sums {

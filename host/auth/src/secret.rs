@@ -5,8 +5,7 @@
 //! formats are Better Auth's, so servers that share a secret accept each other's cookies.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -110,21 +109,14 @@ impl Secret {
         Ok(Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length")))
     }
 
-    /// Reads the secret from a file that only its owner may read. The first start creates it.
-    pub fn in_file(path: &Path) -> Result<Self, SecretError> {
+    /// Reads the secret from a file that only its owner may read. The first start creates it. `needed` says
+    /// whether anybody may have signed in, so that an empty file has lost something.
+    pub fn in_file(path: &Path, needed: bool) -> Result<Self, SecretError> {
         let failed = |source| SecretError::File { path: path.display().to_string(), source };
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secret = STANDARD.encode(rand::rng().random::<[u8; 32]>());
-                let mut options = OpenOptions::new();
-                options.write(true).create_new(true);
-                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-                let mut file = options.open(path).map_err(failed)?;
-                file.write_all(secret.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                secret
-            }
-            read => read.map_err(failed)?,
-        };
+        let make = || STANDARD.encode(rand::rng().random::<[u8; 32]>()).into_bytes();
+        let kept = host_files::keep(path, !needed, make).map_err(failed)?;
+        let no_text = |error| failed(io::Error::new(io::ErrorKind::InvalidData, error));
+        let text = String::from_utf8(kept.bytes).map_err(no_text)?;
         Self::new(&path.display().to_string(), text.trim())
     }
 
@@ -266,13 +258,16 @@ mod tests {
     fn the_first_start_makes_a_secret_that_nobody_else_can_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("auth.secret");
-        let signed = Secret::in_file(&path).expect("a new secret").sign("a");
-        assert_eq!(Secret::in_file(&path).expect("the same").open(&signed), Some("a"));
+        let signed = Secret::in_file(&path, true).expect("a new secret").sign("a");
+        assert_eq!(Secret::in_file(&path, true).expect("the same").open(&signed), Some("a"));
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&path, "short").expect("written");
-        assert!(matches!(Secret::in_file(&path), Err(SecretError::Short(_))));
+        assert!(matches!(Secret::in_file(&path, false), Err(SecretError::Short(_))));
+        std::fs::write(&path, "").expect("written");
+        assert!(matches!(Secret::in_file(&path, true), Err(SecretError::File { .. })));
+        assert_eq!(Secret::in_file(&path, false).expect("a new secret").open(&signed), None);
     }
 
     #[test]

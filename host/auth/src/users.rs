@@ -126,6 +126,11 @@ impl Users {
         Ok(Self { database, hasher: Hasher::default(), revoked })
     }
 
+    /// Whether there are any accounts.
+    pub async fn any(&self) -> Result<bool, DatabaseError> {
+        Ok(!self.database.query(r#"SELECT "id" FROM "user" LIMIT 1"#, []).await?.is_empty())
+    }
+
     /// Subscribes to what this process ends from now on.
     pub fn revocations(&self) -> broadcast::Receiver<Revoked> {
         self.revoked.subscribe()

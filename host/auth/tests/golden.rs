@@ -214,7 +214,7 @@ impl Replay {
             sql = sql.replace(time.as_str(), &host_auth::Time::from(moved).to_string());
         }
         let mut statement = self.database.prepare(&sql).expect("the SQL of the recording");
-        let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
+        let names: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
         let mut rows = statement.query([]).expect("it runs");
         let mut found = Vec::new();
         while let Some(row) = rows.next().expect("a row") {

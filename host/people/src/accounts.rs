@@ -81,6 +81,9 @@ pub enum AccountsError {
     /// The database cannot be opened.
     #[error("the database of accounts: {0}; choose another with --auth-database")]
     Database(DatabaseError),
+    /// The file in the data folder was cut.
+    #[error(transparent)]
+    File(#[from] host_files::OpenError),
     /// The signing secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -119,13 +122,20 @@ impl AccountsOptions {
             }
             None => Arc::new(LogMailer),
         };
+        let own = folder.join("auth.db");
+        let place = self.database.clone().unwrap_or_else(|| DatabasePlace::File(own.clone()));
+        if matches!(&place, DatabasePlace::File(path) if *path == own) {
+            check_own(&own)?;
+        }
+        let users = Users::open(&place).await.map_err(AccountsError::Database)?;
         let secret = match &self.secret {
             Some(secret) => Secret::new("BETTER_AUTH_SECRET", &secret.0)?,
-            None => Secret::in_file(&folder.join("auth.secret"))?,
+            None => {
+                let needed = users.any().await.map_err(AccountsError::Database)?;
+                Secret::in_file(&folder.join("auth.secret"), needed)?
+            }
         };
         let https = self.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
-        let place = self.database.clone();
-        let place = place.unwrap_or_else(|| DatabasePlace::File(folder.join("auth.db")));
         let config = AccountsConfig {
             secret,
             base_url: self.base_url.clone(),
@@ -143,7 +153,15 @@ impl AccountsOptions {
             server_secret: self.server_secret.clone(),
             mailer,
         };
-        let users = Users::open(&place).await.map_err(AccountsError::Database)?;
         Ok(Accounts::new(users, config)?)
     }
+}
+
+/// Checks the database in the data folder, where nobody else has anything to do with it.
+fn check_own(path: &Path) -> Result<(), AccountsError> {
+    host_files::tighten_database(path);
+    if path.exists() {
+        host_files::check_database(path)?;
+    }
+    Ok(())
 }

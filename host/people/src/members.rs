@@ -8,8 +8,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use host_files::{Database, M};
 use parking_lot::Mutex;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -45,14 +46,17 @@ impl Owned {
 }
 
 /// The migrations of the schema, one for each version.
-const MIGRATIONS: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS members (
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE IF NOT EXISTS members (
             owner TEXT NOT NULL, room TEXT NOT NULL, account TEXT NOT NULL,
             write INTEGER NOT NULL, since INTEGER NOT NULL,
             PRIMARY KEY (owner, room, account)
         ) STRICT, WITHOUT ROWID;",
+    ),
     // Earlier members had already been looked up and shown to the owner.
-    "ALTER TABLE members RENAME TO members_1;
+    M::up(
+        "ALTER TABLE members RENAME TO members_1;
         CREATE TABLE members (
             owner TEXT NOT NULL, room TEXT NOT NULL, member TEXT NOT NULL, account TEXT,
             write INTEGER NOT NULL, since INTEGER NOT NULL,
@@ -61,23 +65,8 @@ const MIGRATIONS: &[&str] = &[
         INSERT INTO members SELECT owner, room, account, account, write, since FROM members_1;
         DROP TABLE members_1;
         CREATE INDEX members_by_account ON members (account, owner, room);",
+    ),
 ];
-
-/// Migrates the tables. SQLite stores their version (`user_version`).
-fn migrate(connection: &mut Connection) -> Result<(), MembersError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
-    if version > MIGRATIONS.len() {
-        return Err(MembersError::Newer);
-    }
-    for (step, next) in MIGRATIONS.iter().zip(1..).skip(version) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", next)?;
-        transaction.commit()?;
-    }
-    Ok(())
-}
 
 /// What a member may do in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,9 +92,6 @@ pub enum MembersError {
     /// The database failed.
     #[error("members cannot be read or written now: {0}")]
     Database(#[from] rusqlite::Error),
-    /// The tables have a version that this program does not know.
-    #[error("it was written by a newer version of this program")]
-    Newer,
 }
 
 /// The members of rooms. Clones share the connection.
@@ -128,12 +114,8 @@ pub struct Member {
 
 impl Members {
     /// Opens the file and creates it if it is missing.
-    pub fn open(path: &Path) -> Result<Self, MembersError> {
-        let mut connection = Connection::open(path)?;
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        migrate(&mut connection)?;
+    pub fn open(path: &Path) -> Result<Self, host_files::OpenError> {
+        let connection = Database { path, migrations: MIGRATIONS, durable: true }.open()?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 

@@ -67,8 +67,7 @@ impl OwnedRooms {
     ) -> anyhow::Result<Self> {
         use anyhow::Context;
         let file = |name: &str| folder.join(name);
-        let members = Members::open(&file("members.db"))
-            .with_context(|| file("members.db").display().to_string())?;
+        let members = Members::open(&file("members.db"))?;
         let tokens = RoomTokens::open(&file("room-tokens.key"))
             .with_context(|| file("room-tokens.key").display().to_string())?;
         let shared = (members.clone(), directory.clone());

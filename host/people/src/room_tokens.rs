@@ -5,7 +5,6 @@
 //! `room.CLAIM.SIGNATURE`: the claim as JSON and its HMAC-SHA256, both in base64url. It grants no
 //! more than the session that requested it, and ends with that session.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -54,18 +53,8 @@ pub struct RoomTokens {
 impl RoomTokens {
     /// Reads the key from a file, which is created if it is missing.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(path) {
-            Ok(mut file) => {
-                file.write_all(&rand::random::<[u8; 32]>())?;
-                file.sync_all()?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        let key = std::fs::read(path)?;
+        // Tokens live for minutes, so hardly anything depends on an old key.
+        let key = host_files::keep(path, true, || rand::random::<[u8; 32]>().into())?.bytes;
         if key.len() < 32 {
             let message = "is too short for a key; remove it, and a new one is made";
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));

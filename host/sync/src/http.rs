@@ -19,6 +19,7 @@ use crate::bodies::{NotReceived, Sending, receive};
 use crate::connection;
 use crate::room::RoomError;
 use crate::rooms::{OpenError, Rooms};
+use crate::storage::StorageError;
 use crate::store::OverLimit;
 use crate::update::Update;
 use crate::websocket::{Close, handshake};
@@ -125,7 +126,7 @@ async fn document(
     let room = match context.rooms.open_existing(stored_as).await {
         Ok(Some(room)) => room,
         Ok(None) => return error(StatusCode::NOT_FOUND, format!("Room not found: {id}")),
-        Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
+        Err(failed) => return error(failed.status(), failed.to_string()),
     };
     match room.snapshot().await {
         Ok(bytes) => {
@@ -220,6 +221,17 @@ impl IntoResponse for Denied {
     }
 }
 
+impl StorageError {
+    /// What HTTP calls it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unusable(_) | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 impl IntoResponse for RoomError {
     fn into_response(self) -> Response {
         let status = match &self {
@@ -228,7 +240,8 @@ impl IntoResponse for RoomError {
             }
             Self::Refused { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Edit { .. } => StatusCode::BAD_REQUEST,
-            Self::Storage { .. } | Self::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Storage { source, .. } | Self::Unsaved { source, .. } => source.status(),
+            Self::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         error(status, self.to_string())
     }
@@ -241,5 +254,26 @@ impl IntoResponse for OpenError {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         error(status, self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_507_damage_500_and_any_other_failure_of_storage_503() {
+        let text = || "text".to_owned();
+        for (source, status) in [
+            (StorageError::Full(text()), 507),
+            (StorageError::Damaged(text()), 500),
+            (StorageError::Failed(text()), 503),
+        ] {
+            let refused = RoomError::Storage { room: text(), source: source.clone() };
+            let unsaved = RoomError::Unsaved { room: text(), source };
+            for error in [refused, unsaved] {
+                assert_eq!(error.into_response().status().as_u16(), status);
+            }
+        }
     }
 }

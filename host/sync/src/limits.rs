@@ -10,7 +10,7 @@ const MIB: usize = 1024 * KIB;
 
 /// Commands that may wait for a room; beyond that their senders wait.
 pub(crate) const MAILBOX: usize = 256;
-/// Bytes of updates that may be unsaved before the room stops reading its mailbox.
+/// Bytes of updates that may be unsaved before the room takes no more from sockets.
 pub(crate) const UNSAVED_BYTES: usize = 16 * MIB;
 /// The interval at which updates are written that nobody waits for. All rooms keep the same beat, so
 /// that they share one flush of the disk; a flush costs as much CPU as forty deliveries. What
@@ -34,8 +34,21 @@ pub(crate) const STATUS_BYTES: usize = 256 * KIB;
 /// A message that is over [`Limits::frame_bytes`] is passed over up to so many times that; whoever
 /// announces one beyond that is not waited for.
 pub(crate) const PASSED_OVER: u64 = 16;
-/// Between two tries to write when storage fails.
-pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// Until a write that failed is tried again. Most failures are short; one that lasts is met with ever fewer tries, so
+/// that many rooms do not keep a broken disk busy, and yet all go on within seconds once it works.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// The longest time between two tries.
+pub(crate) const RETRY_MOST: Duration = Duration::from_secs(4);
+/// How long a write may wait for storage that fails, before whoever wants an answer gets an error. The first tries
+/// have failed by then, and a client's own patience is seldom less.
+pub(crate) const FAILING: Duration = Duration::from_secs(3);
+/// The same for storage that does not answer. A slow disk under load may take seconds for a flush, and then it works.
+pub(crate) const STALLED: Duration = Duration::from_secs(10);
+/// Between two tries to compact a room that cannot be compacted, doubled each time. It would rewrite the whole room, and
+/// nothing depends on it but space.
+pub(crate) const COMPACT_AGAIN: Duration = Duration::from_secs(30);
+/// The longest time between two such tries.
+pub(crate) const COMPACT_AGAIN_MOST: Duration = Duration::from_secs(3600);
 /// Bytes of a log below which it is not compacted. Rewriting a small document often would cost more
 /// than reading a small log. A larger log is compacted once it has outgrown its snapshot.
 pub(crate) const COMPACT_BYTES: usize = 256 * KIB;

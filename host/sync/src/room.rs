@@ -1,15 +1,16 @@
 //! One document and those who share it: the handle through which a room is used, and the commands
 //! that its task ([`task`]) carries out.
 
+mod saving;
 mod task;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::arrays::{ArrayChange, Arrays};
 use crate::awareness::States;
@@ -49,9 +50,20 @@ pub struct Document {
 /// Why a room did not do what it was asked to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RoomError {
-    /// The document could not be read from storage.
+    /// The document could not be read from storage; or storage has been failing for a while, so that a write was
+    /// refused, and nothing was changed.
     #[error("room {room}: {source}")]
     Storage {
+        /// The room.
+        room: String,
+        /// The storage's error.
+        source: StorageError,
+    },
+    /// The change was made, but storage did not take it in time.
+    #[error(
+        "room {room}: the change is not on disk yet, and will be as soon as storage works again: {source}"
+    )]
+    Unsaved {
         /// The room.
         room: String,
         /// The storage's error.
@@ -135,6 +147,22 @@ pub(crate) struct Shared {
     pub size: AtomicUsize,
     /// Notified when the last user leaves.
     pub unused: Notify,
+    /// Its place among the rooms that could give way, by which the registry finds it; 0 when it is not among them.
+    pub resting: AtomicU64,
+    /// Notified when the registry has let the room go, because another needed its place.
+    pub give_way: Notify,
+    /// Whether so much is unsaved that sockets have to keep their updates.
+    pub full: watch::Sender<bool>,
+}
+
+/// Knows the rooms in memory, and decides which of them may end.
+pub(crate) trait Registry {
+    /// Lets a room go if nobody uses it.
+    fn release(&self, room: &Arc<Shared>) -> bool;
+
+    /// Notes that a room may be let go whenever its place is needed: it is saved, nobody uses it, and it has no
+    /// commands to carry out. Says whether that is still so.
+    fn rest(&self, room: &Arc<Shared>, mailbox: &mpsc::Receiver<Command>) -> bool;
 }
 
 /// A room in use. It stays in memory for as long as this is held.
@@ -222,7 +250,12 @@ impl Room {
         result.await.map_err(|_| self.closed())?
     }
 
+    /// Sends a command. An update waits while too much is unsaved.
     pub(crate) async fn send(&self, command: Command) -> Result<(), RoomError> {
+        if matches!(command, Command::Update { .. }) && *self.shared.full.borrow() {
+            // The sender is in what we hold, so there is one.
+            let _ = self.shared.full.subscribe().wait_for(|full| !full).await;
+        }
         self.shared.commands.send(command).await.map_err(|_| self.closed())
     }
 
@@ -251,6 +284,9 @@ pub(crate) fn channel(id: Arc<str>) -> (Arc<Shared>, mpsc::Receiver<Command>) {
         connections: AtomicUsize::new(0),
         size: AtomicUsize::new(0),
         unused: Notify::new(),
+        resting: AtomicU64::new(0),
+        give_way: Notify::new(),
+        full: watch::Sender::new(false),
     };
     (Arc::new(shared), mailbox)
 }

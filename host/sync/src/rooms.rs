@@ -1,17 +1,20 @@
 //! All rooms of a server: opened when someone asks for one, let go when nobody needs it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::{Budget, Purse};
 use crate::limits::Limits;
-use crate::room::{Command, ConnectionId, Hooks, Room, RoomError, RoomTask, Shared, channel};
+use crate::room::{
+    Command, ConnectionId, Hooks, Registry, Room, RoomError, RoomTask, Shared, channel,
+};
 use crate::storage::{Storage, StorageError};
 use crate::websocket::Close;
 
@@ -23,7 +26,7 @@ pub struct Rooms {
 
 struct Inner {
     /// A plain mutex: it is held for a look-up, and never across an await.
-    rooms: Mutex<HashMap<Arc<str>, Arc<Shared>>>,
+    rooms: Mutex<InMemory>,
     storage: Arc<dyn Storage>,
     hooks: Arc<dyn Hooks>,
     limits: Arc<Limits>,
@@ -33,6 +36,44 @@ struct Inner {
     connections: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     next_connection: AtomicU64,
+}
+
+#[derive(Default)]
+struct InMemory {
+    by_id: HashMap<Arc<str>, Arc<Shared>>,
+    /// Those that may be let go whenever their place is needed, the one that has rested longest first.
+    resting: BTreeMap<u64, Arc<Shared>>,
+    next_rest: u64,
+}
+
+impl InMemory {
+    /// Counts a user in.
+    fn enter(&mut self, id: &str) -> Option<Room> {
+        let shared = self.by_id.get(id)?.clone();
+        shared.users.fetch_add(1, Ordering::AcqRel);
+        self.wake(&shared);
+        Some(Room { shared })
+    }
+
+    fn wake(&mut self, shared: &Shared) {
+        self.resting.remove(&shared.resting.swap(0, Ordering::Relaxed));
+    }
+
+    /// Takes a room off the list, unless there is a new one of that id.
+    fn remove(&mut self, shared: &Arc<Shared>) {
+        self.wake(shared);
+        if self.by_id.get(&shared.id).is_some_and(|current| Arc::ptr_eq(current, shared)) {
+            self.by_id.remove(&shared.id);
+        }
+    }
+
+    /// Lets go of the room that has rested longest.
+    fn make_place(&mut self) -> bool {
+        let Some((_, shared)) = self.resting.pop_first() else { return false };
+        self.remove(&shared);
+        shared.give_way.notify_one();
+        true
+    }
 }
 
 /// Why a room was not opened, or a socket not let in.
@@ -116,33 +157,39 @@ impl Rooms {
             return Err(OpenError::Id { size: id.len(), limit });
         }
         let mut rooms = self.inner.rooms.lock();
-        if let Some(shared) = rooms.get(id) {
-            shared.users.fetch_add(1, Ordering::AcqRel);
-            return Ok(Room { shared: shared.clone() });
+        if let Some(room) = rooms.enter(id) {
+            return Ok(room);
         }
         if self.inner.stop.is_cancelled() {
             return Err(OpenError::Stopping);
         }
-        if rooms.len() >= self.inner.limits.rooms {
+        if rooms.by_id.len() >= self.inner.limits.rooms && !rooms.make_place() {
             return Err(OpenError::Rooms { limit: self.inner.limits.rooms });
         }
         let (shared, mut mailbox) = channel(id.into());
         shared.users.store(1, Ordering::Release);
-        rooms.insert(shared.id.clone(), shared.clone());
+        rooms.by_id.insert(shared.id.clone(), shared.clone());
         drop(rooms);
         let room = Room { shared: shared.clone() };
         let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
-            match RoomTask::load(shared.clone(), inner.storage.clone(), inner.limits.clone(), inner.budget.clone()).await {
+            // A token of its own: rooms would share one lock to see that nothing stops.
+            let stop = inner.stop.child_token();
+            let (storage, limits) = (inner.storage.clone(), inner.limits.clone());
+            let load = RoomTask::load(shared.clone(), storage, limits, inner.budget.clone());
+            let loaded = tokio::select! {
+                loaded = load => loaded,
+                // What was asked of it could not be answered in time.
+                () = inner.given_up(&stop) => Err(StorageError::Failed("there is no answer".into())),
+            };
+            match loaded {
                 Ok(task) => {
                     inner.hooks.created(&shared.id);
-                    let release = |shared: &Arc<Shared>| inner.release(shared);
-                    // A token of its own: rooms would share one lock to see that nothing stops.
-                    task.run(mailbox, inner.stop.child_token(), release).await;
+                    task.run(mailbox, stop, &*inner).await;
                 }
                 Err(source) => {
                     tracing::error!(room = %shared.id, error = %source, "the room cannot be loaded");
-                    inner.remove(&shared);
+                    inner.rooms.lock().remove(&shared);
                     mailbox.close();
                     while let Some(command) = mailbox.recv().await {
                         command.fail(|| RoomError::Storage {
@@ -152,7 +199,7 @@ impl Rooms {
                     }
                 }
             }
-            inner.remove(&shared);
+            inner.rooms.lock().remove(&shared);
             inner.hooks.evicted(&shared.id);
         });
         Ok(room)
@@ -166,7 +213,7 @@ impl Rooms {
 
     /// Opens a room only if there is one, in memory or in storage.
     pub async fn open_existing(&self, id: &str) -> Result<Option<Room>, StorageError> {
-        let in_memory = self.inner.rooms.lock().contains_key(id);
+        let in_memory = self.inner.rooms.lock().by_id.contains_key(id);
         if !in_memory && !self.inner.storage.exists(id).await? {
             return Ok(None);
         }
@@ -177,6 +224,7 @@ impl Rooms {
     pub fn list(&self, name_of: impl Fn(&str) -> Option<RoomName>) -> Vec<RoomSummary> {
         let rooms = self.inner.rooms.lock();
         let mut list: Vec<_> = rooms
+            .by_id
             .values()
             .filter_map(|shared| {
                 let connections = shared.connections.load(Ordering::Relaxed);
@@ -191,7 +239,7 @@ impl Rooms {
     /// Closes the sockets of a room, if it is in memory, with a code and a reason. What they sent
     /// before is taken in first.
     pub fn disconnect(&self, id: &str, code: u16, reason: &str) {
-        let Some(shared) = self.inner.rooms.lock().get(id).cloned() else { return };
+        let Some(shared) = self.inner.rooms.lock().by_id.get(id).cloned() else { return };
         let close = Close::new(code, reason);
         // The room may be slow to take it, and whoever asks for this need not wait.
         self.inner.tasks.spawn(async move {
@@ -241,31 +289,48 @@ impl Rooms {
         &self.inner.stop
     }
 
-    /// Closes all sockets, saves all rooms and waits for both.
+    /// Closes all sockets, saves all rooms and waits for both, but for storage that fails no longer than
+    /// `close_timeout`; the log says what is lost then.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        let close = self.inner.storage.close();
+        if tokio::time::timeout(self.inner.limits.close_timeout, close).await.is_err() {
+            tracing::error!("storage cannot be closed: there is no answer");
+        }
     }
 }
 
 impl Inner {
-    /// Lets a room go if nobody uses it.
+    /// Returns when a stopping server waits for storage no longer.
+    async fn given_up(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        tokio::time::sleep(self.limits.close_timeout).await;
+    }
+}
+
+impl Registry for Inner {
     fn release(&self, shared: &Arc<Shared>) -> bool {
         let mut rooms = self.rooms.lock();
         if shared.users.load(Ordering::Acquire) > 0 {
             return false;
         }
-        rooms.remove(&shared.id);
+        rooms.remove(shared);
         true
     }
 
-    /// Takes a room that ended off the list, unless there is a new one of that id.
-    fn remove(&self, shared: &Arc<Shared>) {
+    fn rest(&self, shared: &Arc<Shared>, mailbox: &mpsc::Receiver<Command>) -> bool {
         let mut rooms = self.rooms.lock();
-        if rooms.get(&shared.id).is_some_and(|current| Arc::ptr_eq(current, shared)) {
-            rooms.remove(&shared.id);
+        // Users come only while the lock is held, and what those who left have sent is in the mailbox.
+        if shared.users.load(Ordering::Acquire) > 0 || !mailbox.is_empty() {
+            return false;
         }
+        rooms.next_rest += 1;
+        let place = rooms.next_rest;
+        shared.resting.store(place, Ordering::Relaxed);
+        rooms.resting.insert(place, shared.clone());
+        true
     }
 }
 

@@ -26,6 +26,9 @@ pub trait Storage: Send + Sync + 'static {
     /// always the owner's. Says of each, in their order, whether it is now; that is durable. A room
     /// has an owner without anything being kept of it.
     async fn claim(&self, rooms: Vec<String>, owner: &str) -> Result<Vec<bool>, StorageError>;
+
+    /// Closes what is open, after all that was asked for is done. Nothing works afterwards.
+    async fn close(&self) {}
 }
 
 /// What is kept of a room.
@@ -45,6 +48,12 @@ pub enum StorageError {
     /// There is no space left.
     #[error("storage is full: {0}")]
     Full(String),
+    /// What is stored is not what was written.
+    #[error("what is stored is damaged: {0}")]
+    Damaged(String),
+    /// The files cannot be used as they are. The text says what to do.
+    #[error("{0}")]
+    Unusable(String),
     /// Anything else.
     #[error("storage: {0}")]
     Failed(String),

@@ -117,6 +117,18 @@ impl MemoryStorage {
     }
 }
 
+/// An update that writes a text into an empty document.
+#[cfg(test)]
+pub(crate) fn text_update(client: u64, text: &str) -> crate::Update {
+    use yrs::{Doc, ReadTxn, Text, Transact};
+    let doc = Doc::with_client_id(client);
+    let root = doc.get_or_insert_text("t");
+    let mut transaction = doc.transact_mut();
+    root.insert(&mut transaction, 0, text);
+    let bytes = transaction.encode_state_as_update_v1(&yrs::StateVector::default());
+    crate::Update::scan(bytes.into()).expect("yrs writes updates")
+}
+
 #[async_trait]
 impl Storage for MemoryStorage {
     async fn load(&self, room: &str) -> Result<Option<Stored>, StorageError> {

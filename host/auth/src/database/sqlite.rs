@@ -39,11 +39,13 @@ impl Sqlite {
         };
         let new = !path.exists();
         if new {
-            // Created here because SQLite would make the file readable for others.
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(path).map_err(|error| failed(&error))?;
+            // With its tables, so that a file without any was cut, and not left by a start that was cut short.
+            host_files::create_database(path, |connection| -> Result<(), DatabaseError> {
+                Ok(connection.execute_batch(SCHEMA)?)
+            })?;
+        } else {
+            // Another program may use it, too, in another account of the same group.
+            host_files::tighten_shared(path);
         }
         let connection = Connection::open(path).map_err(|error| failed(&error))?;
         let prepare = || -> rusqlite::Result<()> {
@@ -134,6 +136,12 @@ fn read(value: ValueRef<'_>) -> Value {
         ValueRef::Text(text) | ValueRef::Blob(text) => {
             Value::Text(String::from_utf8_lossy(text).into_owned())
         }
+    }
+}
+
+impl From<host_files::OpenError> for DatabaseError {
+    fn from(error: host_files::OpenError) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

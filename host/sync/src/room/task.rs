@@ -5,15 +5,14 @@
 //! of them: one batch to storage, one frame with everything that changed, the same bytes for every
 //! socket.
 //!
-//! **Saved means on disk.** While a batch is being written, the next one collects; a room has one
-//! write in flight. Acknowledgements (the echo of a sync status, the answer to an edit) wait for
-//! the write that covers everything before them. When storage fails, the write is tried again
-//! until it succeeds: nothing is acknowledged meanwhile, and the room stops reading its mailbox
-//! once too much is unsaved, which holds its writers back.
+//! **Saved means on disk.** Acknowledgements (the echo of a sync status, the answer to an edit) wait for
+//! the write that covers everything before them; `saving` keeps them. Nothing here waits for storage:
+//! while it is slow or fails, the document is served from memory.
 //!
 //! **Eviction.** When nobody has used the room for `idle_timeout`, it saves, compacts and ends. The
 //! registry (`rooms`) lets it go only if nobody came meanwhile; the next one to open it starts a
-//! new task, which loads it again.
+//! new task, which loads it again. A room that cannot save stays. One that nobody uses and that holds
+//! nothing ends at once, and one that is saved ends when the registry needs its place.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,15 +23,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Command, ConnectionId, Document, Model, Reply, RoomError, Shared};
+use super::saving::Saving;
+use super::{Command, ConnectionId, Document, Model, Registry, RoomError, Shared};
 use crate::arrays::Arrays;
 use crate::awareness::Awareness;
 use crate::budget::Budget;
 use crate::edit::Edit;
 use crate::lib0::Malformed;
-use crate::limits::{
-    BEAT, BEAT_BYTES, COMPACT_BYTES, Limits, MAILBOX, RETRY, STATUS_BYTES, UNSAVED_BYTES,
-};
+use crate::limits::{BEAT, Limits, MAILBOX};
 use crate::outbox::Outbox;
 use crate::protocol;
 use crate::storage::{Storage, StorageError};
@@ -40,15 +38,8 @@ use crate::store::{OverLimit, Store, merge};
 use crate::update::{Id, StateVector, Update, write_state_vector};
 use crate::websocket::{self, Close};
 
-/// Someone who waits for a write to become durable.
-enum Waiter {
-    Status { connection: ConnectionId, frame: Bytes },
-    Reply(Reply<()>),
-}
-
 pub(crate) struct RoomTask {
     shared: Arc<Shared>,
-    storage: Arc<dyn Storage>,
     limits: Arc<Limits>,
     budget: Budget,
     store: Store,
@@ -66,16 +57,8 @@ pub(crate) struct RoomTask {
     /// loaded, because one that is used again after a backup was restored would give one id to two
     /// contents.
     client: u64,
-    /// Position of the last saved update, and bytes of the log behind the snapshot.
-    position: u64,
-    log_bytes: usize,
-    snapshot_bytes: usize,
     turn: Turn,
-    unsaved: Vec<Bytes>,
-    unsaved_bytes: usize,
-    waiters: Vec<Waiter>,
-    /// Bytes of the acknowledgements among them.
-    status_bytes: usize,
+    saving: Saving,
 }
 
 /// A whole document, encoded as the answer to the step 1 of a peer that has nothing.
@@ -114,8 +97,6 @@ struct Turn {
     outdated: HashMap<ConnectionId, HashSet<u64>>,
 }
 
-type Saving = std::pin::Pin<Box<dyn Future<Output = Result<u64, StorageError>> + Send>>;
-
 impl RoomTask {
     /// Loads a room. What is on disk is read as carefully as what comes from a socket.
     pub async fn load(
@@ -128,7 +109,7 @@ impl RoomTask {
         let mut store = Store::default();
         for bytes in &stored.updates {
             let update = Update::scan(bytes.clone()).map_err(|error| {
-                StorageError::Failed(format!("a stored update is damaged: {error}"))
+                StorageError::Damaged(format!("an update is no Yjs update: {error}"))
             })?;
             let _ = store.apply(&update, &crate::store::Bounds::NONE);
         }
@@ -139,10 +120,9 @@ impl RoomTask {
             }
         };
         shared.size.store(store.size(), Ordering::Relaxed);
-        let whole_bytes: usize = stored.updates.iter().map(Bytes::len).sum();
         Ok(Self {
+            saving: Saving::new(shared.clone(), storage, &stored),
             shared,
-            storage,
             limits,
             budget,
             store,
@@ -153,58 +133,72 @@ impl RoomTask {
             presence: None,
             connections: HashMap::new(),
             client,
-            position: stored.position,
-            log_bytes: stored.log_bytes,
-            snapshot_bytes: whole_bytes - stored.log_bytes,
             turn: Turn::default(),
-            unsaved: Vec::new(),
-            unsaved_bytes: 0,
-            waiters: Vec::new(),
-            status_bytes: 0,
         })
     }
 
-    /// Serves the room until `release` lets it go or the server stops.
+    /// Serves the room until the registry lets it go or the server stops.
     pub async fn run(
         mut self,
         mut mailbox: mpsc::Receiver<Command>,
         stop: tokio_util::sync::CancellationToken,
-        release: impl Fn(&Arc<Shared>) -> bool,
+        registry: &impl Registry,
     ) {
         let mut batch = Vec::new();
-        let mut saving: Option<(Saving, usize, Vec<Waiter>)> = None;
-        // Both outlive the turns: each new one would have to register with the timer again.
+        // All of them outlive the turns: each new one would have to register with the timer again.
         let mut beat = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
         let mut beat_set = false;
+        let mut wake = std::pin::pin!(tokio::time::sleep_until(Instant::now()));
+        let mut wake_set = false;
         let mut stopped = std::pin::pin!(stop.cancelled());
         // A room that nobody enters after it was opened is unused from the start.
         let mut evict_at = Some(Instant::now() + self.limits.idle_timeout);
+        let mut leaving = false;
+        // Whether the registry knows that the room could give way.
+        let mut resting = false;
         loop {
-            if saving.is_none() && !self.unsaved.is_empty() {
-                let urgent = !self.waiters.is_empty() || self.unsaved_bytes >= BEAT_BYTES;
-                if urgent || (beat_set && beat.is_elapsed()) {
+            let unused = self.shared.users.load(Ordering::Acquire) == 0;
+            leaving &= unused;
+            if self.saving.can_append() {
+                if leaving || self.saving.is_urgent() || (beat_set && beat.is_elapsed()) {
                     beat_set = false;
-                    saving = Some(self.save());
+                    self.saving.append();
                 } else if !beat_set {
                     beat_set = true;
                     beat.as_mut().reset(next_beat());
                 }
             }
-            if saving.is_none() && !self.waiters.is_empty() {
-                let waiters = self.take_waiters();
-                self.acknowledge(waiters);
+            self.acknowledge();
+            if self.saving.wants_compaction() || (leaving && self.saving.wants_last_compaction()) {
+                self.compact();
+            }
+            if unused && self.saving.is_quiet() {
+                if leaving || self.saving.is_empty() {
+                    if registry.release(&self.shared) {
+                        return;
+                    }
+                    // Somebody came while we were busy; whoever leaves last starts the clock.
+                    leaving = false;
+                } else if !resting {
+                    resting = registry.rest(&self.shared, &mailbox);
+                }
+            }
+            if let Some(at) = self.saving.wake_at()
+                && (!wake_set || at < wake.deadline())
+            {
+                wake_set = true;
+                wake.as_mut().reset(at);
             }
             tokio::select! {
                 biased;
-                result = async { saving.as_mut().expect("checked").0.as_mut().await }, if saving.is_some() => {
-                    let (_, bytes, waiters) = saving.take().expect("checked");
-                    self.saved(result, bytes);
-                    self.acknowledge(waiters);
-                    self.compact_if_due().await;
-                }
+                () = self.saving.ended(), if self.saving.is_busy() => {}
                 () = &mut stopped => break,
-                () = &mut beat, if beat_set && saving.is_none() => {}
-                count = mailbox.recv_many(&mut batch, MAILBOX), if self.unsaved_bytes < UNSAVED_BYTES => {
+                () = &mut beat, if beat_set && self.saving.can_append() => {}
+                () = &mut wake, if wake_set => {
+                    wake_set = false;
+                    self.saving.refuse_overdue();
+                }
+                count = mailbox.recv_many(&mut batch, MAILBOX) => {
                     if count == 0 {
                         break;
                     }
@@ -215,161 +209,48 @@ impl RoomTask {
                     self.end_turn();
                 }
                 () = self.shared.unused.notified() => {
+                    resting = false;
                     evict_at = Some(Instant::now() + self.limits.idle_timeout);
                 }
+                // The registry has let it go already.
+                () = self.shared.give_way.notified() => return,
                 () = tokio::time::sleep_until(evict_at.unwrap_or_else(Instant::now)), if evict_at.is_some() => {
                     evict_at = None;
-                    if self.shared.users.load(Ordering::Acquire) > 0 {
-                        continue;
-                    }
-                    if let Some((write, bytes, waiters)) = saving.take() {
-                        let result = write.await;
-                        self.saved(result, bytes);
-                        self.acknowledge(waiters);
-                    }
-                    self.flush().await;
-                    self.compact().await;
-                    if release(&self.shared) {
-                        return;
-                    }
-                    // Somebody came while we were busy; whoever leaves last starts the clock.
+                    leaving = true;
                 }
             }
         }
         // The server stops. What was sent before is taken in and saved, then the sockets close.
-        if let Some((write, bytes, waiters)) = saving.take() {
-            let result = write.await;
-            self.saved(result, bytes);
-            self.acknowledge(waiters);
-        }
         mailbox.close();
         while let Some(command) = mailbox.recv().await {
             self.handle(command);
         }
         self.end_turn();
-        self.flush().await;
+        // A failing disk is not waited for longer: nothing of what is lost then was acknowledged.
+        if tokio::time::timeout(self.limits.close_timeout, self.saving.flush()).await.is_err() {
+            self.saving.give_up();
+        }
+        self.acknowledge();
         for outbox in self.connections.values() {
             outbox.close(Close::new(1001, "the server is stopping"));
         }
     }
 
-    /// Starts writing what is unsaved. Those who wait now wait for this write.
-    fn save(&mut self) -> (Saving, usize, Vec<Waiter>) {
-        let updates = std::mem::take(&mut self.unsaved);
-        let waiters = self.take_waiters();
-        let bytes: usize = updates.iter().map(Bytes::len).sum();
-        let storage = self.storage.clone();
-        let room = self.shared.id.clone();
-        let write = async move {
-            let mut failed = false;
-            loop {
-                match storage.append(&room, updates.clone()).await {
-                    Ok(position) => {
-                        if failed {
-                            tracing::info!(%room, "storage works again");
-                        }
-                        return Ok(position);
-                    }
-                    Err(error) if !failed => {
-                        failed = true;
-                        tracing::error!(%room, %error, "a write failed; it is tried again \
-                            every second, and nothing is acknowledged until it succeeds");
-                    }
-                    Err(_) => {}
-                }
-                tokio::time::sleep(RETRY).await;
-            }
-        };
-        (Box::pin(write), bytes, waiters)
-    }
-
-    fn saved(&mut self, result: Result<u64, StorageError>, bytes: usize) {
-        if let Ok(position) = result {
-            self.position = position;
-        }
-        self.unsaved_bytes -= bytes;
-        self.log_bytes += bytes;
-    }
-
-    fn take_waiters(&mut self) -> Vec<Waiter> {
-        self.status_bytes = 0;
-        std::mem::take(&mut self.waiters)
-    }
-
-    /// Notes an acknowledgement that waits for the next write.
-    fn await_status(&mut self, connection: ConnectionId, frame: Bytes) {
-        if self.status_bytes > STATUS_BYTES {
-            let older = |waiter: &Waiter| matches!(waiter, Waiter::Status { connection: c, .. } if *c == connection);
-            if let Some(at) = self.waiters.iter().rposition(older)
-                && let Waiter::Status { frame, .. } = self.waiters.remove(at)
-            {
-                self.status_bytes -= frame.len();
-            }
-        }
-        self.status_bytes += frame.len();
-        self.waiters.push(Waiter::Status { connection, frame });
-    }
-
-    fn acknowledge(&mut self, waiters: Vec<Waiter>) {
-        for waiter in waiters {
-            match waiter {
-                Waiter::Status { connection, frame } => {
-                    if let Some(outbox) = self.connections.get(&connection) {
-                        outbox.push_status(frame);
-                        outbox.flush();
-                    }
-                }
-                Waiter::Reply(reply) => drop(reply.send(Ok(()))),
+    /// Sends the acknowledgements of what is on disk.
+    fn acknowledge(&mut self) {
+        self.saving.answer_if_saved();
+        for (connection, frame) in self.saving.take_acknowledged() {
+            if let Some(outbox) = self.connections.get(&connection) {
+                outbox.push_status(frame);
+                outbox.flush();
             }
         }
     }
 
-    /// Saves everything, when nothing is in flight. At shutdown a failing disk is not waited for
-    /// longer than `close_timeout`: nothing of what is lost then was acknowledged.
-    async fn flush(&mut self) {
-        if self.unsaved.is_empty() {
-            let waiters = self.take_waiters();
-            return self.acknowledge(waiters);
-        }
-        let (write, bytes, waiters) = self.save();
-        match tokio::time::timeout(self.limits.close_timeout, write).await {
-            Ok(result) => {
-                self.saved(result, bytes);
-                self.acknowledge(waiters);
-            }
-            Err(_) => {
-                tracing::error!(room = %self.shared.id, bytes, "unsaved updates are lost: storage did not answer in time")
-            }
-        }
-    }
-
-    async fn compact_if_due(&mut self) {
-        if self.log_bytes > self.snapshot_bytes.max(COMPACT_BYTES) {
-            self.compact().await;
-        }
-    }
-
-    async fn compact(&mut self) {
-        if self.log_bytes == 0 {
-            return;
-        }
-        let started = std::time::Instant::now();
+    fn compact(&mut self) {
         let document = self.store.compact();
-        let bytes = document.len();
         self.whole = Some(Whole::of(&document, &self.budget));
-        match self.storage.compact(&self.shared.id, document, self.position).await {
-            Ok(()) => {
-                tracing::debug!(
-                    room = %self.shared.id, log_bytes = self.log_bytes, bytes,
-                    ms = started.elapsed().as_millis() as u64, "a room was compacted"
-                );
-                self.log_bytes = 0;
-                self.snapshot_bytes = bytes;
-            }
-            Err(error) => {
-                tracing::warn!(room = %self.shared.id, %error, "a room cannot be compacted")
-            }
-        }
+        self.saving.compact(document);
     }
 
     /// Marks the sockets whose queue is too long as behind, before this turn changes anything.
@@ -449,7 +330,7 @@ impl RoomTask {
             Command::SyncStatus { connection, frame } => {
                 if let Some(outbox) = self.connections.get(&connection) {
                     let frame = outbox.purse().own(websocket::binary(&frame));
-                    self.await_status(connection, frame);
+                    self.saving.status(connection, frame);
                 }
             }
             Command::CatchUp { connection, knows } => {
@@ -462,9 +343,12 @@ impl RoomTask {
                 });
                 outbox.catch_up(missed, presence);
             }
-            Command::Apply { update, done } => match self.apply(None, update) {
-                Ok(()) => self.waiters.push(Waiter::Reply(done)),
-                Err(source) => drop(done.send(Err(self.refused(source)))),
+            Command::Apply { update, done } => match self
+                .check_storage()
+                .and_then(|()| self.apply(None, update).map_err(|source| self.refused(source)))
+            {
+                Ok(()) => self.saving.reply(done),
+                Err(error) => drop(done.send(Err(error))),
             },
             Command::Snapshot { done } => {
                 let bytes = self.whole().document();
@@ -474,21 +358,29 @@ impl RoomTask {
                 let arrays = Arrays::load(&self.store, &mut |change| model.change(change));
                 let edit = model.settle(&arrays);
                 self.model = Some((arrays, model));
-                match self.edit(edit) {
-                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                match self.edit(&edit) {
+                    // A workspace can be read although storage is full.
+                    Ok(()) if edit.is_empty() => drop(done.send(Ok(()))),
+                    Ok(()) => self.saving.reply(done),
                     Err(error) => drop(done.send(Err(error))),
                 }
             }
             Command::Detach => self.model = None,
-            Command::Edit { edit, done } => match self.edit(edit(self.next_id())) {
-                Ok(()) => self.waiters.push(Waiter::Reply(done)),
-                Err(error) => drop(done.send(Err(error))),
-            },
+            Command::Edit { edit, done } => {
+                match self.check_storage().and_then(|()| self.edit(&edit(self.next_id()))) {
+                    Ok(()) => self.saving.reply(done),
+                    Err(error) => drop(done.send(Err(error))),
+                }
+            }
             Command::EditAt { version, edit, made, done } => {
                 let current = version == self.version;
                 let _ = made.send(current);
-                match if current { self.edit(edit) } else { Ok(()) } {
-                    Ok(()) => self.waiters.push(Waiter::Reply(done)),
+                let edited = self.check_storage().and_then(|()| match current {
+                    true => self.edit(&edit),
+                    false => Ok(()),
+                });
+                match edited {
+                    Ok(()) => self.saving.reply(done),
                     Err(error) => drop(done.send(Err(error))),
                 }
             }
@@ -500,6 +392,11 @@ impl RoomTask {
                 let _ = done.send(Ok(states.map(|(id, json)| (id, json.to_owned())).collect()));
             }
         }
+    }
+
+    /// Refuses a write that wants an answer while it would only be told that storage fails.
+    fn check_storage(&self) -> Result<(), RoomError> {
+        self.saving.refusal().map_or(Ok(()), Err)
     }
 
     fn refused(&self, source: OverLimit) -> RoomError {
@@ -559,8 +456,7 @@ impl RoomTask {
             }
             self.whole = None;
             self.version += 1;
-            self.unsaved_bytes += update.bytes().len();
-            self.unsaved.push(update.bytes().clone());
+            self.saving.note(update.bytes().clone());
             self.turn.updates.push((from, update));
             if let Some((arrays, model)) = &mut self.model {
                 arrays.apply(&self.store, &applied, &mut |change| model.change(change));
@@ -574,9 +470,9 @@ impl RoomTask {
         Ok(())
     }
 
-    fn edit(&mut self, edit: Edit) -> Result<(), RoomError> {
+    fn edit(&mut self, edit: &Edit) -> Result<(), RoomError> {
         let update = self
-            .write(&edit)
+            .write(edit)
             .map_err(|source| RoomError::Edit { room: self.shared.id.to_string(), source })?;
         match update {
             Some(update) => self.apply(None, update).map_err(|source| self.refused(source)),

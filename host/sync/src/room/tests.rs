@@ -12,14 +12,11 @@ use super::{Hooks, Model, Room, RoomError};
 use crate::any::Any;
 use crate::arrays::{ArrayChange, Arrays};
 use crate::edit::Edit;
-use crate::limits::{Limits, RETRY};
+use crate::limits::{COMPACT_AGAIN, FAILING, Limits, RETRY_MOST, STALLED, UNSAVED_BYTES};
 use crate::rooms::Rooms;
 use crate::storage::{Storage, StorageError};
 use crate::testing::{Call, Fault, MemoryStorage};
 use crate::update::Update;
-
-/// Longer than anything here may take.
-const LONG: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);
@@ -76,12 +73,213 @@ async fn nothing_is_acknowledged_before_storage_has_it() {
     let room = rooms.open("a").unwrap();
     storage.inject(Call::Append, Fault::Stalls);
     let mut write = std::pin::pin!(push(&room, "1"));
-    assert!(timeout(LONG, &mut write).await.is_err());
+    assert!(timeout(FAILING, &mut write).await.is_err());
     assert_eq!(contents(&room).await, ["1"], "reads go on");
     storage.mend(Call::Append);
     write.await.unwrap();
     let stored = storage.load("a").await.unwrap().unwrap();
     assert_eq!(stored.updates.len(), 1);
+}
+
+/// Writes until storage is known to fail, and gives the error.
+async fn fails(room: &Room) -> RoomError {
+    let started = Instant::now();
+    let error = push(room, "first").await.unwrap_err();
+    assert!(started.elapsed() >= FAILING && started.elapsed() <= STALLED + RETRY_MOST, "{error}");
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_storage_that_stalls_or_fails_is_told_after_seconds() {
+    let full = || StorageError::Full("no space".into());
+    for fault in [Fault::Stalls, Fault::Fails(broken()), Fault::Fails(full())] {
+        let Server { storage, rooms, .. } = server();
+        let room = rooms.open("a").unwrap();
+        storage.inject(Call::Append, fault.clone());
+        let error = fails(&room).await;
+        assert!(matches!(&error, RoomError::Unsaved { .. }), "{error}");
+        assert_eq!(
+            matches!(&error, RoomError::Unsaved { source: StorageError::Full(_), .. }),
+            fault == Fault::Fails(full())
+        );
+        // From now on nothing is changed that would not be saved, and nobody waits to hear it.
+        let asked = Instant::now();
+        let error = push(&room, "second").await.unwrap_err();
+        assert!(matches!(&error, RoomError::Storage { .. }), "{error}");
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        assert_eq!(contents(&room).await, ["first"], "reads go on");
+        // It recovers by itself, and what was not acknowledged is saved after all.
+        storage.mend(Call::Append);
+        tokio::time::sleep(RETRY_MOST).await;
+        push(&room, "third").await.unwrap();
+        let again = Rooms::new(storage, Limits::default(), Arc::new(()));
+        assert_eq!(contents(&again.open("a").unwrap()).await, ["first", "third"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn storage_that_fails_is_tried_ever_less_often() {
+    let Server { storage, rooms, .. } = server();
+    let room = rooms.open("a").unwrap();
+    storage.inject(Call::Append, Fault::Fails(broken()));
+    fails(&room).await;
+    let before = storage.calls(Call::Append);
+    tokio::time::sleep(RETRY_MOST * 100).await;
+    let tries = storage.calls(Call::Append) - before;
+    assert!((99..=101).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_that_fails_is_not_repeated_with_every_write() {
+    let Server { storage, rooms, .. } = server();
+    let room = rooms.open("a").unwrap();
+    storage.inject(Call::Compact, Fault::Fails(broken()));
+    let large = "x".repeat(crate::limits::COMPACT_BYTES);
+    for _ in 0..100 {
+        push(&room, &large).await.unwrap();
+    }
+    assert_eq!(storage.calls(Call::Compact), 1);
+    tokio::time::sleep(COMPACT_AGAIN).await;
+    storage.mend(Call::Compact);
+    push(&room, "1").await.unwrap();
+    storage.called(Call::Compact, 2).await;
+    push(&room, "2").await.unwrap();
+    assert_eq!(storage.load("a").await.unwrap().unwrap().updates.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_cannot_be_saved_stays_in_memory() {
+    for fault in [Fault::Stalls, Fault::Fails(broken())] {
+        let Server { storage, rooms, log } = server();
+        let room = rooms.open("a").unwrap();
+        storage.inject(Call::Append, fault);
+        fails(&room).await;
+        drop(room);
+        tokio::time::sleep(rooms.limits().idle_timeout * 3).await;
+        assert_eq!(contents(&rooms.open("a").unwrap()).await, ["first"], "it can be read");
+        tokio::time::sleep(rooms.limits().idle_timeout * 3).await;
+        assert_eq!(*log.0.lock(), ["created a"]);
+        // It leaves once it is saved.
+        storage.mend(Call::Append);
+        tokio::time::sleep(RETRY_MOST).await;
+        assert_eq!(*log.0.lock(), ["created a", "evicted a"]);
+        assert_eq!(contents(&rooms.open("a").unwrap()).await, ["first"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_cannot_be_compacted_leaves_memory_all_the_same() {
+    let Server { storage, rooms, log } = server();
+    let room = rooms.open("a").unwrap();
+    push(&room, "1").await.unwrap();
+    storage.inject(Call::Compact, Fault::Fails(broken()));
+    drop(room);
+    tokio::time::sleep(rooms.limits().idle_timeout * 2).await;
+    assert_eq!(*log.0.lock(), ["created a", "evicted a"]);
+    assert_eq!(contents(&rooms.open("a").unwrap()).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_storage_for_ever() {
+    for fault in [Fault::Stalls, Fault::Fails(broken())] {
+        for call in [Call::Append, Call::Compact, Call::Load] {
+            let Server { storage, rooms, .. } = server();
+            let room = rooms.open("a").unwrap();
+            if call != Call::Load {
+                push(&room, "1").await.unwrap();
+            }
+            storage.inject(call, fault.clone());
+            let large = "x".repeat(crate::limits::COMPACT_BYTES);
+            let mut write = std::pin::pin!(push(&room, &large));
+            // A write that waits for storage; or, with compaction, none that does.
+            let _ = timeout(Duration::from_millis(1), &mut write).await;
+            let started = Instant::now();
+            rooms.shutdown().await;
+            let took = started.elapsed();
+            assert!(
+                took <= rooms.limits().close_timeout + Duration::from_millis(2),
+                "{call:?}: {took:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sockets_keep_their_updates_while_too_much_is_unsaved_and_reads_go_on() {
+    let Server { storage, rooms, .. } = server();
+    let room = rooms.open("a").unwrap();
+    storage.inject(Call::Append, Fault::Stalls);
+    let text = "x".repeat(UNSAVED_BYTES / 4);
+    let mut sent = 0;
+    for client in 1..10 {
+        let update = crate::testing::text_update(client, &text);
+        let command = super::Command::Update { connection: 1, update, may_write: true };
+        let Ok(result) = timeout(Duration::from_secs(1), room.send(command)).await else { break };
+        result.unwrap();
+        // The room has taken it when it answers.
+        room.presence().await.unwrap();
+        sent += 1;
+    }
+    assert!((4..=5).contains(&sent), "{sent}");
+    assert!(room.snapshot().await.unwrap().len() >= UNSAVED_BYTES);
+    storage.mend(Call::Append);
+    let update = crate::testing::text_update(10, &text);
+    room.send(super::Command::Update { connection: 1, update, may_write: true }).await.unwrap();
+}
+
+fn small(limit: usize) -> (Arc<MemoryStorage>, Rooms) {
+    let storage = Arc::new(MemoryStorage::default());
+    let limits = Limits { rooms: limit, ..Limits::default() };
+    (storage.clone(), Rooms::new(storage, limits, Arc::new(())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rooms_that_nobody_uses_give_way_when_there_is_no_place() {
+    let (_, rooms) = small(3);
+    for id in ["a", "b", "c"] {
+        push(&rooms.open(id).unwrap(), id).await.unwrap();
+    }
+    // The one that was used least recently gives way.
+    let a = rooms.open("a").unwrap();
+    contents(&a).await;
+    let d = rooms.open("d").unwrap();
+    let names: Vec<_> = rooms.list(|id| Some(crate::RoomName { id: id.into(), owner: None }));
+    let names: Vec<_> = names.into_iter().map(|room| room.name.id).collect();
+    assert_eq!(names, ["a", "c", "d"]);
+    let e = rooms.open("e").unwrap();
+    assert!(rooms.open("f").is_err(), "all are in use");
+    drop((a, d, e));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Nothing of them is lost.
+    for id in ["a", "b", "c"] {
+        assert_eq!(contents(&rooms.open(id).unwrap()).await, [id]);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_with_unsaved_changes_does_not_give_way() {
+    let (storage, rooms) = small(1);
+    storage.inject(Call::Append, Fault::Fails(broken()));
+    fails(&rooms.open("a").unwrap()).await;
+    assert!(rooms.open("b").is_err());
+    storage.mend(Call::Append);
+    tokio::time::sleep(RETRY_MOST).await;
+    drop(rooms.open("b").unwrap());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(contents(&rooms.open("a").unwrap()).await, ["first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_in_which_nothing_is_stored_leaves_with_the_last_who_was_in_it() {
+    let Server { rooms, log, .. } = server();
+    for _ in 0..2 {
+        let room = rooms.open("a").unwrap();
+        contents(&room).await;
+        drop(room);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(*log.0.lock(), ["created a", "evicted a", "created a", "evicted a"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +294,7 @@ async fn a_write_that_fails_is_tried_again_until_it_succeeds() {
     };
     let (written, mended) = tokio::join!(push(&room, "1"), mend);
     written.unwrap();
-    assert!(mended.elapsed() <= RETRY);
+    assert!(mended.elapsed() <= RETRY_MOST);
     assert_eq!(storage.calls(Call::Append), 4);
 }
 

@@ -87,9 +87,10 @@ impl Failure {
             Error::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Room(RoomError::Refused { .. }) => StatusCode::INSUFFICIENT_STORAGE,
             Error::Room(RoomError::Edit { .. }) => StatusCode::BAD_REQUEST,
-            Error::Room(RoomError::Storage { .. } | RoomError::Closed { .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Error::Room(RoomError::Storage { source, .. } | RoomError::Unsaved { source, .. }) => {
+                source.status()
             }
+            Error::Room(RoomError::Closed { .. }) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let message = error.describe(what);
         Self { issues: error.into_issues(), ..Self::new(status, message) }
