@@ -1,8 +1,8 @@
-//! What the binary does besides serving: one file for each command.
+//! The commands of the binary other than serving, one file for each.
 //!
-//! The commands for data speak to a server, or open its data folder when none is running (`api`). They read
-//! (`input`) and print (`output`) JSON. They exit with 0, with 1 when something failed, and with 2 when
-//! the command line is wrong.
+//! The data commands talk to a server, or open its data folder if no server is running (`api`).
+//! They read (`input`) and print (`output`) JSON. They exit with 0, with 1 on a failure, and with 2
+//! if the command line is wrong.
 
 mod api;
 mod build;

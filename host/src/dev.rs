@@ -1,9 +1,10 @@
 //! `host dev`: a local server that also builds its plugins from source.
 //!
-//! Each project has a task that watches its sources, but only one build runs at a time, so that several compilers do
-//! not compete for the machine. What is saved during a build is built again, and the first result is dropped: the
-//! latest wins. A build that fails installs nothing, so the version before goes on being served. What a build
-//! installs is a plugin like any other, which the plugins folder takes up when it can be loaded.
+//! Each project has a task that watches its sources, but only one build runs at a time, so that
+//! compilers do not compete for the machine. If sources change during a build, its result is
+//! dropped and they are built again: the latest version wins. A failed build installs nothing, so
+//! the previous version is still served. An installed build is a plugin like any other, which the
+//! plugins folder picks up once it loads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Recognises the projects in these folders. What is in the folders of plugins and of data is no source.
+    /// Recognises the projects in these folders. The plugins and data folders do not count as
+    /// sources.
     pub fn open(folders: &[PathBuf], plugins: &Path, data: &Path) -> Result<Self> {
         let builds = Builds::default();
         let one_at_a_time = Arc::new(tokio::sync::Mutex::new(()));
@@ -42,8 +44,8 @@ impl Dev {
         Ok(Self { tasks: tasks.collect(), builds })
     }
 
-    /// Builds the projects into the plugins folder, now and whenever their sources change, until the returned set is
-    /// dropped.
+    /// Builds the projects into the plugins folder, now and whenever their sources change, until
+    /// the returned set is dropped.
     pub fn start(self) -> JoinSet<()> {
         self.tasks.into_iter().map(Task::run).collect()
     }
@@ -100,7 +102,7 @@ impl Task {
     }
 }
 
-/// The full path of a folder, which is created if it is missing.
+/// The absolute path of a folder, which is created if it is missing.
 fn full(folder: &Path) -> std::io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     folder.canonicalize()

@@ -35,7 +35,7 @@ pub struct HubConfig {
     pub rooms: host_sync::Limits,
     /// Accounts.
     pub accounts: AccountsOptions,
-    /// Providers that can be asked, and how much.
+    /// AI providers, and the limits on their use.
     pub ai: AiConfig,
 }
 
@@ -48,7 +48,7 @@ pub struct HubServer {
 }
 
 impl HubServer {
-    /// Opens the storage, and only then listens. The process must have installed a provider of TLS.
+    /// Opens the storage, and only then listens. The process must have installed a TLS provider.
     pub async fn start(config: HubConfig) -> Result<Self, StartError> {
         let auth = config.auth();
         let origins = Origins::new(&config.allowed_origins, config.hosts(auth))?;
@@ -86,8 +86,8 @@ impl HubServer {
 }
 
 impl HubConfig {
-    /// Whether sessions are required. By default they are, except where only the users of this machine can reach the
-    /// hub; a public URL means that others can, through a proxy.
+    /// Whether sessions are required. By default they are, unless only users of this machine can
+    /// reach the hub. A public URL means that others can, through a proxy.
     pub(crate) fn auth(&self) -> Auth {
         let default = if self.is_public() { Auth::Required } else { Auth::Open };
         self.access.auth.unwrap_or(default)

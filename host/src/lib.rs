@@ -1,9 +1,9 @@
 //! Epicenter Server: hosts workspaces that ship as WebAssembly components.
 //!
 //! [`LocalServer`] runs close to the data: it loads workspaces from a folder of plugins and serves
-//! their tables, actions and rooms. [`HubServer`] coordinates devices: it relays rooms between
-//! them. Both are put together from parts that stand on their own (`host-sync`, `host-workspace`,
-//! `host-plugins`), so that a server of another shape can be, too.
+//! their tables, actions and rooms. [`HubServer`] connects devices: it relays rooms between them.
+//! Both are composed of independent crates (`host-sync`, `host-workspace`, `host-plugins`), so that
+//! other kinds of servers can be, too.
 
 mod access;
 mod account_database;

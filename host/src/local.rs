@@ -40,11 +40,11 @@ pub struct LocalConfig {
     pub access: AccessConfig,
     /// Limits of connections.
     pub connections: host_connections::Limits,
-    /// Proxies that are believed when they name the client of a request.
+    /// Proxies that are trusted to name the client of a request.
     pub trusted_proxies: Vec<IpAddr>,
     /// Limits of rooms.
     pub rooms: host_sync::Limits,
-    /// Providers that chats and plugins can ask, and how much.
+    /// AI providers for chats and plugins, and the limits on their use.
     pub ai: AiConfig,
     /// Builds whose state `GET /` shows; empty except for `host dev`.
     pub builds: Builds,
@@ -70,8 +70,8 @@ struct Context {
 }
 
 impl LocalServer {
-    /// Opens the storage, loads the plugins, and only then listens, so that every answer comes from a server that is
-    /// complete.
+    /// Opens the storage, loads the plugins, and only then listens, so that the server is complete
+    /// when it answers its first request.
     pub async fn start(config: LocalConfig) -> Result<Self, StartError> {
         let auth = wanted(&config)?;
         let hosts = match auth {
@@ -126,8 +126,8 @@ impl LocalServer {
     }
 }
 
-/// Whether sessions are required: those of the hub, if one is named. Other machines are let in without one only if the
-/// operator says so.
+/// Whether sessions are required: those of the hub, if one is configured. Other machines may use
+/// the server without a session only if the operator says so.
 fn wanted(config: &LocalConfig) -> Result<Auth, StartError> {
     let AccessConfig { auth, hub_url, .. } = &config.access;
     match (hub_url, auth) {
@@ -139,8 +139,8 @@ fn wanted(config: &LocalConfig) -> Result<Auth, StartError> {
     }
 }
 
-/// Answers `GET /`: what the server is and has. This route needs no token, so it tells a plugin's author what went
-/// wrong, and nothing about the contents of tables.
+/// Answers `GET /`: what the server is and serves. This route needs no token, so it shows plugin
+/// authors what went wrong, but nothing about the contents of tables.
 async fn discovery(State(context): State<Context>) -> Json<Value> {
     let definitions = context.workspaces.definitions();
     let actions = definitions.iter().flat_map(|definition| {

@@ -1,38 +1,38 @@
-//! The log, as it is written.
+//! The format of the log.
 //!
-//! Names of rooms, accounts and files come from outside, and so do the messages of errors. None of them
-//! may begin a line of the log, or move the cursor of whoever reads it: a line that a client made up
-//! would pass for one of ours. JSON escapes such text by itself. In the text format each event is one
-//! write, and what would end a line within it is indented, so that the lines of an event stay together
-//! and only its first one begins with a time.
+//! Names of rooms, accounts and files come from outside, and so do error messages. None of them may
+//! start a log line or move the reader's cursor: a line made up by a client would look like one of
+//! ours. JSON escapes such text anyway. In the text format each event is one write, and line breaks
+//! inside it are indented, so that the lines of an event stay together and only the first starts
+//! with a time.
 
 use std::io::{self, Write};
 
-/// Begins each line of an event but the first.
+/// Starts each line of an event except the first.
 const CONTINUED: &[u8] = b"\n    | ";
 
-/// Writes events so that no text within them can pass for another event.
+/// Writes events so that no text in them can be mistaken for another event.
 pub struct Events<W> {
     out: W,
-    /// Whether the formatter writes colours, which are escape sequences, too.
+    /// Whether the formatter writes colours, which are escape sequences as well.
     colours: bool,
 }
 
 impl<W: Write> Events<W> {
-    /// Events that go to `out`.
+    /// Writes events to `out`.
     pub fn new(out: W, colours: bool) -> Self {
         Self { out, colours }
     }
 
-    /// A log that cannot be written, because its reader has gone or its disk is full, must not end the
-    /// server. An error would be printed to standard error, and panic where that is the log.
+    /// If the log cannot be written, because its reader has gone or the disk is full, the server
+    /// must keep running. Reporting the error to standard error would panic if that is the log.
     fn write_out(&mut self, event: &[u8]) {
         let _ = self.out.write_all(event);
     }
 }
 
 impl<W: Write> Write for Events<W> {
-    /// Takes a whole event, which ends with a line feed.
+    /// Receives a whole event, which ends with a line feed.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = event.strip_suffix(b"\n").unwrap_or(event);
         let harmless = |byte: &u8| match byte {

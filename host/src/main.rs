@@ -11,7 +11,7 @@ use host::{HubServer, LocalConfig, LocalServer, Running, commands, style, summar
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Counts what each thread has allocated, which is how scripts are held to their memory limit.
+/// Counts what each thread has allocated, which enforces the memory limit of scripts.
 #[global_allocator]
 static ALLOCATOR: host_plugins::Metered<MiMalloc> = host_plugins::Metered(MiMalloc);
 
@@ -47,7 +47,7 @@ async fn begin() -> ExitCode {
         .expect("no provider of TLS was installed before the first line of the program");
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of our output has seen enough, as `head` has.
+        // The reader of our output has stopped reading, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("{}error:{} {error:#}", style::BAD, style::PLAIN);
@@ -62,7 +62,7 @@ async fn begin() -> ExitCode {
 fn start_log(cli: &Cli) {
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let usual = match cli.command {
-        // The output of a command is its result; people who watch it want to know why it takes long.
+        // A command's output is its result. People who wait for it want to know why it takes long.
         Some(Task::Command(_)) if is_terminal => "warn,progress=info",
         Some(Task::Command(_)) => "warn",
         _ => "info",
@@ -73,7 +73,7 @@ fn start_log(cli: &Cli) {
         .with_writer(move || Events::new(std::io::stderr(), is_terminal));
     match cli.log_format() {
         LogFormat::Text => log.with_target(false).with_ansi(is_terminal).init(),
-        // Nothing opens spans, so an event's fields are all there is to write.
+        // There are no spans, so an event's fields are all there is to write.
         LogFormat::Json => {
             log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
         }
@@ -127,8 +127,9 @@ async fn until_stopped(running: Running, mut signals: Signals) -> anyhow::Result
     }
 }
 
-/// Ctrl-C, and the signal with which service managers stop a program. They are caught as soon as this exists, which
-/// is before a server says that it is ready; until then, they just end the program.
+/// Ctrl-C, and the signal with which service managers stop a program. Both are caught as soon as
+/// this exists, before the server reports that it is ready. Until then, they simply end the
+/// program.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

@@ -1,4 +1,4 @@
-//! Language models, as plugins ask them: through the server's chat, on behalf of the caller.
+//! Language models for plugins, through the server's chat and on behalf of the caller.
 
 use async_trait::async_trait;
 use host_ai::chat::Run;
@@ -29,7 +29,7 @@ impl Models for ChatModels {
     }
 }
 
-/// An answer, with what has been said of it.
+/// An answer in progress, with its content so far.
 struct Reply {
     run: Run,
     answer: chat::Answer,
@@ -49,7 +49,7 @@ impl Answering for Reply {
                     Event::ToolCall(tool_call_to(call))
                 }
                 chat::Event::Finished { .. } => {
-                    // Reads the end of the body, so that the connection can be used again.
+                    // Reads the end of the body, so that the connection can be reused.
                     self.run.next().await;
                     Event::End(answer_to(std::mem::take(&mut self.answer)))
                 }
@@ -82,7 +82,7 @@ fn request_of(request: Request) -> chat::Request {
             Message::ToolResult(result) => {
                 let (call, name) = (result.id, result.name);
                 let result = chat::ToolResult { call, name, content: result.content };
-                // The results of one message are one message.
+                // Consecutive results belong to one message.
                 if let Some(chat::Message::Results(results)) = messages.last_mut() {
                     results.push(result);
                     continue;

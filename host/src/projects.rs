@@ -1,4 +1,4 @@
-//! The projects of plugin authors: a folder with sources, from which a toolchain builds a plugin.
+//! Plugin projects: a folder with sources, from which a toolchain builds a plugin.
 //!
 //! `host new` writes one from a template (`template`), `host build` builds it (`languages`, one file for each),
 //! and `host dev` does so whenever its sources change (`sources`). A build leaves
@@ -28,7 +28,7 @@ pub use self::template::create;
 pub struct Project {
     /// The folder, as a full path.
     pub folder: PathBuf,
-    /// The plugin's file without `.wasm`.
+    /// The name of the plugin's file without `.wasm`.
     pub name: String,
     /// The language that it is written in.
     pub language: &'static Language,
@@ -60,7 +60,7 @@ impl Project {
         Ok(Self { folder, name, language })
     }
 
-    /// Builds the project. What the toolchain prints goes to standard error, and into the error.
+    /// Builds the project. The toolchain's output goes to standard error, and into the error.
     pub async fn build(&self) -> Result<Built, BuildError> {
         let plugin = (self.language.build)(self.clone()).await?;
         let plugin = fs::read(&plugin)
@@ -76,7 +76,7 @@ impl Project {
             }
         };
         let built = Built { name: self.name.clone(), plugin, manifest };
-        // Beside the sources, where scenarios find it.
+        // Next to the sources, where scenarios expect it.
         built.install(&self.folder.join("dist"))?;
         Ok(built)
     }
@@ -90,8 +90,8 @@ pub struct Built {
 }
 
 impl Built {
-    /// Installs it in a folder and returns the plugin's path. A file that would not change is not touched: a server
-    /// may be watching.
+    /// Installs the plugin in a folder and returns its path. Unchanged files are not touched,
+    /// because a server may be watching.
     pub fn install(&self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be created", folder.display()))?;
@@ -110,7 +110,7 @@ impl Built {
     }
 }
 
-/// Replaces a file in one step, unless it has these contents already.
+/// Replaces a file atomically, unless it already has these contents.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What both servers share: the listener, and the order of starting and stopping.
+//! What both servers share: the listener, and the order of startup and shutdown.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,23 +25,23 @@ use tower_http::cors::Cors;
 use crate::data_folder::DataFolder;
 use crate::start_error::StartError;
 
-/// How long requests that are under way may take when the server stops.
+/// How long requests in flight may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The header that names a request; the log names it, too.
+/// The header with a request's id, which the log also has.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest name that a client may give its request; a UUID has 36 characters.
+/// Longest request id accepted from a client; a UUID has 36 characters.
 const REQUEST_ID_BYTES: usize = 64;
 
 /// Where to listen, and the limits of connections.
 pub(crate) struct Listen<'a> {
     pub address: SocketAddr,
     pub limits: &'a host_connections::Limits,
-    /// Proxies that are believed when they name the client of a request.
+    /// Proxies that are trusted to name the client of a request.
     pub proxies: &'a [IpAddr],
 }
 
-/// A server that is running. Dropping it does not stop it: call [`Running::stop`].
+/// A running server. Dropping it does not stop it: call [`Running::stop`].
 pub struct Running {
     address: SocketAddr,
     stopping: CancellationToken,
@@ -84,7 +84,7 @@ impl Running {
         Ok(Self { address, stopping, connections, rooms, plugins, ai: None, _data: data })
     }
 
-    /// The same, with AI that is closed when it stops.
+    /// Adds AI that is closed at shutdown.
     pub(crate) fn with_ai(self, ai: Ai) -> Self {
         Self { ai: Some(ai), ..self }
     }
@@ -94,12 +94,12 @@ impl Running {
         self.ai.as_ref()
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops: no new connections, sockets closed with 1001, rooms saved, plugins ended.
+    /// Stops: accepts no new connections, closes sockets with 1001, saves rooms, ends plugins.
     pub async fn stop(self) {
         self.stopping.cancel();
         self.connections.close();
@@ -120,8 +120,8 @@ impl Running {
 
 type Panicked = fn(Box<dyn std::any::Any + Send>) -> Response;
 
-/// The routes, and the layers that apply to all of them. A router clones its layers for each request, which costs more
-/// than reading a row; this is cloned for each connection.
+/// The routes and the layers that apply to all of them. A router clones its layers for each
+/// request, which costs more than reading a row; this is cloned once for each connection.
 #[derive(Clone)]
 struct App {
     app: Cors<CatchPanic<Router, Panicked>>,
@@ -150,13 +150,14 @@ impl host_connections::App for App {
                 Err(refusal) => refusal,
             };
             if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                // What is left of the body is not read, so the connection ends; who does not know
-                // that would send the next request on it.
+                // The rest of the body is not read, so the connection ends. A client that does not
+                // know would send its next request on it.
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
             if let Ok(id) = HeaderValue::from_str(&id) {
-                // What a provider answers through the proxy has a name already, which its SDK tells.
+                // An answer from a provider through the proxy already has an id, which its SDK
+                // reports.
                 answer.headers_mut().entry(REQUEST_ID).or_insert(id);
             }
             host_people::guard(answer)
@@ -164,7 +165,7 @@ impl host_connections::App for App {
     }
 }
 
-/// The client's name for its request if it can be written to a log as it is, otherwise a new one.
+/// The client's request id if it is safe to log, otherwise a new one.
 fn name_of(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let is_plain = |id: &&str| {

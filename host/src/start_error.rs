@@ -9,13 +9,13 @@ use host_sync::StorageError;
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is in use, or may not be used.
+    /// The address is in use or not permitted.
     #[error("cannot listen on {address}: {error}; choose another port with --port")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's error. Not called `source`: the message contains it, and a chain of causes would repeat
-        /// it.
+        /// The system's error. It is not called `source`, because the message contains it and a
+        /// chain of causes would repeat it.
         error: io::Error,
     },
     /// The data folder cannot be used.
@@ -41,7 +41,7 @@ pub enum StartError {
     /// The accounts cannot be opened.
     #[error(transparent)]
     Accounts(#[from] host_people::AccountsError),
-    /// The configuration of AI is not possible.
+    /// The configuration of AI is invalid.
     #[error(transparent)]
     Ai(#[from] host_ai::OpenError),
     /// The databases of shared rooms cannot be opened.
@@ -50,7 +50,8 @@ pub enum StartError {
     /// Not the URL of a hub.
     #[error(transparent)]
     Hub(#[from] host_auth::HubError),
-    /// Other machines could reach a server that requires no session, and nobody asked for that.
+    /// Other machines could reach a server that requires no session, and the operator did not ask
+    /// for that.
     #[error(
         "{address} can be reached from other machines: name the hub whose sessions are required with --hub-url, or let everybody in with --auth open"
     )]

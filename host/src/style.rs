@@ -1,4 +1,4 @@
-//! The styles of what is printed for people. `anstream` leaves them out where the output is no terminal.
+//! The styles of output for people. `anstream` strips them if the output is not a terminal.
 
 use anstyle::{AnsiColor, Reset, Style};
 

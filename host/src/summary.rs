@@ -14,15 +14,16 @@ use crate::hub::HubServer;
 use crate::local::LocalServer;
 use crate::style::{BAD, DIM, GOOD, LINK, PLAIN, STRONG};
 
-/// Prints a line. Where nobody reads what is printed any more, as behind `| head`, the server runs all the same.
+/// Prints a line. If nobody reads the output any more, as behind `| head`, the server keeps
+/// running.
 macro_rules! say {
     ($($line:tt)*) => {{
         let _ = writeln!(anstream::stdout(), $($line)*);
     }};
 }
 
-/// Prints the summary of a local server: every workspace with its tables, actions and room, what was loaded from where
-/// and how long it took, and what failed and why.
+/// Prints the summary of a local server: every workspace with its tables, actions and room, where
+/// it was loaded from and how long that took, and what failed and why.
 pub fn local(server: &LocalServer, took: Duration) {
     let address = server.running.address();
     let base = format!("http://{address}");
@@ -94,7 +95,7 @@ pub fn hub(server: &HubServer, took: Duration) {
     ready(took);
 }
 
-/// Warns that no session is required although others than the users of this machine may connect.
+/// Warns that no session is required although other machines may connect.
 fn everybody(what: &str) {
     say!("\n  {BAD}!{PLAIN} {STRONG}{what}: --auth open{PLAIN}");
 }

@@ -1,8 +1,9 @@
-//! TypeScript for apps: the types of workspaces, and what the client has to know of them at run time.
+//! TypeScript for apps: the types of workspaces, and the run-time data that the client needs.
 //!
-//! A row is typed as it is read: members that have a default are there. The input of an action is typed
-//! as it is given: they may be left out. Where a schema says more than a type can (a pattern, a bound),
-//! the schema beside the type says it, and the client validates by that.
+//! A row is typed as it is read: members with a default are present. The input of an action is
+//! typed as it is given: members with a default are optional. Where a schema says more than a type
+//! can (a pattern, a limit), the schema next to the type has it, and the client validates against
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,8 +12,8 @@ use host_workspace::Definition;
 use host_workspace::definition::{ActionDefinition, ActionKind};
 use serde_json::{Map, Value, json};
 
-/// How deep a schema is followed. Deeper values are `unknown`: no app has them, and a schema that
-/// refers to itself without a name would never end.
+/// How deep a schema is followed. Deeper values are `unknown`: no app has them, and a recursive
+/// schema without a name would never end.
 const DEPTH: usize = 24;
 
 /// A module that exports each workspace by its id, with the types of its rows.
@@ -38,12 +39,12 @@ pub fn module<'a>(definitions: impl IntoIterator<Item = &'a Definition>) -> Stri
     text
 }
 
-/// Names that are taken in the module.
+/// Names already used in the module.
 #[derive(Default)]
 struct Names(BTreeSet<String>);
 
 impl Names {
-    /// The name, or the name with the first number that makes it new.
+    /// The name, made unique with a number if necessary.
     fn take(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         let mut number = 2;
@@ -130,7 +131,7 @@ fn workspace(definition: &Definition, names: &mut Names) -> String {
         ("documents", documents),
     ] {
         match lines.is_empty() {
-            // Without any, its type is what nothing can be asked of.
+            // `before` and `documents` are omitted when they are empty.
             true if matches!(member, "before" | "documents") => {}
             true => _ = writeln!(text, "  {member}: {{}};"),
             false => _ = write!(text, "  {member}: {{\n{lines}  }};\n"),
@@ -140,7 +141,7 @@ fn workspace(definition: &Definition, names: &mut Names) -> String {
     text
 }
 
-/// The definition as the client holds it, as an expression.
+/// The definition for the client, as an expression.
 fn at_run_time(definition: &Definition) -> String {
     let mut text = format!("{{\n  id: {},\n  tables: {{\n", quoted(&definition.id));
     for table in &definition.tables {
@@ -186,18 +187,18 @@ fn at_run_time(definition: &Definition) -> String {
     text
 }
 
-/// Whether values are as they are read, with defaults filled in, or as they are given.
+/// Whether values are typed as they are read, with defaults filled in, or as they are given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Read,
     Write,
 }
 
-/// A schema as a type, and the named types that it needs.
+/// Converts a schema to a type, and collects the named types that it needs.
 struct Type {
     text: String,
     comment: String,
-    /// Schemas that are referred to by name, declared once: pointer, name and type.
+    /// Referenced schemas, declared once: pointer, name and type.
     parts: BTreeMap<String, (String, String)>,
 }
 
@@ -316,7 +317,7 @@ impl Writer<'_> {
             Some(other) => Some(self.write(other, indent + 2, depth + 1)),
         };
         if properties.is_empty() {
-            // Whatever it holds: a schema that names no members allows any.
+            // A schema that names no members allows any.
             let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
             return match others {
                 Some(value) => format!("Record<string, {value}>"),
@@ -327,7 +328,7 @@ impl Writer<'_> {
         let pad = " ".repeat(indent + 2);
         let mut text = String::from("{\n");
         for (name, member) in properties {
-            // The version is the client's business: it writes the current one.
+            // The version is handled by the client, which writes the current one.
             if name == "_v" && depth == 0 {
                 continue;
             }
@@ -345,7 +346,7 @@ impl Writer<'_> {
         text
     }
 
-    /// The name of a schema that is referred to.
+    /// The name of a referenced schema.
     fn reference(&mut self, pointer: &str) -> String {
         if let Some((name, _)) = self.parts.get(pointer) {
             return name.clone();
@@ -354,7 +355,7 @@ impl Writer<'_> {
         let Some(target) = target else { return "unknown".into() };
         let last = pointer.rsplit('/').next().unwrap_or_default();
         let name = self.names.take(&format!("{}{}", self.hint, pascal(last)));
-        // Before its type is written, which may refer to itself.
+        // Added before its type is written, which may refer to itself.
         self.parts.insert(pointer.to_owned(), (name.clone(), String::new()));
         let text = self.write(&target, 0, 1);
         self.parts.insert(pointer.to_owned(), (name.clone(), text));
@@ -380,7 +381,7 @@ fn literal(value: &Value) -> String {
     }
 }
 
-/// A doc comment of any text.
+/// A doc comment with any text.
 fn comment(text: &str, pad: &str) -> String {
     let text = text.trim().replace("*/", "*\u{2060}/");
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
@@ -397,7 +398,7 @@ fn comment(text: &str, pad: &str) -> String {
     }
 }
 
-/// The name of a member, quoted where it has to be.
+/// The name of a member, quoted if necessary.
 fn key(name: &str) -> String {
     if is_identifier(name) { name.to_owned() } else { quoted(name) }
 }
@@ -442,7 +443,7 @@ fn camel(name: &str) -> String {
     let name = pascal(name);
     let (first, rest) = name.split_at(1);
     let name = first.to_ascii_lowercase() + rest;
-    // Words that cannot name a constant.
+    // Reserved words cannot name a constant.
     let reserved =
         ["default", "delete", "new", "import", "export", "class", "const", "function", "var", "in"];
     if reserved.contains(&name.as_str()) { format!("{name}_") } else { name }

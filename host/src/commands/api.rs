@@ -1,8 +1,8 @@
-//! What the commands for data speak to: a server, or a data folder that no server uses.
+//! The target of the data commands: a server, or a data folder that no server is using.
 //!
-//! Commands speak REST to both. A folder is opened in this process, with the plugins, and its routes are
-//! called without a socket. So a command behaves the same in either case, and only one process ever has the
-//! folder open. Which of the two it is:
+//! Commands use REST for both. A folder is opened in this process, with its plugins, and its routes
+//! are called without a socket. So a command behaves the same either way, and only one process has
+//! the folder open at a time. The target is chosen in this order:
 //!
 //! 1. `--url` names a server.
 //! 2. The data folder exists and nobody has locked it: it is opened here, for as long as the command takes.

@@ -1,4 +1,4 @@
-//! The state of the builds that `host dev` makes.
+//! The state of the builds by `host dev`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use super::Project;
 /// The state of all builds, which `GET /` shows.
 #[derive(Debug, Clone, Default)]
 pub struct Builds {
-    // Held for reads and assignments only.
+    // Locked for reads and assignments only.
     projects: Arc<Mutex<BTreeMap<PathBuf, Build>>>,
 }
 
-/// The newest build of a project.
+/// The latest build of a project.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Build {
@@ -26,7 +26,7 @@ pub struct Build {
     pub file: String,
     /// The state of the build.
     pub state: BuildState,
-    /// How long the last build that ended took, in ms.
+    /// How long the last finished build took, in ms.
     pub took_ms: Option<u64>,
     /// Why it failed.
     pub error: Option<String>,
@@ -40,19 +40,19 @@ pub struct Build {
 pub enum BuildState {
     /// The build is running, or waiting for another one.
     Building,
-    /// The result is in the plugins folder.
+    /// The result has been installed in the plugins folder.
     Built,
-    /// The build failed; the version before is still served.
+    /// The build failed; the previous version is still served.
     Failed,
 }
 
 impl Builds {
-    /// The newest build of each project.
+    /// The latest build of each project.
     pub fn status(&self) -> Vec<Build> {
         self.projects.lock().values().cloned().collect()
     }
 
-    /// Notes the state of a project's build, and what `change` makes of the rest.
+    /// Records the state of a project's build; `change` updates the rest.
     pub fn set(&self, project: &Project, state: BuildState, change: impl FnOnce(&mut Build)) {
         let mut projects = self.projects.lock();
         let build = projects.entry(project.folder.clone()).or_insert_with(|| Build {

@@ -1,4 +1,4 @@
-//! The languages: how a project in each is recognised, built and started.
+//! The supported languages: recognising, building and creating projects.
 
 mod c;
 mod go;
@@ -21,7 +21,7 @@ pub struct Language {
     pub name: &'static str,
     /// Its name for people.
     pub title: &'static str,
-    /// The file by which a project is recognised.
+    /// The file that identifies a project.
     pub(super) marker: &'static str,
     /// The files of a new project, if `host new` offers the language.
     pub(super) template: Option<Template>,
@@ -31,8 +31,7 @@ pub struct Language {
     pub(super) build: fn(Project) -> BoxFuture<'static, Result<PathBuf, BuildError>>,
 }
 
-/// All languages. If a folder could be a project in several of them, the first counts: any project may have a
-/// Makefile.
+/// All languages. If a folder matches several, the first one wins: any project may have a Makefile.
 pub static LANGUAGES: &[Language] =
     &[rust::LANGUAGE, js::LANGUAGE, python::LANGUAGE, go::LANGUAGE, c::LANGUAGE];
 
@@ -48,7 +47,7 @@ impl Language {
     }
 }
 
-/// The folder's name, for projects that have no name of their own.
+/// The folder's name, for projects without a name of their own.
 fn name_of_folder(folder: &Path) -> Result<String> {
     let name = folder.file_name().context("it has no name")?;
     Ok(name.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! Runs the programs that build. Their output is shown as it comes, and its end is kept for the error.
+//! Runs build tools. Their output is shown as it arrives, and its end is kept for the error.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -9,18 +9,18 @@ use anyhow::anyhow;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-/// How much of a program's output is kept, from the end. 64 KiB: what went wrong is printed last, and nobody reads
-/// more.
+/// How much of a program's output is kept, from the end. 64 KiB: errors are printed last, and
+/// nobody reads more.
 const KEPT: usize = 64 << 10;
 
-/// Longest line in bytes; a longer one is shown as several. 16 KiB: nobody prints longer ones on purpose.
+/// Longest line in bytes; a longer one is split. 16 KiB: nobody prints longer ones on purpose.
 const LINE: u64 = 16 << 10;
 
-/// Most bytes that are read from a program's standard output. 64 MiB: Cargo's messages for a thousand crates take
-/// less than one.
+/// Maximum bytes read from a program's standard output. 64 MiB: Cargo's messages for a thousand
+/// crates take less than one.
 const RESULT: u64 = 64 << 20;
 
-/// Why a project was not built.
+/// Why a build failed.
 #[derive(Debug)]
 pub struct BuildError {
     reason: anyhow::Error,
@@ -29,7 +29,7 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    /// Adds a reason before the error's own.
+    /// Prepends a reason to the error's message.
     pub(super) fn context(self, reason: String) -> Self {
         Self { reason: self.reason.context(reason), ..self }
     }
@@ -49,8 +49,8 @@ impl From<anyhow::Error> for BuildError {
     }
 }
 
-/// Runs a program to its end and returns its standard output. `remedy` says what to do if the program is not on this
-/// machine. Dropping the future kills the program.
+/// Runs a program and returns its standard output. `remedy` says what to do if the program is not
+/// installed. Dropping the future kills the program.
 pub async fn run_tool(
     command: Command,
     name: &str,
@@ -99,7 +99,7 @@ async fn start(
     Err(BuildError { reason: anyhow!("{name} failed"), output: tail(&output).to_owned() })
 }
 
-/// Shows the output as it comes, and returns its end.
+/// Shows the output as it arrives, and returns its end.
 async fn show(from: Option<impl AsyncRead + Unpin>) -> String {
     let Some(from) = from else { return String::new() };
     let mut from = BufReader::new(from);
@@ -117,7 +117,7 @@ async fn show(from: Option<impl AsyncRead + Unpin>) -> String {
     said
 }
 
-/// The last [`KEPT`] bytes of a text, or a few less so that no character is cut.
+/// The last [`KEPT`] bytes of a text, or slightly fewer so as not to split a character.
 fn tail(text: &str) -> &str {
     let from = text.len().saturating_sub(KEPT);
     (from..text.len()).find_map(|at| text.get(at..)).unwrap_or_default()

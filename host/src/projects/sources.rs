@@ -1,8 +1,8 @@
-//! Notices that sources have changed.
+//! Detects changes to sources.
 //!
-//! As with the plugins folder, the file system's notifications only mean "look now", and so does a slow timer; the
-//! truth is what a listing says. Folders are watched one by one and not recursively, because packages and builds may
-//! leave a hundred thousand files in them.
+//! As with the plugins folder, notifications from the file system only mean "look now", and so does
+//! a slow timer; the listing decides. Folders are watched individually rather than recursively,
+//! because packages and builds may leave a hundred thousand files in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How often sources are listed without a notification, as the plugins folder is.
 const RESCAN: Duration = Duration::from_secs(2);
 
-/// Folders that builds and packages leave among the sources. Names that begin with a dot are ignored, too.
+/// Output folders of builds and package managers. Names that start with a dot are ignored, too.
 const BUILT: &[&str] = &["target", "node_modules", "dist", "build", "__pycache__"];
 
-/// How deep folders may be nested. 32: anything deeper is not sources, but perhaps a link to itself.
+/// Nesting limit of folders. 32: anything deeper is not sources, but perhaps a link to itself.
 const DEPTH: usize = 32;
 
-/// The sources' files with size and time, by which versions are told apart.
+/// The size and time of each source file, which identify a version.
 type Listing = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 /// The sources of one project.
@@ -34,7 +34,7 @@ pub struct Sources {
     /// Folders that do not belong to the sources.
     except: Vec<PathBuf>,
     changed: Arc<Notify>,
-    /// `None` if the system cannot watch; the timer works all the same.
+    /// `None` if the system cannot watch; the timer works regardless.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     known: Listing,
@@ -46,7 +46,7 @@ impl Sources {
         let changed = Arc::new(Notify::new());
         let hint = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Every build reads the sources, which changes nothing.
+            // Every build reads the sources, so ignore reads.
             if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
                 hint.notify_one();
             }
@@ -63,7 +63,7 @@ impl Sources {
         sources
     }
 
-    /// Waits until the sources differ from what they were when this last returned, and have settled.
+    /// Waits until the sources differ from when this last returned, and have settled.
     pub async fn changed(&mut self) {
         let mut seen = self.list();
         loop {
@@ -82,7 +82,7 @@ impl Sources {
         }
     }
 
-    /// Whether the sources differ from what they were when [`Self::changed`] last returned.
+    /// Whether the sources have changed since [`Self::changed`] last returned.
     pub fn have_changed(&mut self) -> bool {
         self.list() != self.known
     }
