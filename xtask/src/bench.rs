@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds what is measured, then measures it. The load on rooms and
-//! tables comes from the package `bench` in `tests/bench`, that on AI from a script in
+//! `cargo xtask bench`: builds what is measured, then measures it. The load on rooms and tables
+//! comes from the package `bench` in `tests/bench`, and the load on AI from a script in
 //! `tests/bench/ai`.
 
 use anyhow::{Context, Result};
@@ -47,7 +47,7 @@ enum Subject {
     },
 }
 
-/// The folder of the npm package that names the peers.
+/// The folder of the npm package that lists the peers.
 const NPM: &str = "tests/bench/peers";
 
 pub fn run(args: &Args) -> Result<()> {
@@ -95,8 +95,9 @@ fn ai(shell: &Shell, target: &str, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Installs what the lock file of the npm peers says, unless just that is installed or there is no
-/// node. Without the packages' scripts: that of Bun would fetch a binary which npm has brought.
+/// Installs the npm peers from the lock file, unless they are installed already or node is missing.
+/// Does not run the packages' scripts: Bun's would download a binary that npm has installed
+/// already.
 fn install_peers(shell: &Shell) -> Result<()> {
     let lock = shell.read_file(format!("{NPM}/package-lock.json"))?;
     let installed = format!("{NPM}/node_modules/.installed-from");

@@ -1,9 +1,9 @@
-//! Debian's packages of what is needed and not here.
+//! Debian packages for missing tools.
 
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-/// Installs packages where that is possible; else fails with `remedy`, which tells what to install.
+/// Installs packages if possible; otherwise fails with `remedy`, which says what to install.
 pub fn install(shell: &Shell, missing: &str, packages: &[&str], remedy: &str) -> Result<()> {
     let root = cmd!(shell, "id -u").quiet().read().is_ok_and(|id| id == "0");
     let apt = cmd!(shell, "apt-get --version").quiet().read().is_ok();
@@ -16,7 +16,7 @@ pub fn install(shell: &Shell, missing: &str, packages: &[&str], remedy: &str) ->
         .with_context(|| format!("no {missing} can be installed: {remedy}"))
 }
 
-/// What the user of a Debian system would type.
+/// The command that a user of Debian would type.
 pub fn command(packages: &[&str]) -> String {
     format!("on Debian `apt-get install {}`", packages.join(" "))
 }

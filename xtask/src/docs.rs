@@ -1,7 +1,7 @@
-//! The documentation: `cargo xtask docs` writes the page of flags, and tests hold the pages to what is there.
+//! The documentation: `cargo xtask docs` writes the page of flags, and tests check the pages.
 //!
-//! Links between pages, and to files of the repository, must lead somewhere, anchors included. `ARCHITECTURE.md`
-//! names many files; each must exist, or a reader who is looking for the way is sent astray.
+//! Links between pages and to files of the repository must be valid, including anchors.
+//! `ARCHITECTURE.md` names many files; each must exist, so that readers are not misled.
 
 use anyhow::Result;
 use xshell::{Shell, cmd};
@@ -11,7 +11,7 @@ use crate::root;
 pub fn write() -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(root());
-    // The generator is a test of the package that has the command line; with this variable it writes.
+    // The generator is a test of the package with the command line; this variable makes it write.
     cmd!(shell, "cargo test --locked --package host --lib -- cli::reference")
         .env("WRITE_DOCS", "1")
         .run()?;
@@ -26,7 +26,7 @@ mod tests {
 
     use crate::root;
 
-    /// Folders without pages of ours.
+    /// Folders without documentation of ours.
     const SKIPPED: &[&str] = &["target", "node_modules", "dist", "build", "fuzz", "data"];
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
         let tops = ["host/", "wit/", "sdk/", "tests/", "xtask/", "examples/", "docs/", "plugins/"];
         let mut missing = Vec::new();
         for line in prose(&text) {
-            // A row of the code map begins with a folder, and names files and folders in it.
+            // A row of the code map starts with a folder and names files and folders in it.
             let folder = line.starts_with("| `").then(|| code(line).next()).flatten();
             let inside = folder.map(|folder| stems(&root.join(folder)));
             for name in code(line) {
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// The lines outside of blocks of code.
+    /// The lines outside of code blocks.
     fn prose(text: &str) -> impl Iterator<Item = &str> {
         let mut inside = false;
         text.lines().filter(move |line| {
@@ -139,14 +139,14 @@ mod tests {
         })
     }
 
-    /// What stands between backticks on a line.
+    /// The code spans on a line.
     fn code(line: &str) -> impl Iterator<Item = &str> {
         line.split('`').skip(1).step_by(2)
     }
 
     fn links(text: &str) -> impl Iterator<Item = &str> {
         prose(text).flat_map(|line| {
-            // A link may have code in its text, but is no link where all of it is code.
+            // The text of a link may contain code, but a link inside a code span is not one.
             line.match_indices("](").filter_map(|(at, _)| {
                 let outside = line[..at].matches('`').count() % 2 == 0;
                 let rest = &line[at + 2..];
@@ -166,7 +166,7 @@ mod tests {
         headings.map(anchor).collect()
     }
 
-    /// A path without `..`.
+    /// Resolves `..` in a path.
     fn flat(path: &Path) -> PathBuf {
         let mut flat = PathBuf::new();
         for part in path.components() {
@@ -179,7 +179,7 @@ mod tests {
         flat
     }
 
-    /// The names, without endings, of all files and folders below a folder.
+    /// The names, without extensions, of all files and folders below a folder.
     fn stems(folder: &Path) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut folders = vec![folder.to_owned()];

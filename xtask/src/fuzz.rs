@@ -1,12 +1,13 @@
 //! `cargo xtask fuzz`: builds the fuzz targets of `host/sync/fuzz` and runs them with libFuzzer.
 //!
-//! One target has another way: `damaged` loads damaged copies of plugins as a server does. Each is read by a
-//! process of its own, into which libFuzzer could not look, and a copy is known by the number that it is made of.
+//! One target works differently: `damaged` loads damaged copies of plugins as a server does. A
+//! separate process parses each, which libFuzzer could not instrument, and a copy is identified by
+//! its seed.
 //!
-//! On stable Rust and without a tool to install: what libFuzzer needs of the compiler, counters at every edge of the
-//! code, is a pass of LLVM that stable flags can ask for. Only sanitizers would need nightly, and `host-sync` has no
-//! unsafe code for them to watch. libFuzzer itself is C++ and is compiled by `libfuzzer-sys`, so a C++ compiler is
-//! needed.
+//! It needs only stable Rust and no tool to install: the edge counters that libFuzzer requires come
+//! from an LLVM pass that stable flags can enable. Only sanitizers would need nightly, and
+//! `host-sync` has no unsafe code for them to check. libFuzzer itself is C++ and is compiled by
+//! `libfuzzer-sys`, so a C++ compiler is required.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,8 @@ use crate::root;
 
 const FUZZ: &str = "host/sync/fuzz";
 
-/// Counters for edges, and the values that comparisons see; `fuzzing` is what cargo-fuzz sets, too. The code is
-/// optimised, and panics at an overflow or a false assertion all the same.
+/// Counters for edges, and tracing of comparisons; cargo-fuzz also sets `fuzzing`. The code is
+/// optimised, but still panics on overflows and failed assertions.
 const FLAGS: &[&str] = &[
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -33,16 +34,16 @@ const FLAGS: &[&str] = &[
     "-Coverflow-checks=on",
 ];
 
-/// Targets that run at the same time. 2: what the smallest machines of CI have.
+/// Targets that run at the same time. 2: the cores of the smallest CI machines.
 const AT_ONCE: usize = 2;
 
-/// MiB of memory at which libFuzzer gives up: an input that takes this much is a finding.
+/// Memory limit of libFuzzer in MiB: an input that takes this much is a finding.
 const MEMORY: u32 = 1024;
 
-/// Seconds that one input may take; most take microseconds.
+/// Time limit for one input in seconds; most take microseconds.
 const SLOW: u32 = 10;
 
-/// The target that is a test of `host-plugins`, which the usual tests run with a small count.
+/// The target that is a test of `host-plugins`, which the ordinary tests run with a small count.
 const DAMAGED: &str = "damaged";
 
 #[derive(clap::Args)]
@@ -130,7 +131,7 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Builds all targets, and says in which folder they are.
+/// Builds all targets and returns their folder.
 fn build(root: &Path, folder: &Path) -> Result<PathBuf> {
     let shell = Shell::new()?;
     let version = cmd!(shell, "rustc -vV").quiet().read()?;
@@ -138,9 +139,10 @@ fn build(root: &Path, folder: &Path) -> Result<PathBuf> {
     let host = host.context("rustc names the machine it runs on")?;
     let manifest = folder.join("Cargo.toml");
     let target = root.join("target/fuzz");
-    // The same versions as in the server; what only the fuzzers need is pinned in their manifest.
+    // The same versions as in the server; the fuzzers' own dependencies are pinned in their
+    // manifest.
     fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
-    // With a target of their own the flags are not those of build scripts and of macros.
+    // With an explicit target, the flags do not apply to build scripts and macros.
     cmd!(shell, "cargo build --release --bins --target {host} --manifest-path {manifest}")
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
@@ -164,7 +166,7 @@ fn start(root: &Path, folder: &Path, built: &Path, target: &str, seconds: u32) -
     let log = kept.join(format!("{target}.log"));
     let out = fs::File::create(&log)?;
     let mut fuzzer = Command::new(built.join(target));
-    // New inputs go into the first folder; the seeds are read.
+    // libFuzzer writes new inputs to the first folder and only reads the seeds.
     fuzzer.arg(&corpus);
     let seeds = folder.join("seeds").join(target);
     if seeds.is_dir() {

@@ -1,12 +1,13 @@
-//! `cargo xtask guests`: builds all guests. Those that are not written in Rust are in `languages.rs`.
+//! `cargo xtask guests`: builds all guests. Those in other languages than Rust are in
+//! `languages.rs`.
 //!
-//! Those in Rust are core modules, which is what an author gets from plain `cargo build`; `host-toolchain`
-//! says what compiles them. All share one target folder and one profile, so that the standard library
-//! is built at most once.
+//! Rust guests are core modules, as an author gets from plain `cargo build`; `host-toolchain` knows
+//! what compiles them. All share one target folder and one profile, so that the standard library is
+//! built at most once.
 //!
-//! An installed plugin is committed, so that the first run needs no such toolchain. It carries the
-//! hash of the sources that it was built from (see `sources.rs`), by which `--check` and a test find
-//! out when it is stale.
+//! Installed plugins are committed, so that the first run needs no such toolchain. Each carries the
+//! hash of the sources that it was built from (see `sources.rs`), with which `--check` and a test
+//! detect a stale one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,7 +20,7 @@ use xshell::{Shell, cmd};
 
 use crate::{debian, languages, root, sources};
 
-/// Guests that come with the repository: folder, and where the plugin is installed.
+/// Guests that belong to the repository: their folder, and where the plugin is installed.
 const PLUGINS: &[(&str, &str)] = &[("examples/blog", "plugins/blog.wasm")];
 
 /// A Cargo workspace of guests that only tests load.
@@ -46,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     let shell = Shell::new()?;
     let toolchain = toolchain(&shell)?;
     for (guest, plugin) in PLUGINS {
-        // Hashed before the build: what is saved while it runs makes the result stale.
+        // Hashed before the build, so that a change during the build makes the result stale.
         let hash = sources::hash(&root, guest)?;
         let [module] = &build(&shell, &toolchain, &root, guest)?[..] else {
             bail!("{guest} must build exactly one cdylib");
@@ -58,8 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
     build_test_guests(&shell, &toolchain, &root)
 }
 
-/// Builds what tests load. The installed plugins have to be up to date; they are built all the same,
-/// to see that they can be, and left as they are, because another compiler makes other bytes of the
+/// Builds the guests of tests. The installed plugins must be up to date. They are built to check
+/// that they compile, but not replaced, because another compiler produces different bytes from the
 /// same sources.
 pub fn prepare_tests() -> Result<()> {
     let root = root();
@@ -81,7 +82,7 @@ fn build_test_guests(shell: &Shell, toolchain: &Toolchain, root: &Path) -> Resul
     languages::build(shell, root, &out)
 }
 
-/// Fails when an installed plugin is not built from the sources beside it.
+/// Fails if an installed plugin is stale.
 fn check(root: &Path) -> Result<()> {
     for (guest, plugin) in PLUGINS {
         let remedy = "run `cargo xtask guests` and commit the result";
@@ -99,11 +100,11 @@ fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compiles a package or workspace of guests, and gives the modules that came out.
+/// Compiles a package or workspace of guests and returns the modules.
 fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Result<Vec<PathBuf>> {
     eprintln!("building {guest} with {}", toolchain.name());
     let manifest = root.join(guest).join("Cargo.toml");
-    // Fetched first, because the names to hide in the module are those of the fetched folders.
+    // Fetched first, because the paths to hide in the module include the fetched folders.
     let cargo = toolchain.cargo();
     cmd!(shell, "{cargo} fetch --quiet --locked --manifest-path {manifest}")
         .envs(toolchain.environment())
@@ -125,8 +126,8 @@ fn build(shell: &Shell, toolchain: &Toolchain, root: &Path, guest: &str) -> Resu
     Ok(built)
 }
 
-/// Where and with which flags guests are compiled: another project that is compiled so, and has their
-/// profile, shares what they depend on.
+/// The target folder and flags for guests. Other projects compiled with the same ones and the same
+/// profile share the dependencies.
 pub fn build_environment(root: &Path) -> [(&'static str, OsString); 2] {
     [
         ("CARGO_TARGET_DIR", root.join(BUILD_FOLDER).into()),
@@ -134,7 +135,7 @@ pub fn build_environment(root: &Path) -> [(&'static str, OsString); 2] {
     ]
 }
 
-/// The modules that one of Cargo's messages speaks of.
+/// The modules named by one of Cargo's messages.
 fn modules(message: &Value) -> Vec<PathBuf> {
     let files = message["filenames"].as_array().into_iter().flatten();
     files
@@ -144,7 +145,7 @@ fn modules(message: &Value) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Writes a file only when it changes, and at once: a running host watches the plugins folder.
+/// Writes a file atomically, and only if it changes: a running host watches the plugins folder.
 pub fn install(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         eprintln!("  {} is up to date", path.display());
@@ -161,14 +162,14 @@ pub fn install(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Flags that keep this machine's paths out of the panic messages in a module.
+/// Flags that keep this machine's paths out of panic messages.
 fn hide_paths(root: &Path) -> Vec<String> {
     let mut paths = vec![(root.to_owned(), ""), (PathBuf::from(DEBIAN_LIBRARY), "rust")];
     let cargo_home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     if let Some(home) = cargo_home {
-        // The last that matches wins, so that each registry comes after the folder it is in.
+        // The last match wins, so each registry comes after the folder that contains it.
         paths.push((home.clone(), "cargo"));
         let registries = fs::read_dir(home.join("registry/src"));
         for registry in registries.into_iter().flatten().flatten() {
@@ -181,8 +182,7 @@ fn hide_paths(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What compiles for wasm on this machine. Debian's compiler is installed where that is possible and
-/// nothing else is here.
+/// The compiler for wasm on this machine. If there is none, Debian's is installed if possible.
 fn toolchain(shell: &Shell) -> Result<Toolchain> {
     match Toolchain::find() {
         Err(Missing::Target) => {

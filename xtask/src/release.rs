@@ -1,8 +1,8 @@
-//! `cargo xtask release`: the archive that a user downloads.
+//! `cargo xtask release`: the archive for users.
 //!
-//! It holds one folder with the stripped binary, the licence, the README, the changelog and the example plugin, so that
-//! `./host --mode local` serves something at once. Times and owners in it are fixed, so that the same files give
-//! the same bytes.
+//! It holds one folder with the stripped binary, the licence, the README, the changelog and the
+//! example plugin, so that `./host --mode local` works at once. Times and owners in it are fixed,
+//! so that the same files produce the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 
 use crate::root;
 
-/// What goes into the archive beside the binary.
+/// The files in the archive besides the binary.
 const FILES: &[&str] =
     &["LICENSE", "README.md", "CHANGELOG.md", "docs", "plugins/blog.wasm", "plugins/blog"];
 
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let host = folder.join("host");
     fs::copy(binary, &host).with_context(|| format!("there is no binary {}", binary.display()))?;
-    // A release is built with line tables, for profiles and backtraces of our own; users need neither.
+    // A release is built with line tables for our own profiles and backtraces; users need neither.
     cmd!(shell, "strip {host}").run().context("strip is needed, of binutils or of Xcode")?;
     for file in FILES {
         copy(&root.join(file), &folder.join(file))
@@ -64,12 +64,12 @@ pub fn run(args: &Args) -> Result<()> {
             "tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf {tar} {name}"
         )
         .run()?;
-        // Without the time and the name of the file, which gzip notes otherwise.
+        // Without the time and file name, which gzip would record.
         cmd!(shell, "gzip --force --no-name --best {tar}").run()?;
     }
     let bytes = fs::read(out.join(&archive))?;
     let hash = hex::encode(Sha256::digest(&bytes));
-    // As `sha256sum --check` reads it.
+    // In the format of `sha256sum --check`.
     fs::write(out.join(format!("{archive}.sha256")), format!("{hash}  {archive}\n"))?;
     check(&shell, &out, &archive, version)?;
     let mib = bytes.len() as f64 / f64::from(1 << 20);
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks the archive elsewhere and sees that the binary in it runs and finds the plugin loadable.
+/// Unpacks the archive elsewhere and checks that the binary runs and can load the plugin.
 fn check(shell: &Shell, out: &Path, archive: &str, version: &str) -> Result<()> {
     let unpacked = out.join("unpacked");
     if unpacked.exists() {

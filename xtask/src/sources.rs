@@ -1,9 +1,9 @@
 //! What a plugin was built from: a hash over the sources, carried in the plugin itself.
 //!
-//! The hash is SHA-256 over the sorted paths (relative to the project, with `/`) and the contents of
-//! all files, each preceded by its length as eight bytes, smallest first. It stands as hexadecimal
-//! text in a custom section, which core modules and components frame alike: a zero byte, the
-//! section's length, the name's length, the name, the data; lengths in LEB128.
+//! The hash is SHA-256 over the sorted paths (relative to the project, with `/`) and the contents
+//! of all files, each preceded by its length as eight little-endian bytes. It is stored as
+//! hexadecimal text in a custom section, which has the same framing in core modules and components:
+//! a zero byte, the section's length, the name's length, the name, the data; lengths in LEB128.
 
 use std::fs;
 use std::path::Path;
@@ -11,19 +11,19 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// The custom section's name.
+/// The name of the custom section.
 pub const SECTION: &str = "epicenter:sources";
 
-/// What every guest is built from, beside its own folder. A folder counts with all that is in it.
+/// Sources of every guest, in addition to its own folder. A folder includes everything in it.
 const SHARED: &[&str] = &["sdk/rust/Cargo.toml", "sdk/rust/src", "wit"];
 
-/// The same inside of a guest's folder.
+/// The same inside a guest's folder.
 const OWN: &[&str] = &["Cargo.toml", "Cargo.lock", "src"];
 
 /// A module begins with eight bytes of magic and version.
 const HEADER: usize = 8;
 
-/// What a build leaves in a folder of sources.
+/// Build outputs in a folder of sources.
 const BUILT: &[&str] = &["node_modules", ".venv", "dist", "build", "__pycache__", "target"];
 
 /// The hash of a Rust guest's sources.
@@ -32,8 +32,8 @@ pub fn hash(root: &Path, guest: &str) -> Result<String> {
     hash_of(root, own.chain(SHARED.iter().map(|&path| path.to_owned())))
 }
 
-/// The hash of files, and of folders with everything in them except what builds leave there, and except texts for
-/// people, of which nothing is built.
+/// The hash of files and folders, except build outputs and documentation, which does not affect the
+/// build.
 pub fn hash_of(root: &Path, paths: impl IntoIterator<Item = impl Into<String>>) -> Result<String> {
     let mut files = Vec::new();
     for path in paths {
@@ -51,7 +51,7 @@ pub fn hash_of(root: &Path, paths: impl IntoIterator<Item = impl Into<String>>) 
     Ok(hex::encode(hash.finalize()))
 }
 
-/// Puts the hash into a module fresh from the compiler.
+/// Adds the hash to a newly compiled module.
 pub fn stamp(mut module: Vec<u8>, hash: &str) -> Vec<u8> {
     let mut body = Vec::new();
     push_length(&mut body, SECTION.len());
@@ -63,7 +63,7 @@ pub fn stamp(mut module: Vec<u8>, hash: &str) -> Vec<u8> {
     module
 }
 
-/// The hash that a module carries.
+/// The hash in a module.
 pub fn read_stamp(module: &[u8]) -> Option<&str> {
     let mut rest = module.get(HEADER..)?;
     while let Some((&id, after)) = rest.split_first() {

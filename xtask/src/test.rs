@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must pass, on a machine with stable Rust, node, npm and python.
 //!
-//! One step after the other, the quick ones first, each with the time it took. Nothing is skipped:
-//! a tool that is missing is a failure that says how to get it.
+//! Runs one step after the other, the quick ones first, and shows the time of each. Nothing is
+//! skipped: a missing tool is a failure that says how to install it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,28 +14,28 @@ use xshell::{Shell, cmd};
 
 use crate::{debian, guests, languages, root};
 
-/// Rust code for guests, tested on the machine itself.
+/// Rust code for guests that is tested on the host machine.
 const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
 
 /// Tests of the real binary with clients from npm.
 const E2E: &str = "tests/e2e";
 
-/// The client for apps, whose tests speak to the real binary, too.
+/// The client for apps, whose tests also use the real binary.
 const CLIENT: &str = "sdk/client";
 
-/// The example app that is built from packages, with the client among them.
+/// The example app that is built from packages, including the client.
 const BOARD: &str = "examples/board";
 
-/// The oldest node that can give a test up (`--test-timeout`).
+/// The oldest node that supports `--test-timeout`.
 const OLDEST_NODE: (u32, u32) = (20, 11);
 
-/// Fails where python has been installed without its environments, as Debian does.
+/// Fails if python is installed without venv, as on Debian.
 const VENV_IS_HERE: &str = "import ensurepip, venv";
 
 /// The oldest python that runs the tools of `requirements.txt`.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
-/// Until a file of end-to-end tests is given up, in ms: ten times what the slowest one takes.
+/// Timeout for a file of end-to-end tests, in ms: ten times what the slowest one takes.
 const E2E_TIMEOUT: &str = "--test-timeout=600000";
 
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
             let files = e2e_tests(&root.join(E2E), filter)?;
             let node = cmd!(shell, "node --test --test-reporter=spec {E2E_TIMEOUT} {files...}");
             let node = node.env("HOST_BIN", target.join("debug/host"));
-            // So that a project in Rust finds the standard library built, where that is the way.
+            // A Rust project may need the standard library that was built for the guests.
             let node = node.envs(guests::build_environment(root));
             let node = node.envs(languages::environment(shell, root)?);
             Ok(node.env("SCHEMATHESIS", programs(&tools).join("st")).run()?)
@@ -137,7 +137,7 @@ fn run_steps(args: &Args, root: &Path, shell: &Shell, steps: &mut Steps) -> Resu
     Ok(())
 }
 
-/// What was done, and how long it took.
+/// The steps, and how long each took.
 #[derive(Default)]
 struct Steps {
     done: Vec<(String, Duration)>,
@@ -217,19 +217,19 @@ fn check_chromium(shell: &Shell) -> Result<()> {
     install_debian(shell, "Chromium", "chromium")
 }
 
-/// Installs one of Debian's packages, where that is possible; else says what to install.
+/// Installs a Debian package if possible; otherwise says what to install.
 fn install_debian(shell: &Shell, name: &str, package: &str) -> Result<()> {
     let remedy = format!("the end-to-end tests need it: {}", debian::command(&[package]));
     debian::install(shell, name, &[package], &remedy)
 }
 
-/// Major and minor of `v20.11.0`, with what stands before them.
+/// The major and minor version in `v20.11.0`, with any prefix.
 fn release(text: &str, prefix: &str) -> Option<(u32, u32)> {
     let mut parts = text.trim().strip_prefix(prefix)?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Installs what the lock file says, unless just that is installed.
+/// Installs from the lock file, unless it is up to date.
 fn install(shell: &Shell, folder: &Path) -> Result<()> {
     let lock = fs::read(folder.join("package-lock.json"))?;
     let installed = folder.join("node_modules/.installed-from");
@@ -243,7 +243,7 @@ fn install(shell: &Shell, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs what the list says into an environment of its own, unless just that is installed.
+/// Installs a list of requirements into an environment of its own, unless it is up to date.
 fn install_python(shell: &Shell, list: &Path, tools: &Path) -> Result<()> {
     let wanted = fs::read(list)?;
     let installed = tools.join("installed-from");
@@ -258,13 +258,13 @@ fn install_python(shell: &Shell, list: &Path, tools: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where an environment of python has its programs.
+/// The folder of a python environment's programs.
 fn programs(tools: &Path) -> PathBuf {
     tools.join("bin")
 }
 
-/// The arguments by which node finds the tests. Files, not the folder, which old and new versions
-/// of node understand differently.
+/// Node's arguments for finding the tests. They are files, because old and new versions of node
+/// treat a folder differently.
 fn e2e_tests(folder: &Path, filter: Option<&str>) -> Result<Vec<OsString>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
