@@ -1,9 +1,10 @@
-//! The data folder: everything that is stored, and which process uses it.
+//! The data folder: everything that is stored, and the process that uses it.
 //!
-//! One process at a time holds the folder, by a lock that ends with the process, and that no other account can hold. A
-//! server that is started while the one before is still saving waits for it a little. A server announces its address in
-//! the file `server.json`, for commands that find the folder locked. A file that a crash left behind misleads nobody:
-//! it counts only while the lock is held, and whoever takes the lock removes it first.
+//! One process at a time holds the folder, through a lock that ends with the process and that no other
+//! account can hold. A server that starts while the previous one is still saving waits for it briefly. A
+//! server writes its address to `server.json`, for commands that find the folder locked. A file left
+//! behind by a crash does no harm: it counts only while the lock is held, and whoever takes the lock
+//! removes it first.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -25,10 +26,10 @@ const ANNOUNCEMENT: &str = "server.json";
 /// How long a server waits for a folder that another process holds. A server that was told to stop takes a few seconds for
 /// its last requests and its last writes, and whoever starts the next one should not have to know.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Between two looks at the lock; nothing tells that it is free.
+/// How often to try the lock; nothing signals that it is free.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The data folder, held against other processes while this exists.
+/// The data folder, locked against other processes until this is dropped.
 pub(crate) struct DataFolder {
     path: PathBuf,
     _lock: File,
@@ -58,7 +59,7 @@ impl DataFolder {
         }
     }
 
-    /// The same for a server, which waits a few seconds for the one before to end.
+    /// The same for a server, which waits a few seconds for the previous one to end.
     pub async fn open_after_others(path: &Path) -> Result<Self, StartError> {
         let deadline = Instant::now() + PATIENCE;
         let mut told = false;
@@ -100,7 +101,7 @@ impl DataFolder {
         host_files::write_whole(&self.path.join(ANNOUNCEMENT), announcement.as_bytes())
     }
 
-    /// The address that the holder of a locked folder announced.
+    /// The address that the holder of a locked folder has announced.
     pub fn announced(path: &Path) -> Option<String> {
         let text = std::fs::read(path.join(ANNOUNCEMENT)).ok()?;
         let announcement: Value = serde_json::from_slice(&text).ok()?;
@@ -110,12 +111,12 @@ impl DataFolder {
 
 impl Drop for DataFolder {
     fn drop(&mut self) {
-        // What remains is removed by the next one who takes the lock.
+        // A file that remains is removed by the next process that takes the lock.
         let _ = std::fs::remove_file(self.path.join(ANNOUNCEMENT));
     }
 }
 
-/// Log lines for rooms that come and go.
+/// Logs rooms that open and close.
 struct LogRooms;
 
 impl Hooks for LogRooms {

@@ -1,4 +1,4 @@
-//! Every bound on what a plugin may use, with its default, its unit and the reason for the value.
+//! Every limit of a plugin, with its default, its unit and the reason for the value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use host_workspace::MAX_ROW;
 use serde::Deserialize;
 
-/// Address space that is set aside for each memory of a component, and so the most that
-/// [`Limits::memory`] can be: what the largest toolchains ask for.
+/// Address space reserved for each memory of a component, and so the maximum of [`Limits::memory`]:
+/// what the largest toolchains ask for.
 pub(crate) const MEMORY_MAX: usize = 256 << 20;
 
-/// Elements that are set aside for each table of a component, and so the most that
-/// [`Limits::table_elements`] can be.
+/// Elements reserved for each table of a component, and so the maximum of
+/// [`Limits::table_elements`].
 pub(crate) const ELEMENTS_MAX: usize = 60_000;
 
-/// What one plugin may use. A plugin's manifest can say otherwise of each, under its name with dashes:
+/// The limits of one plugin. Its manifest can change each of them, under its name with dashes:
 /// times as `"300ms"`, `"5s"` or `"2m"`, sizes in bytes or as `"64KiB"`, `"200MiB"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -175,10 +175,10 @@ impl Default for Limits {
     }
 }
 
-/// Makes the limits that a manifest may name, from their names and kinds.
+/// Declares the limits that a manifest may change, with their names and kinds.
 macro_rules! overrides {
     ($($name:ident: $kind:ty,)*) => {
-        /// Limits as a manifest gives them; those that it does not name stay.
+        /// The limits in a manifest; `None` keeps the host's.
         #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
         pub(crate) struct Overrides {
@@ -186,7 +186,7 @@ macro_rules! overrides {
         }
 
         impl Overrides {
-            /// The limits with these laid over them; the error names the one that cannot be granted.
+            /// Applies these to `limits`. The error names one that cannot be granted.
             pub(crate) fn apply(&self, limits: &Limits) -> Result<Limits, String> {
                 let mut limits = limits.clone();
                 $(if let Some(value) = &self.$name {
@@ -200,7 +200,7 @@ macro_rules! overrides {
         }
 
         impl Limits {
-            /// Those that a manifest may name, as it names them, with values as it may give them.
+            /// The limits that a manifest may change, with their values in its notation.
             pub fn named(&self) -> BTreeMap<String, String> {
                 BTreeMap::from([
                     $((stringify!($name).replace('_', "-"), <$kind>::show(self.$name)),)*
@@ -254,16 +254,17 @@ overrides! {
 }
 
 impl Limits {
-    /// Holds what the engine has set aside against what is asked for, and refuses what makes no sense.
+    /// Checks the limits against what the engine has reserved, and rejects values that make no
+    /// sense.
     fn check(&self) -> Result<(), String> {
         let most = [
             ("memory", self.memory, MEMORY_MAX),
             ("table-elements", self.table_elements, ELEMENTS_MAX),
-            // Deeper than this, the stack of a thread does not hold.
+            // Deeper nesting would overflow the stack of a thread.
             ("script-depth", self.script_depth, 64),
             // The contract allows no larger batch.
             ("batch-rows", self.batch_rows, 256),
-            // Neither does it allow larger rows.
+            // Nor does it allow larger rows.
             ("row-bytes", self.row_bytes, MAX_ROW),
         ];
         let least = [
@@ -271,10 +272,10 @@ impl Limits {
             ("checks", self.checks as u64, 1),
             ("parses", self.parses as u64, 1),
             ("batch-rows", self.batch_rows as u64, 1),
-            // A page; no guest has less.
+            // One page; no guest has less.
             ("memory", self.memory as u64, 1 << 16),
             ("plugin-memory", self.plugin_memory as u64, 1 << 16),
-            // To the interpreter 0 means that there is no limit.
+            // The interpreter takes 0 to mean no limit.
             ("script-steps", self.script_steps, 1),
             ("script-depth", self.script_depth as u64, 1),
             ("script-string", self.script_string as u64, 1),
@@ -301,7 +302,7 @@ impl Limits {
     }
 }
 
-/// `"300ms"`, `"5s"`, `"2m"`.
+/// Parses `"300ms"`, `"5s"`, `"2m"`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 struct Time(Duration);
@@ -328,7 +329,7 @@ impl TryFrom<String> for Time {
             let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
             number.checked_mul(*ms).map(Duration::from_millis)
         });
-        // An hour is no limit any more, and far from what a clock can add up.
+        // More than an hour is no limit any more; an hour is far from overflowing the clock.
         let parsed = parsed.filter(|time| *time <= Duration::from_secs(3600));
         parsed.map(Self).ok_or_else(|| {
             format!("{text:?} is no time; write \"300ms\", \"5s\" or \"2m\", and \"60m\" at most")
@@ -336,7 +337,7 @@ impl TryFrom<String> for Time {
     }
 }
 
-/// A number, or bytes with a unit.
+/// Parses a number, or bytes with a unit.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "toml::Value")]
 struct Number(u64);

@@ -1,4 +1,4 @@
-//! Models that a plugin asks, with a double in their place.
+//! Plugins that ask models, with a test double as the model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::reach::manifest::Grants;
 /// Repeats what it is asked, word by word; `fail` and `hang` in the system text make it do so.
 #[derive(Debug, Default)]
 struct Parrot {
-    /// Answers that are under way.
+    /// Answers in progress.
     answering: Arc<AtomicUsize>,
 }
 
@@ -131,7 +131,7 @@ async fn answers_are_bounded_in_size_and_number() {
     assert_eq!(first.next().await.unwrap(), Some(Event::Text("one ".into())));
     assert_eq!(first.next().await.unwrap(), Some(Event::Text("two ".into())));
     assert!(first.next().await.unwrap_err().to_string().contains("longer than a plugin"));
-    // What is over is over: the request has ended, and there is no more.
+    // The request has ended with the call, and nothing more arrives.
     assert_eq!(answering.load(Ordering::SeqCst), 0);
     assert_eq!(first.next().await.unwrap(), None);
     drop(first);

@@ -1,4 +1,4 @@
-//! What a file does to its compiler, it does to nobody else.
+//! A file that harms its compiler must harm nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use crate::{Allocation, Compile, Engine, Plugin};
 /// Damaged copies that are tried; `cargo xtask fuzz damaged` asks for more, by this variable.
 const COUNT: (&str, u64) = ("DAMAGED_COUNT", 500);
 
-/// The first of their seeds; each copy has the one after that of the copy before.
+/// The first seed; each further copy uses the next one.
 const SEED: (&str, u64) = ("DAMAGED_SEED", 1);
 
 /// Copies that are tried at the same time.
 const AT_ONCE: u64 = 4;
 
-/// How long a copy may take, on a busy machine and in a build for tests; most take milliseconds.
+/// Time limit for a copy, on a busy machine and in a test build; most take milliseconds.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// Says of a package that it has another name, so that it and the contract's depend on each other.

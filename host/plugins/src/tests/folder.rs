@@ -1,4 +1,4 @@
-//! The plugins folder: what is written to it is served.
+//! The plugins folder serves what is written to it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::{
     Allocation, Compile, Limits, Mounts, PluginState, PluginStatus, Plugins, PluginsConfig,
 };
 
-/// A server's workspaces, without the server. Notes what happens to each.
+/// A stand-in for a server's workspaces, which records what happens to each.
 #[derive(Clone, Default)]
 struct Mounting {
     serving: Arc<Mutex<BTreeMap<String, Arc<dyn Logic>>>>,
@@ -189,7 +189,7 @@ async fn a_broken_version_leaves_the_one_before_serving() {
     assert!(status.error.unwrap().contains("cut short"));
     assert_eq!(server.serving(), ["blog"]);
 
-    // The same bytes as are served: nothing to load, and nothing wrong any more.
+    // The bytes equal those that are served, so there is nothing to load and no error any more.
     server.write("blog.wasm", &good);
     server.until("mended", |server| server.error("blog.wasm").is_empty()).await;
     assert_eq!(*server.mounts.history.lock(), ["+blog"]);
@@ -256,7 +256,7 @@ async fn the_second_of_two_files_for_one_workspace_waits_for_the_first() {
     server.until("its error is gone", |server| server.error("b.wasm").is_empty()).await;
 }
 
-/// A guest that takes a while to say what it defines.
+/// A guest whose `define` takes a while.
 fn slow(id: &'static str, tables: &'static [&'static str]) -> Vec<u8> {
     let on_define = "(global.set $calls (i32.const 0))
         (loop $wait
@@ -400,7 +400,7 @@ async fn what_is_served_in_haste_is_optimised_while_it_serves() {
         logic.parse_rows("posts", vec!["{}".into()], "").await
     };
     assert!(parse().await.is_ok());
-    // Saved again before it is proven: only the new version is worth the work.
+    // Saved again before it was optimised: only the new version is worth the work.
     server.write("blog.wasm", &guest("blog", &["posts", "notes"]));
     server.until("the new version", |server| server.tables("blog").len() == 2).await;
     let optimised = |server: &Server| server.status("blog.wasm").unwrap().optimised;

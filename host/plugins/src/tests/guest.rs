@@ -60,7 +60,7 @@ impl Guest {
         module
     }
 
-    /// The same as a component.
+    /// The same module as a component.
     pub(super) fn component(&self) -> Vec<u8> {
         ComponentEncoder::default().module(&self.module()).unwrap().encode().unwrap()
     }
