@@ -489,6 +489,7 @@ mod tests {
                     updated_at_column: "edited".into(),
                 }],
                 checks_changes: false,
+                ..TableDefinition::default()
             }],
             kv: vec![KvDefinition {
                 key: "theme".into(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Everything the host knows about a workspace before it serves it. Mirrors `workspace-definition`
@@ -26,7 +26,7 @@ pub struct Definition {
 }
 
 /// A table: rows of one shape, kept in the document's array `table:{name}`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TableDefinition {
     /// The table's name in URLs.
     pub name: String,
@@ -36,6 +36,34 @@ pub struct TableDefinition {
     pub documents: Vec<DocumentDefinition>,
     /// Whether `check-change` is asked before a row changes.
     pub checks_changes: bool,
+    /// Fields of which no two rows may have the same values. Of several fields, all together.
+    pub unique: Vec<Vec<String>>,
+    /// Fields that hold the ids of rows that must be there.
+    pub references: Vec<Reference>,
+}
+
+/// A field that holds the id of a row, of this table or another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reference {
+    /// The field.
+    pub field: String,
+    /// The table of the row that it refers to.
+    pub table: String,
+    /// What becomes of a row when the one that it refers to is deleted.
+    pub on_delete: OnDelete,
+}
+
+/// What becomes of rows that refer to a row when that is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDelete {
+    /// They keep it from being deleted.
+    #[default]
+    Restrict,
+    /// They are deleted with it.
+    Cascade,
+    /// They refer to nothing from then on.
+    SetNull,
 }
 
 /// A Yjs document attached to each row of a table.
@@ -179,6 +207,7 @@ impl Definition {
             for document in &table.documents {
                 faults.name(&format!("document of {item}"), &document.name);
             }
+            faults.rules(self, table);
         }
         for kv in &self.kv {
             faults.name("kv key", &kv.key);
@@ -214,6 +243,9 @@ impl Definition {
         self.actions.iter().find(|action| action.path == path)
     }
 }
+
+/// Rules of each kind that a table may have; each costs every write of its rows something.
+const MOST_RULES: usize = 16;
 
 /// What is wrong with a definition, and where; one fault a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -264,6 +296,53 @@ impl Faults {
         self.at_most(&format!("versions of {item}"), versions.len(), 1000);
         for (index, schema) in versions.iter().take(1000).enumerate() {
             self.schema(&format!("{item}, version {}", index + 1), schema);
+        }
+    }
+
+    /// The rules of a table. They name fields of the current version, where its schema names any.
+    fn rules(&mut self, definition: &Definition, table: &TableDefinition) {
+        let TableDefinition { name, unique, references, .. } = table;
+        self.at_most(&format!("unique rules of table {name:?}"), unique.len(), MOST_RULES);
+        self.at_most(&format!("references of table {name:?}"), references.len(), MOST_RULES);
+        let properties = table.versions.last().and_then(|schema| schema["properties"].as_object());
+        let mut field = |item: String, field: &str| match properties {
+            _ if field.is_empty() => self.add(format!("{item} names no field")),
+            Some(properties) if !properties.contains_key(field) => {
+                let known: Vec<_> = properties.keys().map(String::as_str).collect();
+                self.add(format!(
+                    "{item} names {field:?}, which is no field of the table; its fields are {}",
+                    known.join(", ")
+                ));
+            }
+            _ => {}
+        };
+        for fields in unique.iter().take(MOST_RULES) {
+            let item = format!("unique of table {name:?}");
+            if fields.is_empty() {
+                field(item, "");
+                continue;
+            }
+            fields.iter().for_each(|of| field(item.clone(), of));
+        }
+        for reference in references.iter().take(MOST_RULES) {
+            field(format!("a reference of table {name:?}"), &reference.field);
+        }
+        for fields in unique.iter().take(MOST_RULES) {
+            self.at_most(&format!("fields of a unique rule of table {name:?}"), fields.len(), 8);
+            self.distinct(
+                &format!("field of a unique rule of table {name:?}"),
+                fields.iter().map(String::as_str),
+            );
+        }
+        let referring = references.iter().map(|reference| reference.field.as_str());
+        self.distinct(&format!("reference of table {name:?} by"), referring);
+        for reference in references.iter().take(MOST_RULES) {
+            if definition.table(&reference.table).is_none() {
+                self.add(format!(
+                    "table {name:?} refers by {:?} to table {:?}, which the workspace does not have",
+                    reference.field, reference.table
+                ));
+            }
         }
     }
 

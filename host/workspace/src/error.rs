@@ -55,7 +55,9 @@ impl Error {
             Self::Stored(issues) => {
                 format!("{what}: not valid as it is stored: {}", summary(issues))
             }
-            Self::Exist(issues) => format!("{what}: {}", summary(issues)),
+            Self::Action(ActionError::Conflict(issues)) | Self::Exist(issues) => {
+                format!("{what}: {}", summary(issues))
+            }
             other => other.to_string(),
         }
     }
@@ -63,7 +65,7 @@ impl Error {
     /// What is wrong with which member of the input.
     pub fn into_issues(self) -> Vec<Issue> {
         match self {
-            Self::Action(ActionError::Invalid(issues))
+            Self::Action(ActionError::Invalid(issues) | ActionError::Conflict(issues))
             | Self::Input(issues)
             | Self::Stored(issues)
             | Self::Exist(issues) => issues,
@@ -106,6 +108,10 @@ pub enum ActionError {
     /// The value was refused.
     #[error("invalid")]
     Invalid(Vec<Issue>),
+    /// A rule about several rows would be broken: a value that is taken, a row that does not exist or that
+    /// others refer to.
+    #[error("conflict")]
+    Conflict(Vec<Issue>),
     /// Not allowed, or not granted.
     #[error("{0}")]
     Denied(String),

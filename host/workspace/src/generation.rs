@@ -9,6 +9,8 @@
 //! serving, and takes its place once it has caught up. A row that breaks the plugin (a trap, a
 //! timeout) is not allowed to break the workspace: it becomes an invalid row that says so.
 
+mod draft;
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +27,12 @@ use crate::definition::{Definition, Issue, TableDefinition, id_issue};
 use crate::documents::{Documents, guid};
 use crate::error::Fault;
 use crate::fields::{Fields, Members};
-use crate::index::{Changes, Entry, Follower, Index, KV, TABLE_PREFIX};
+use crate::index::{Changes, Entry, Follower, Index, KV, NEVER, TABLE_PREFIX};
 use crate::logic::{Logic, Parsed};
+use crate::rules::{Holders, Rule, Rules, held};
 use crate::schema::Schemas;
+
+use draft::Draft;
 
 /// Rows of one batch that may break the plugin, one by one, before the rest of the batch is given
 /// up: each can take as long as a call may take.
@@ -45,6 +50,8 @@ pub(crate) struct Snapshot {
     /// Names the version of the plugin, among those since the start of time: versions of tables
     /// count from anew in each.
     pub epoch: u64,
+    /// The version of the index that it shows.
+    pub version: u64,
     /// By table name; all tables of the definition.
     pub tables: HashMap<String, Arc<Table>>,
     /// By key; the keys that are set.
@@ -56,10 +63,14 @@ pub(crate) struct Snapshot {
 pub(crate) struct Table {
     /// By id.
     pub rows: OrdMap<Arc<str>, Arc<Row>>,
-    /// Version of the table's array.
+    /// Counts changes of what the table shows. A row of another table can change it.
     pub version: u64,
+    /// Version of the table's array.
+    pub array: u64,
     /// How many rows are invalid.
     pub invalid: usize,
+    /// What its rows hold of the table's rules.
+    pub holders: Holders,
     /// The rows that changed last, each with the version that it changed to.
     recent: Vector<(u64, Arc<str>)>,
     /// The version up to which changes are no longer in `recent`.
@@ -76,6 +87,10 @@ pub(crate) struct Row {
     pub raw: Arc<str>,
     /// Its current form as JSON text, or why it is not valid.
     pub parsed: Result<Arc<str>, Arc<[Issue]>>,
+    /// Its current form, where it is not valid only because it breaks a rule about several rows.
+    broken: Option<Arc<str>>,
+    /// Its entry's `ts`.
+    time: f64,
     /// Whether it is invalid because it broke the plugin.
     faulted: bool,
     /// Of the current form.
@@ -158,6 +173,7 @@ impl PartialEq for Row {
         self.entry == other.entry
             && self.raw == other.raw
             && self.parsed == other.parsed
+            && self.broken == other.broken
             && self.faulted == other.faulted
     }
 }
@@ -165,6 +181,12 @@ impl PartialEq for Row {
 impl Eq for Row {}
 
 impl Row {
+    fn new(entry: Entry, parsed: Result<Arc<str>, Arc<[Issue]>>, faulted: bool) -> Self {
+        let Entry { id, value, time, .. } = entry;
+        let members = Members::default();
+        Self { entry: id, raw: value, parsed, broken: None, time, faulted, members }
+    }
+
     /// The current form of a valid row.
     pub fn fields(&self) -> Option<Fields<'_>> {
         Some(Fields::new(self.parsed.as_ref().ok()?, &self.members))
@@ -181,6 +203,31 @@ impl Row {
             }
             _ => format!("\"{entry}\""),
         }
+    }
+
+    /// Its current form as JSON text, also where the row breaks a rule about several rows; or what the
+    /// plugin has against it.
+    pub fn current(&self) -> Result<&Arc<str>, &Arc<[Issue]>> {
+        self.broken.as_ref().map_or(self.parsed.as_ref(), Ok)
+    }
+
+    /// What it holds of its table's rules.
+    pub fn held(&self, table: &TableDefinition) -> Vec<(Rule, Arc<str>)> {
+        match self.current() {
+            Ok(text) => held(table, Fields::new(text, &self.members)),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The same row, breaking these rules; none of them where there are no issues.
+    fn judged(&self, issues: Vec<Issue>) -> Self {
+        let current = self.current().cloned();
+        let (parsed, broken) = match (issues.is_empty(), current) {
+            (false, Ok(current)) => (Err(issues.into()), Some(current)),
+            (_, current) => (current.map_err(Arc::clone), None),
+        };
+        let Self { entry, ref raw, time, faulted, .. } = *self;
+        Self { entry, raw: raw.clone(), parsed, broken, time, faulted, members: Members::default() }
     }
 
     /// An invalid row, for those who can mend it.
@@ -205,6 +252,7 @@ pub(crate) struct Generation {
 
 struct State {
     index: Arc<Mutex<Index>>,
+    rules: Rules,
     documents: Documents,
     follower: Arc<Follower>,
     snapshot: ArcSwap<Snapshot>,
@@ -235,16 +283,17 @@ impl Generation {
             // A table that is empty now may have had rows, and so have a version; nothing else
             // will come that tells it.
             let empty = |name: &str| {
-                let version = index.array_version(&format!("{TABLE_PREFIX}{name}"));
-                Arc::new(Table { version, ..Table::default() })
+                let array = index.array_version(&format!("{TABLE_PREFIX}{name}"));
+                Arc::new(Table { array, ..Table::default() })
             };
             let names = definition.tables.iter().map(|table| &table.name);
             let tables = names.map(|name| (name.clone(), empty(name))).collect();
             (index.follow(), tables)
         };
-        let empty = Snapshot { epoch: rand::random(), tables, kv: OrdMap::new() };
+        let empty = Snapshot { epoch: rand::random(), version: 0, tables, kv: OrdMap::new() };
         let state = Arc::new(State {
             index: index.clone(),
+            rules: Rules::of(&definition),
             documents: documents.clone(),
             follower: follower.clone(),
             snapshot: ArcSwap::from_pointee(empty),
@@ -311,6 +360,11 @@ impl Generation {
         let _ = seen.wait_for(|at| *at >= version).await;
     }
 
+    /// The rules about several rows.
+    pub fn rules(&self) -> &Rules {
+        &self.state.rules
+    }
+
     /// How many rows are invalid because they broke the plugin.
     pub fn faulted(&self) -> usize {
         let snapshot = self.snapshot();
@@ -321,11 +375,12 @@ impl Generation {
 
 impl State {
     /// Closes the documents of a row that was deleted.
-    fn close_documents(&self, definition: &Definition, table: &str, row: &Row) {
-        let table = definition.table(table).filter(|table| !table.documents.is_empty());
-        let Some(table) = table else { return };
+    fn close_documents(&self, table: &TableDefinition, row: &Row) {
+        if table.documents.is_empty() {
+            return;
+        }
         // An invalid row has documents as well.
-        let text = row.parsed.as_ref().unwrap_or(&row.raw);
+        let text = row.current().unwrap_or(&row.raw);
         let row = serde_json::from_str(text).unwrap_or_default();
         for guid in guids(table, &row) {
             self.documents.close(&guid);
@@ -359,38 +414,17 @@ impl State {
         for ((array, key), entry) in changes.places {
             by_array.entry(array).or_default().push((key, entry));
         }
-        let mut tables = before.tables.clone();
+        let mut draft = Draft::new(definition, &self.rules, &before.tables);
         let mut kv = before.kv.clone();
         for (array, changed) in by_array {
             if let Some(name) = array.strip_prefix(TABLE_PREFIX) {
-                let Some(table) = before.tables.get(name) else { continue };
-                let mut rows = table.rows.clone();
-                let mut invalid = table.invalid;
+                let Some(table) = definition.table(name) else { continue };
+                let rows = parse_rows(logic, name, changed, &mut faults).await;
+                self.claim_documents(table, &rows).await;
                 let version = changes.arrays.get(&array).copied().unwrap_or(0);
-                let (mut recent, mut forgotten) = (table.recent.clone(), table.forgotten);
-                let parsed = parse_rows(logic, name, changed, &mut faults).await;
-                if let Some(definition) = definition.table(name) {
-                    self.claim_documents(definition, &parsed).await;
+                for row in draft.set(name, version, rows) {
+                    self.close_documents(table, &row);
                 }
-                for (key, row) in parsed {
-                    recent.push_back((version, key.clone()));
-                    if recent.len() > RECENT {
-                        forgotten = recent.pop_front().map_or(version, |(version, _)| version);
-                    }
-                    let old = match row {
-                        Some(row) => {
-                            invalid += row.parsed.is_err() as usize;
-                            rows.insert(key, Arc::new(row))
-                        }
-                        None => rows.remove(&key).inspect(|row| {
-                            self.close_documents(definition, name, row);
-                        }),
-                    };
-                    invalid -= old.is_some_and(|old| old.parsed.is_err()) as usize;
-                }
-                let list = OnceLock::new();
-                let table = Table { rows, version, invalid, recent, forgotten, list };
-                tables.insert(name.to_owned(), Arc::new(table));
             } else if *array == *KV {
                 for (key, entry) in changed {
                     if !definition.kv.iter().any(|kv| *kv.key == *key) {
@@ -406,8 +440,9 @@ impl State {
                 }
             }
         }
-        self.snapshot.store(Arc::new(Snapshot { epoch: before.epoch, tables, kv }));
-        self.version.send_replace(changes.version);
+        let (epoch, version, tables) = (before.epoch, changes.version, draft.finish());
+        self.snapshot.store(Arc::new(Snapshot { epoch, version, tables, kv }));
+        self.version.send_replace(version);
         faults
     }
 }
@@ -432,7 +467,7 @@ async fn parse_rows(
         match entry.map(known) {
             None => rows.push((key, None)),
             Some(Ok(row)) => rows.push((key, Some(row))),
-            Some(Err(entry)) if !entry.timed => rows.push((key, Some(untimed(entry)))),
+            Some(Err(entry)) if entry.time == NEVER => rows.push((key, Some(untimed(entry)))),
             Some(Err(entry)) => unparsed.push((key, entry)),
         }
     }
@@ -491,7 +526,7 @@ fn belongs(key: &str, parsed: Parsed) -> Parsed {
 async fn parse_kv(logic: &dyn Logic, key: &str, entry: Entry, faults: &mut Vec<Fault>) -> Row {
     let entry = match known(entry) {
         Ok(row) => return row,
-        Err(entry) if !entry.timed => return untimed(entry),
+        Err(entry) if entry.time == NEVER => return untimed(entry),
         Err(entry) => entry,
     };
     match when_free(|| logic.parse_kv(key, entry.value.to_string(), "")).await {
@@ -523,8 +558,7 @@ async fn when_free<T, F: Future<Output = Result<T, Fault>>>(
 /// The row of an entry whose parse came with it; otherwise the entry again.
 fn known(mut entry: Entry) -> Result<Row, Entry> {
     let Some(text) = entry.parsed.take() else { return Err(entry) };
-    let members = Members::default();
-    Ok(Row { entry: entry.id, raw: entry.value, parsed: Ok(text), faulted: false, members })
+    Ok(Row::new(entry, Ok(text), false))
 }
 
 fn row(entry: Entry, parsed: Parsed) -> Row {
@@ -534,7 +568,7 @@ fn row(entry: Entry, parsed: Parsed) -> Row {
         Ok(text) => Ok(text.into()),
         Err(issues) => Err(issues.into()),
     };
-    Row { entry: entry.id, raw: entry.value, parsed, faulted: false, members: Members::default() }
+    Row::new(entry, parsed, false)
 }
 
 /// An entry of which nobody can say whether it is older than another: a write makes it a row.
@@ -546,11 +580,5 @@ fn untimed(entry: Entry) -> Row {
 
 fn broken(entry: Entry, fault: &Fault) -> Row {
     let issues = Err(vec![Issue::whole(fault.to_string())].into());
-    Row {
-        entry: entry.id,
-        raw: entry.value,
-        parsed: issues,
-        faulted: true,
-        members: Members::default(),
-    }
+    Row::new(entry, issues, true)
 }

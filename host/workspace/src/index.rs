@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::rules::{Claim, Claims};
 use crate::written::Written;
 
 /// The array that holds key-values.
@@ -35,7 +36,7 @@ pub(crate) const TABLE_PREFIX: &str = "table:";
 /// Times beyond this (the year 144,683) are not believed: the clock could not go on from there.
 const LATEST_TIME: f64 = (1u64 << 52) as f64;
 /// The time of an entry whose `ts` is missing or no number: every entry that has one counts before it.
-const NEVER: f64 = f64::NEG_INFINITY;
+pub(crate) const NEVER: f64 = f64::NEG_INFINITY;
 
 /// The entry of a key that counts.
 #[derive(Debug, Clone)]
@@ -44,8 +45,8 @@ pub(crate) struct Entry {
     pub id: Id,
     /// Its value, as JSON text.
     pub value: Arc<str>,
-    /// Whether its `ts` is a number. One that has none is older than all others.
-    pub timed: bool,
+    /// Its `ts`. One that has none that is a number is older than all others: [`NEVER`].
+    pub time: f64,
     /// Its current form as JSON text, where the follower's own plugin has parsed it for a write.
     pub parsed: Option<Arc<str>>,
 }
@@ -62,6 +63,8 @@ pub(crate) struct Index {
     /// Counts changes.
     version: u64,
     followers: Vec<Arc<Follower>>,
+    /// Which values of rules our own writes took or let go.
+    claims: Claims,
     /// What an edit of ours is about to write.
     notes: Option<Notes>,
 }
@@ -139,8 +142,19 @@ impl Index {
     /// The entry of a key that counts.
     pub fn entry(&self, array: &str, key: &str) -> Option<Entry> {
         let live = self.arrays.get(array)?.keys.get(key)?.first()?;
-        let timed = live.time != NEVER;
-        Some(Entry { id: live.id, value: live.value.clone(), timed, parsed: None })
+        Some(Entry { id: live.id, value: live.value.clone(), time: live.time, parsed: None })
+    }
+
+    /// Whether nobody of us has changed who holds these values after a version. What came by sync is not
+    /// asked: it comes as it does, before a write or after it.
+    pub fn hold(&self, claims: &HashSet<Claim>, version: u64) -> bool {
+        self.claims.hold(claims, version)
+    }
+
+    /// Notes that the write that is about to be made changes who holds these values.
+    pub fn claim(&mut self, claims: HashSet<Claim>) {
+        // The write is told as the next version.
+        self.claims.changed(claims, self.version + 1);
     }
 
     /// Adds a follower, for whom everything that is there has changed.

@@ -18,6 +18,7 @@ mod ids;
 mod index;
 pub mod logic;
 pub mod query;
+mod rules;
 pub mod schema;
 #[cfg(test)]
 mod tests;

@@ -421,8 +421,7 @@ mod tests {
         let of = |at: Value| TableDefinition {
             name: "events".into(),
             versions: vec![json!({ "properties": { "at": at } })],
-            documents: Vec::new(),
-            checks_changes: false,
+            ..TableDefinition::default()
         };
         let (times, texts) = (of(at), of(json!({ "type": "string" })));
         let ids =

@@ -10,5 +10,6 @@ mod odd;
 mod openapi;
 mod reload;
 mod rows;
+mod rules;
 mod sync;
 mod writes;

@@ -5,7 +5,7 @@
 //! What was read is remembered, so that the commit can tell whether it still holds: a row by its
 //! entry, a list by the version of its table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::condition::Condition;
 use crate::context::Context;
-use crate::definition::{DocumentDefinition, Issue, TableDefinition, id_issue};
+use crate::definition::{DocumentDefinition, Issue, OnDelete, TableDefinition, id_issue};
 use crate::documents::{self, MAX_TEXT, Writing};
 use crate::error::{ActionError, Error};
 use crate::fields::{Fields, Members};
@@ -28,6 +28,7 @@ use crate::logic::{Change, Data, Logic, Operation, Parsed};
 use crate::query::{
     DEFAULT_LIMIT, Filter, MAX_LIMIT, Page, Query, check_fields, count, select, selects,
 };
+use crate::rules::{Claim, Rule, dangling, held, reference_to, referred, taken, target};
 use crate::written::{Sent, Written};
 
 /// Bytes of the largest row.
@@ -60,7 +61,23 @@ struct State {
     writes: BTreeMap<Place, Option<Written>>,
     /// Texts of documents that are to be written, by guid.
     texts: BTreeMap<String, Writing>,
+    /// What the writes do to the rules about several rows.
+    claims: Claimed,
     bytes: usize,
+}
+
+/// What a transaction saw of the rules about several rows, and what its writes do to them.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    /// Values of which it was looked up who holds them.
+    pub seen: HashSet<Claim>,
+    /// Rows that have to be there at the commit, whatever they say.
+    pub needed: HashSet<Place>,
+    /// Values that some row holds only after the writes, or only before them.
+    pub changed: HashSet<Claim>,
+    /// What written rows hold now, and which of them hold a value.
+    held: HashMap<Place, Vec<Claim>>,
+    holders: HashMap<Claim, BTreeSet<Arc<str>>>,
 }
 
 /// What a transaction read and wants to write.
@@ -69,6 +86,9 @@ pub(crate) struct Commit {
     pub lists: HashMap<Arc<str>, u64>,
     pub writes: Vec<(Place, Option<Written>)>,
     pub texts: BTreeMap<String, Writing>,
+    pub claims: Claimed,
+    /// The version of the index that was read.
+    pub version: u64,
     pub now: u64,
 }
 
@@ -107,7 +127,7 @@ impl Transaction {
         self.table(table)?;
         let Some(rows) = self.snapshot.tables.get(table) else { return Ok(Vec::new()) };
         let array = format!("{TABLE_PREFIX}{table}").into();
-        self.state.lock().lists.insert(array, rows.version);
+        self.state.lock().lists.insert(array, rows.array);
         let invalid = rows.rows.iter().filter(|(_, row)| row.parsed.is_err());
         Ok(invalid.take(most).map(|(id, _)| id.to_string()).collect())
     }
@@ -170,7 +190,10 @@ impl Transaction {
         }
         let written = Written::new(text, &parsed).map_err(ActionError::invalid)?;
         let operation = if before.is_some() { Operation::Update } else { Operation::Create };
+        let claims = self.claims_of(definition, text);
+        self.check_claims(definition, id, &claims)?;
         self.check(definition, operation, id, before, Some(text)).await?;
+        self.claim(definition, id, claims);
         self.write(place(table, id), Some(written))?;
         Ok(())
     }
@@ -184,10 +207,15 @@ impl Transaction {
     ) -> Result<String, Error> {
         self.table(table)?;
         self.check_may_write()?;
-        let before = match self.read(table, id) {
+        let read = self.read(table, id);
+        let before = match &read {
             None => return Err(Error::Action(ActionError::NotFound)),
-            Some(Err(issues)) => return Err(Error::Stored(issues.to_vec())),
-            Some(Ok(text)) => text,
+            Some(Ok(text)) => text.clone(),
+            // One that only breaks a rule can be mended by the field that breaks it.
+            Some(Err(issues)) => match self.broken(table, id) {
+                Some(text) => text,
+                None => return Err(Error::Stored(issues.to_vec())),
+            },
         };
         let Value::Object(fields) = fields else {
             return Err(Error::Action(ActionError::invalid(Issue::whole(
@@ -201,16 +229,160 @@ impl Transaction {
         };
         members.extend(fields);
         members.insert("id".into(), id.into());
-        self.set(table, id, &row, Some(Ok(before))).await
+        self.set(table, id, &row, read).await
     }
 
+    /// The current form of a row that is there and invalid only because it breaks a rule.
+    fn broken(&self, table: &str, id: &str) -> Option<Arc<str>> {
+        let row = self.snapshot.tables.get(table)?.rows.get(id)?;
+        row.current().ok().cloned()
+    }
+
+    /// Deletes a row, and does to those that refer to it what the rules say. False when there was none.
     pub(crate) async fn remove(self: &Arc<Self>, table: &str, id: &str) -> Result<bool, Error> {
-        let definition = self.table(table)?;
         self.check_may_write()?;
-        let Some(before) = self.read(table, id) else { return Ok(false) };
-        self.check(definition, Operation::Delete, id, Some(before), None).await?;
-        self.write(place(table, id), None)?;
+        if self.read(table, id).is_none() {
+            self.table(table)?;
+            return Ok(false);
+        }
+        // What is to be deleted, and what has to be changed before; the first row is the last to go, so
+        // that a check of one that refers to it still finds it.
+        let mut found: Vec<(Arc<str>, Arc<str>)> = vec![(table.into(), id.into())];
+        let mut known: HashSet<_> = found.iter().cloned().collect();
+        let mut at = 0;
+        while let Some((table, id)) = found.get(at).cloned() {
+            at += 1;
+            for referrer in self.generation.rules().referrers(&table) {
+                let (of, rule, value) = (&referrer.table, referrer.rule, reference_to(&id));
+                let mut rows = self.holders(&Claim { table: of.clone(), rule, value });
+                rows.retain(|row| !known.contains(&(of.clone(), row.clone())));
+                let Some(first) = rows.first() else { continue };
+                match referrer.on_delete {
+                    OnDelete::Restrict => {
+                        let issue = referred(referrer, rows.len(), first);
+                        return Err(Error::Action(ActionError::Conflict(vec![issue])));
+                    }
+                    OnDelete::Cascade => {
+                        if found.len() + rows.len() > MAX_WRITES {
+                            return Err(Error::Action(too_much()));
+                        }
+                        for row in rows {
+                            known.insert((of.clone(), row.clone()));
+                            found.push((of.clone(), row));
+                        }
+                    }
+                    OnDelete::SetNull => {
+                        for row in rows {
+                            let fields = serde_json::json!({ &referrer.field: null });
+                            Box::pin(self.merge(of, &row, fields)).await?;
+                        }
+                    }
+                }
+            }
+        }
+        for (table, id) in found.iter().rev() {
+            let definition = self.table(table)?;
+            let Some(before) = self.read(table, id) else { continue };
+            self.check(definition, Operation::Delete, id, Some(before), None).await?;
+            self.claim(definition, id, Vec::new());
+            self.write(place(table, id), None)?;
+        }
         Ok(true)
+    }
+
+    /// What a row holds of its table's rules.
+    fn claims_of(&self, table: &TableDefinition, text: &str) -> Vec<Claim> {
+        if table.unique.is_empty() && table.references.is_empty() {
+            return Vec::new();
+        }
+        let (name, members): (Arc<str>, _) = (table.name.as_str().into(), Members::default());
+        let held = held(table, Fields::new(text, &members));
+        held.into_iter().map(|(rule, value)| Claim { table: name.clone(), rule, value }).collect()
+    }
+
+    /// Holds what a row would claim against what others hold; remembers what it saw.
+    fn check_claims(
+        &self,
+        table: &TableDefinition,
+        id: &str,
+        claims: &[Claim],
+    ) -> Result<(), ActionError> {
+        let mut issues = Vec::new();
+        for claim in claims {
+            match claim.rule {
+                Rule::Unique(at) => {
+                    let other = self.holders(claim).into_iter().find(|holder| **holder != *id);
+                    issues.extend(other.map(|other| taken(table, at, &other)));
+                }
+                Rule::Reference(at) => {
+                    let target = table.references.get(usize::from(at)).zip(target(&claim.value));
+                    let there = target.is_some_and(|(reference, target)| {
+                        (reference.table == table.name && target == id)
+                            || self.needs(place(&reference.table, target))
+                    });
+                    if !there {
+                        issues.push(dangling(table, at, &claim.value));
+                    }
+                }
+            }
+        }
+        if issues.is_empty() { Ok(()) } else { Err(ActionError::Conflict(issues)) }
+    }
+
+    /// Whether a row is there, valid or not; it then has to be there at the commit.
+    fn needs(&self, place: Place) -> bool {
+        let mut state = self.state.lock();
+        if let Some(written) = state.writes.get(&place) {
+            return written.is_some();
+        }
+        let table = place.0.strip_prefix(TABLE_PREFIX).and_then(|t| self.snapshot.tables.get(t));
+        let there = table.is_some_and(|table| table.rows.contains_key(&place.1));
+        if there {
+            state.claims.needed.insert(place);
+        } else {
+            // Where it is not, it must not be either: the caller is told so.
+            state.rows.insert(place, None);
+        }
+        there
+    }
+
+    /// The rows that hold a value, own writes laid over; remembers that it looked.
+    fn holders(&self, claim: &Claim) -> Vec<Arc<str>> {
+        let mut state = self.state.lock();
+        state.claims.seen.insert(claim.clone());
+        let array: Arc<str> = format!("{TABLE_PREFIX}{}", claim.table).into();
+        let kept = self.snapshot.tables.get(&*claim.table);
+        let kept = kept.into_iter().flat_map(|table| table.holders.of(claim.rule, &claim.value));
+        let kept = kept.filter(|id| !state.writes.contains_key(&(array.clone(), (*id).clone())));
+        let own = state.claims.holders.get(claim).into_iter().flatten();
+        kept.chain(own).cloned().collect()
+    }
+
+    /// Notes what a row that is written holds from now on.
+    fn claim(&self, table: &TableDefinition, id: &str, claims: Vec<Claim>) {
+        if table.unique.is_empty() && table.references.is_empty() {
+            return;
+        }
+        let name: Arc<str> = table.name.as_str().into();
+        let of = |(rule, value)| Claim { table: name.clone(), rule, value };
+        let row = self.snapshot.tables.get(&table.name).and_then(|table| table.rows.get(id));
+        let before: HashSet<_> = row.into_iter().flat_map(|row| row.held(table)).map(of).collect();
+        let after: HashSet<_> = claims.iter().cloned().collect();
+        let mut state = self.state.lock();
+        let Claimed { changed, held, holders, .. } = &mut state.claims;
+        changed.extend(before.symmetric_difference(&after).cloned());
+        let place = place(&table.name, id);
+        for claim in &claims {
+            holders.entry(claim.clone()).or_default().insert(place.1.clone());
+        }
+        let id = place.1.clone();
+        for claim in held.insert(place, claims).into_iter().flatten() {
+            if !after.contains(&claim)
+                && let Some(rows) = holders.get_mut(&claim)
+            {
+                rows.remove(&id);
+            }
+        }
     }
 
     async fn check(
@@ -359,7 +531,7 @@ impl Transaction {
             return look(&mut std::iter::empty());
         };
         let mut state = self.state.lock();
-        state.lists.insert(array.clone(), snapshot.version);
+        state.lists.insert(array.clone(), snapshot.array);
         let written: Vec<_> = state
             .writes
             .range((array.clone(), "".into())..)
@@ -429,6 +601,8 @@ impl Transaction {
             lists: std::mem::take(&mut state.lists),
             writes: std::mem::take(&mut state.writes).into_iter().collect(),
             texts: std::mem::take(&mut state.texts),
+            claims: std::mem::take(&mut state.claims),
+            version: self.snapshot.version,
             now: self.now,
         }
     }

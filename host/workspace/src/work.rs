@@ -219,7 +219,7 @@ async fn put_all(
         wrong.add(*at, parsed.as_ref().err().into_iter().flatten().cloned());
     }
     wrong.into_result()?;
-    let mut wrong = Wrong::default();
+    let (mut wrong, mut conflicts) = (Wrong::default(), Wrong::default());
     let mut text = String::from("[");
     let mut created = !rows.is_empty();
     for (((at, id, _), sent), row) in sound.iter().zip(&sent).zip(parsed.into_iter().flatten()) {
@@ -229,11 +229,17 @@ async fn put_all(
             text.push(',');
         }
         text.push_str(&row);
-        if let Err(refusal) = transaction.take(table, id, sent, &row, before).await {
-            wrong.add_error(*at, refusal)?;
+        match transaction.take(table, id, sent, &row, before).await {
+            Ok(()) => {}
+            Err(Error::Action(ActionError::Conflict(issues))) => conflicts.add(*at, issues),
+            Err(error) => wrong.add_error(*at, error)?,
         }
     }
     wrong.into_result()?;
+    match conflicts.issues() {
+        issues if issues.is_empty() => {}
+        issues => return Err(ActionError::Conflict(issues).into()),
+    }
     text.push(']');
     Ok(Done { text, created })
 }

@@ -116,6 +116,11 @@ impl Workspace {
         self.current.load().definition().clone()
     }
 
+    #[cfg(test)]
+    pub fn index(&self) -> &Arc<Mutex<Index>> {
+        &self.index
+    }
+
     /// The current version of the plugin.
     pub fn generation(&self) -> Arc<Generation> {
         self.current.load_full()
@@ -182,9 +187,14 @@ impl Workspace {
             });
             let lists_hold =
                 commit.lists.iter().all(|(array, version)| index.array_version(array) == *version);
-            if !rows_hold || !lists_hold {
+            let claims = &commit.claims;
+            let needed_are_there =
+                claims.needed.iter().all(|(array, key)| index.entry(array, key).is_some());
+            let claims_hold = index.hold(&claims.seen, commit.version);
+            if !rows_hold || !lists_hold || !needed_are_there || !claims_hold {
                 return (Edit::default(), Outcome::Overtaken);
             }
+            index.claim(commit.claims.changed);
             (index.write(commit.writes, by, commit.now, first), Outcome::Committed)
         };
         let outcome = self.room.edit(edit).await?;

@@ -11,6 +11,7 @@ pub(super) fn error(error: ActionError) -> Dynamic {
     let (name, issues) = match &error {
         ActionError::NotFound => ("not-found", Vec::new()),
         ActionError::Invalid(issues) => ("invalid", issues.clone()),
+        ActionError::Conflict(issues) => ("conflict", issues.clone()),
         ActionError::Denied(_) => ("denied", Vec::new()),
         ActionError::Failed(_) => ("failed", Vec::new()),
     };
@@ -47,11 +48,11 @@ pub(super) fn misuse_of(value: &Dynamic) -> Option<String> {
     is.then(|| map.get("message").map(Dynamic::to_string).unwrap_or_default())
 }
 
-/// Whether it is one of the four errors.
+/// Whether it is one of the contract's errors.
 pub(super) fn is_error(value: &Dynamic) -> bool {
     let Ok(map) = value.as_map_ref() else { return false };
     let name = map.get("error").and_then(|name| name.clone().into_immutable_string().ok());
-    matches!(name.as_deref(), Some("not-found" | "invalid" | "denied" | "failed"))
+    matches!(name.as_deref(), Some("not-found" | "invalid" | "conflict" | "denied" | "failed"))
 }
 
 /// The error of an action when a script throws a value that nobody catches.
@@ -69,6 +70,7 @@ pub(super) fn error_of(value: Dynamic) -> ActionError {
         Some("denied") => ActionError::Denied(message()),
         Some("failed") => ActionError::Failed(message()),
         Some("invalid") => ActionError::Invalid(issues_of(&json["issues"])),
+        Some("conflict") => ActionError::Conflict(issues_of(&json["issues"])),
         _ => ActionError::Failed(match json {
             Value::String(text) => text,
             other => other.to_string(),

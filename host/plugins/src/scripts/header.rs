@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use host_workspace::definition::ActionKind;
+use host_workspace::definition::{ActionKind, OnDelete, Reference};
 
 /// An error in a script, and its line.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +68,55 @@ pub(super) struct WorkspaceSettings {
     pub(super) awareness: Map<String, Value>,
     /// The documents of each table's rows, by their names.
     pub(super) documents: BTreeMap<String, BTreeMap<String, DocumentSettings>>,
+    /// The fields of each table of which no two rows may have the same values.
+    pub(super) unique: BTreeMap<String, Vec<UniqueSettings>>,
+    /// The fields of each table that hold the ids of rows, by name.
+    pub(super) references: BTreeMap<String, BTreeMap<String, ReferenceSettings>>,
+}
+
+/// A field that is unique, or several together.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "must be the name of a field, or a list of such names")]
+pub(super) enum UniqueSettings {
+    One(String),
+    Together(Vec<String>),
+}
+
+impl From<UniqueSettings> for Vec<String> {
+    fn from(settings: UniqueSettings) -> Self {
+        match settings {
+            UniqueSettings::One(field) => vec![field],
+            UniqueSettings::Together(fields) => fields,
+        }
+    }
+}
+
+/// The table that a field refers to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "must be the name of a table, or { table = …, on_delete = … }")]
+pub(super) enum ReferenceSettings {
+    Table(String),
+    Full(FullReference),
+}
+
+/// The table that a field refers to, and what becomes of a row whose target is deleted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FullReference {
+    table: String,
+    #[serde(default)]
+    on_delete: OnDelete,
+}
+
+impl ReferenceSettings {
+    /// What it says of the field of that name.
+    pub(super) fn of(self, field: String) -> Reference {
+        let (table, on_delete) = match self {
+            Self::Table(table) => (table, OnDelete::default()),
+            Self::Full(FullReference { table, on_delete }) => (table, on_delete),
+        };
+        Reference { field, table, on_delete }
+    }
 }
 
 /// The columns that link a row to a document.

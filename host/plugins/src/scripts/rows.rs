@@ -72,6 +72,8 @@ impl Rows {
         let mut defined = Vec::new();
         for (name, versions) in &sources.tables {
             let documents = settings.documents.remove(name).unwrap_or_default();
+            let unique = settings.unique.remove(name).unwrap_or_default();
+            let references = settings.references.remove(name).unwrap_or_default();
             let versions = match versions_of(name, versions) {
                 Ok(versions) => versions,
                 Err(fault) => {
@@ -97,7 +99,17 @@ impl Rows {
                 versions: versions.into_iter().map(|(_, schema)| schema).collect(),
                 documents,
                 checks_changes: has("check", 1),
+                unique: unique.into_iter().map(Vec::from).collect(),
+                references: references.into_iter().map(|(field, to)| to.of(field)).collect(),
             });
+        }
+        for (kind, table) in [
+            ("unique", settings.unique.keys().next()),
+            ("references", settings.references.keys().next()),
+        ] {
+            faults.extend(
+                table.map(|table| format!("{}: {kind}.{table}: there is no such table", text.path)),
+            );
         }
         for table in settings.documents.keys() {
             faults.push(format!("{}: documents.{table}: there is no such table", text.path));

@@ -505,6 +505,46 @@ async fn scripts_read_and_write_the_documents_of_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_about_several_rows_are_a_line_each_and_refuse_as_scripts_can_catch() {
+    let head = "//! ---\n\
+        //! unique.notes = [\"text\", [\"stars\", \"of\"]]\n\
+        //! references.notes.of = { table = \"notes\", on_delete = \"cascade\" }\n";
+    let schema = NOTES.replace("\"stars\":", "\"of\": { \"type\": \"string\" }, \"stars\":");
+    let twice = mutation(
+        "let said = \"\"; try { tables::put(\"notes\", #{ id: \"2\", text: \"tea\" }); } \
+         catch (error) { said = `${error.error} ${error.issues[0].path[0]}`; } said",
+    );
+    let served = Served::start(&[
+        ("notes/workspace.rhai", head),
+        ("notes/tables/notes.json", &schema),
+        ("notes/actions/twice.rhai", &twice),
+    ])
+    .await;
+    assert_eq!(served.error(), "");
+    let post = async |row: Value| served.post("/notes/tables/notes", row).await.0;
+    assert_eq!(post(json!({ "id": "1", "text": "tea" })).await, 201);
+    assert_eq!(post(json!({ "id": "2", "text": "tea" })).await, 409);
+    assert_eq!(post(json!({ "id": "2", "text": "milk", "of": "3" })).await, 409);
+    assert_eq!(post(json!({ "id": "2", "text": "milk", "of": "1" })).await, 201);
+    let caught = served.post("/notes/actions/twice", json!({})).await;
+    assert_eq!(caught, (200, json!({ "data": "conflict text" })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_need_a_table_and_its_fields() {
+    let cases = [
+        ("unique.posts = [\"text\"]", "unique.posts: there is no such table"),
+        ("unique.notes = [\"txt\"]", "names \"txt\", which is no field of the table"),
+        ("references.notes.text = \"posts\"", "table \"posts\", which the workspace does not have"),
+        ("references.notes.text = { table = \"notes\", on_delete = \"drop\" }", "on_delete"),
+    ];
+    for (settings, expected) in cases {
+        let served = Served::notes(&format!("//! ---\n//! {settings}\n")).await;
+        assert!(served.error().contains(expected), "{settings}: {}", served.error());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_need_a_table_and_its_columns() {
     let cases = [
         ("notes.body = { guid = \"body\", updated_at = \"stars\" }", "no property \"body\""),

@@ -81,7 +81,9 @@ impl Failure {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Error::Exist(_) | Error::Stale { .. } => StatusCode::PRECONDITION_FAILED,
-            Error::Conflict | Error::NotText(_) => StatusCode::CONFLICT,
+            Error::Action(ActionError::Conflict(_)) | Error::Conflict | Error::NotText(_) => {
+                StatusCode::CONFLICT
+            }
             Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Open(OpenError::Id { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Open(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
-use host_sync::{Any, Edit, Limits, Rooms, Sqlite};
+use host_sync::{Any, Edit, Id, Limits, Rooms, Sqlite};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -44,6 +44,7 @@ impl Blog {
             versions,
             documents: Vec::new(),
             checks_changes,
+            ..TableDefinition::default()
         };
         let action = |path: &str, kind, input: Option<Value>| ActionDefinition {
             path: path.into(),
@@ -346,6 +347,12 @@ impl Server {
         transaction.apply_update(yrs::Update::decode_v1(&document).unwrap()).unwrap();
         let values = array.iter(&transaction).map(|value| value.to_json(&transaction));
         values.map(|value| serde_json::to_value(value).unwrap()).collect()
+    }
+
+    /// The elements in the document that are entries of a key.
+    pub fn ids(&self, array: &str, key: &str) -> Vec<Id> {
+        let entry = self.workspaces.get("blog").unwrap().index().lock().entry(array, key);
+        entry.into_iter().map(|entry| entry.id).collect()
     }
 
     pub fn router(&self) -> Router {

@@ -117,6 +117,7 @@ fn definition_of(definition: guest::WorkspaceDefinition) -> Result<host::Definit
                 })
                 .collect(),
             checks_changes: table.checks_changes,
+            ..host::TableDefinition::default()
         })
     });
     let kv = definition.kv.into_iter().map(|kv| {
@@ -455,7 +456,8 @@ fn error_of(error: types::Error) -> ActionError {
 fn error_to(error: ActionError) -> types::Error {
     match error {
         ActionError::NotFound => types::Error::NotFound,
-        ActionError::Invalid(issues) => types::Error::Invalid(
+        // This version has no word for a conflict.
+        ActionError::Invalid(issues) | ActionError::Conflict(issues) => types::Error::Invalid(
             issues
                 .into_iter()
                 .map(|issue| types::Issue { path: issue.path, message: issue.message })
