@@ -6,7 +6,7 @@
 //! server: a child, which is this program again ([`run_if_asked`]), recognises the file, wraps, checks
 //! and compiles it, and sends machine code. One child reads one file and ends.
 //!
-//! **Bounds.** A child holds itself to [`COMPILER_MEMORY`], [`COMPILER_CPU`] and [`COMPILER_STACK`]; the asker
+//! **Bounds.** A child holds itself to [`COMPILER_MEMORY`], [`COMPILER_CPU`] and [`COMPILER_STACK`](crate::limits::COMPILER_STACK); the asker
 //! waits for [`COMPILER_TIME`]. It gets no environment, so none of the server's secrets, and is out of reach of
 //! a Ctrl-C, so that a server that stops in order sees no crash. When the asker is gone or gives
 //! up, their socket closes, and the child ends. What it is kept from is taking the server along, not
