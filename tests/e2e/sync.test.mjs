@@ -232,8 +232,8 @@ describe('rows that are not as they should be', () => {
     const client = await join('blog');
     const array = client.doc.getArray('table:posts');
     const odd = [
-      5, 'text', null, true, [], {}, { key: 'odd' }, { key: 'odd', val: 1 }, { key: 7, val: {}, ts: 1 },
-      { key: 'odd', val: {}, ts: 'now' }, { key: 'odd', ts: 1 }, new Uint8Array([1, 2, 3]),
+      5, 'text', null, true, [], {}, { key: 'odd' }, { key: 7, val: {}, ts: 1 }, { key: 'odd', ts: 1 },
+      new Uint8Array([1, 2, 3]),
     ];
     array.push(odd);
     await client.saved();
@@ -245,6 +245,21 @@ describe('rows that are not as they should be', () => {
     for (const value of odd) {
       assert.ok(kept.some((entry) => isEqual(entry, value)), JSON.stringify(value));
     }
+  });
+
+  test('an entry without a time is an invalid row, and nobody deletes it until the row is written', async () => {
+    const client = await join('blog');
+    const array = client.doc.getArray('table:posts');
+    const untimed = [{ key: 'untimed', val: 1 }, { key: 'untimed', val: {}, ts: 'now' }];
+    array.push(untimed);
+    await client.saved();
+    const { status, error } = await server.get(`${POSTS}/untimed`);
+    assert.equal(status, 422);
+    assert.deepEqual(error.issues[0].path, ['ts']);
+    const of = async () => (await join('blog')).doc.getArray('table:posts').toArray().filter((e) => e?.key === 'untimed');
+    assert.equal((await of()).length, 2);
+    assert.equal((await server.post(POSTS, { id: 'untimed', title: 'Now it has a time' })).status, 200);
+    assert.equal((await of()).length, 1);
   });
 
   test('a time from the far future does not stop the clock', async () => {

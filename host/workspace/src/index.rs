@@ -318,7 +318,8 @@ impl Index {
             return Vec::new();
         };
         live.sort_by(|a, b| b.time.total_cmp(&a.time).then_with(|| arrays.compare(b.id, a.id)));
-        live[1..].iter().map(|entry| entry.id).collect()
+        // One without a time lost nothing that anybody agreed on: it stays until the row is written.
+        live[1..].iter().filter(|entry| entry.time != NEVER).map(|entry| entry.id).collect()
     }
 
     fn tell(&mut self, touched: HashSet<Place>) {

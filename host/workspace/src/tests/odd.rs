@@ -41,7 +41,11 @@ async fn an_entry_without_a_time_is_an_invalid_row_until_it_is_written_again() {
         .await;
     let entries = server.entries("posts").await;
     let of = |id: &str| entries.iter().filter(|entry| entry["key"] == id).count();
-    assert_eq!((of("text"), of("both"), of("missing")), (1, 1, 1), "{entries:?}");
+    assert_eq!((of("text"), of("both"), of("missing")), (1, 2, 1), "{entries:?}");
+    server.ask(ask("POST", "/tables/posts").json(post("both"))).await;
+    let entries = server.entries("posts").await;
+    let both = entries.iter().filter(|entry| entry["key"] == "both").count();
+    assert_eq!(both, 1, "a write over them leaves one: {entries:?}");
 }
 
 #[tokio::test]
