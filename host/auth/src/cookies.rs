@@ -36,6 +36,8 @@ pub(crate) enum Cookie {
     SessionData,
     /// Marks a session that ends when the browser is closed.
     DontRemember,
+    /// Ours: the sign-up whose password this browser knows, signed.
+    SignUp,
 }
 
 impl Cookie {
@@ -46,6 +48,7 @@ impl Cookie {
             Self::SessionToken => "session_token",
             Self::SessionData => "session_data",
             Self::DontRemember => "dont_remember",
+            Self::SignUp => "sign_up",
         };
         format!("{prefix}better-auth.{name}")
     }

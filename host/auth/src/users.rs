@@ -109,8 +109,8 @@ struct Claim {
 }
 
 /// The identifier under which a claim is stored.
-fn claimed(token: &str) -> String {
-    format!("claim:{token}")
+fn claimed(id: &str) -> String {
+    format!("claim:{id}")
 }
 
 /// The identifier under which an account deletion is stored.
@@ -347,10 +347,9 @@ impl Users {
         Ok(())
     }
 
-    /// Stores a sign-up for an address that already has an account, and returns the token of the
-    /// link that activates it. If the account's address is unverified, whoever reads its mail
-    /// decides which sign-up counts, by following that one's link. For a `user` who cannot be
-    /// claimed, this does the same work to no effect.
+    /// Stores a sign-up for an address that already has an account, and returns its id. It takes
+    /// effect if the browser that made it verifies the address. For a verified `user`, this does the
+    /// same work to no effect.
     pub async fn keep_claim(&self, user: &User, new: &NewUser) -> Result<String, UsersError> {
         let password = self.hasher.hash(&new.password).await?;
         let (name, image) = (new.name.clone(), new.image.clone());
@@ -361,30 +360,50 @@ impl Users {
             password,
         });
         let claim = serde_json::to_string(&claim).expect("a claim is strings");
-        let token = secret::random(32);
+        let id = secret::random(32);
         let now = Time::now();
-        let identifier = claimed(&token);
-        self.database.create_verification(&identifier, &claim, now, now + limits::LINK).await?;
-        Ok(token)
+        self.database.create_verification(&claimed(&id), &claim, now, now + limits::LINK).await?;
+        Ok(id)
     }
 
-    /// Hands an unverified account to whoever made the claim.
-    pub async fn take_claim(&self, token: &str, user: &mut User) -> Result<(), UsersError> {
+    /// Verifies a user's address for a browser that followed a link in a mail. The link proves who
+    /// reads the mail, not who chose the password. `sign_up` is the sign-up that the browser has a
+    /// cookie for: the first one has the user's id and keeps the password, a later one brings its
+    /// own. Without either, the password is removed.
+    pub async fn verify(&self, user: &mut User, sign_up: Option<&str>) -> Result<(), UsersError> {
         let now = Time::now();
-        let kept = self.database.verification(&claimed(token), now).await?;
-        let claim = kept.and_then(|claim| serde_json::from_str::<Option<Claim>>(&claim).ok()?);
-        let claim = claim.filter(|claim| claim.user == user.id).ok_or(UsersError::Gone)?;
-        (user.name, user.image) = (claim.name, claim.image);
         (user.email_verified, user.updated_at) = (true, now);
-        let statements = vec![
-            Database::consume_verification(&claimed(token), now),
-            User::delete_sessions(&user.id),
-            User::update_password(&user.id, &claim.password, now).must_change(),
-            user.update(),
-        ];
+        if sign_up == Some(user.id.as_str()) {
+            return Ok(self.database.execute(vec![user.update()]).await?);
+        }
+        let mut statements = vec![User::delete_sessions(&user.id), User::delete_password(&user.id)];
+        if let Some((identifier, claim)) = self.claim(sign_up, &user.id, now).await? {
+            (user.name, user.image) = (claim.name, claim.image);
+            statements.push(Database::consume_verification(&identifier, now));
+            statements.push(User::insert_password(&user.id, &claim.password, now));
+        }
+        statements.push(user.update());
         self.database.execute(statements).await?;
         self.announce(Revoked::User(user.id.clone()));
         Ok(())
+    }
+
+    /// A later sign-up for a user's address, and the identifier under which it is stored.
+    async fn claim(
+        &self,
+        sign_up: Option<&str>,
+        user: &str,
+        now: Time,
+    ) -> Result<Option<(String, Claim)>, UsersError> {
+        let Some(identifier) = sign_up.map(claimed) else { return Ok(None) };
+        let kept = self.database.verification(&identifier, now).await?;
+        let claim = kept.and_then(|claim| serde_json::from_str::<Option<Claim>>(&claim).ok()?);
+        Ok(claim.filter(|claim| claim.user == user).map(|claim| (identifier, claim)))
+    }
+
+    /// Whether a user has a password.
+    pub async fn has_password(&self, user: &str) -> Result<bool, UsersError> {
+        Ok(self.password_of(user).await?.is_some())
     }
 
     /// Uses up a token for deleting an account. Returns whether it belonged to this user.

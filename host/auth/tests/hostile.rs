@@ -39,6 +39,11 @@ impl Reply {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// The cookie that it sets, as a browser sends it back.
+    fn cookie(&self) -> String {
+        self.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
+    }
+
     fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
@@ -120,8 +125,13 @@ impl Server {
 
     /// Follows a link of our own.
     async fn follow(&self, link: &str) -> Reply {
+        self.follow_in(link, "").await
+    }
+
+    /// Follows a link in the browser that has this cookie.
+    async fn follow_in(&self, link: &str, cookie: &str) -> Reply {
         let path = link.strip_prefix("http://localhost:3913").expect("a link of our own");
-        self.ask("GET", path, &[], "").await
+        self.ask("GET", path, &[("cookie", cookie)], "").await
     }
 }
 
@@ -610,7 +620,8 @@ async fn an_address_is_verified_before_the_first_sign_in_where_that_is_required(
     };
     let reply = sign_up("A").await;
     assert_eq!((reply.status, &reply.json()["token"]), (StatusCode::OK, &Value::Null));
-    assert!(!reply.headers.contains_key("set-cookie"));
+    let cookie = reply.cookie();
+    assert!(cookie.starts_with("better-auth.sign_up="), "{cookie}");
     let link = server.link().await;
     // A second sign-up looks the same and does not change the account.
     let again = sign_up("A").await;
@@ -627,7 +638,7 @@ async fn an_address_is_verified_before_the_first_sign_in_where_that_is_required(
         server.follow(&link.replace("token=ey", "token=xx")).await.header("location"),
         "http://localhost:3913/?error=INVALID_TOKEN"
     );
-    assert_eq!(server.follow(&link).await.header("location"), "/");
+    assert_eq!(server.follow_in(&link, &cookie).await.header("location"), "/");
     assert_eq!(server.post("/auth/sign-in/email", body).await.status, StatusCode::OK);
 }
 
@@ -881,38 +892,92 @@ async fn a_file_that_holds_something_else_is_refused_and_left_alone() {
     assert_eq!(tables, 1);
 }
 
+/// Signs up for the address that two people want, where addresses have to be verified.
+async fn want(server: &Server, name: &str) -> Reply {
+    let password = format!("password of {name}");
+    let body = json!({ "name": name, "email": "a@example.com", "password": password });
+    server.post("/auth/sign-up/email", body).await
+}
+
+/// Signs in to it.
+async fn enter(server: &Server, name: &str) -> Reply {
+    let body = json!({ "email": "a@example.com", "password": format!("password of {name}") });
+    server.post("/auth/sign-in/email", body).await
+}
+
 #[tokio::test]
-async fn an_address_belongs_to_who_reads_its_mail_and_not_to_who_signed_up_first() {
-    let server = Server::with(|config| config.verify_email = VerifyEmail::Require).await;
-    let sign_up = |name: &'static str, password: &'static str| {
-        let body = json!({ "name": name, "email": "a@example.com", "password": password });
-        server.post("/auth/sign-up/email", body)
-    };
-    let server = &server;
-    let sign_in = |password: &'static str| async move {
-        let body = json!({ "email": "a@example.com", "password": password });
-        server.post("/auth/sign-in/email", body).await.status.as_u16()
-    };
-    sign_up("Thief", "the thief's password").await;
-    let of_thief = server.link().await;
-    sign_up("Owner", "the owner's password").await;
-    let of_owner = server.link().await;
-    // Sign up once more, as if the latest one won.
-    sign_up("Thief", "the thief's password").await;
-    let of_thief_again = server.link().await;
-    assert_eq!(server.follow(&of_owner).await.header("location"), "/");
-    assert_eq!(sign_in("the owner's password").await, 200);
-    assert_eq!(sign_in("the thief's password").await, 401);
-    for link in [of_thief, of_thief_again, of_owner] {
-        server.follow(&link).await;
-        assert_eq!(sign_in("the owner's password").await, 200);
-        assert_eq!(sign_in("the thief's password").await, 401);
+async fn the_password_that_counts_is_that_of_the_browser_in_which_the_link_is_followed() {
+    for thief_is_first in [true, false] {
+        let server = Server::with(|config| config.verify_email = VerifyEmail::Require).await;
+        let order = if thief_is_first { ["Thief", "Owner"] } else { ["Owner", "Thief"] };
+        let mut cookies = std::collections::HashMap::new();
+        let mut links = Vec::new();
+        for name in order {
+            cookies.insert(name, want(&server, name).await.cookie());
+            links.push(server.link().await);
+        }
+        // Once more, in the hope that the latest counts.
+        want(&server, "Thief").await;
+        links.push(server.link().await);
+        // Whichever mail it is, the thief's own among them.
+        let last = links.last().expect("three mails");
+        assert_eq!(server.follow_in(last, &cookies["Owner"]).await.header("location"), "/");
+        for link in &links {
+            server.follow_in(link, &cookies["Thief"]).await;
+            assert_eq!(enter(&server, "Owner").await.status, 200);
+            assert_eq!(enter(&server, "Thief").await.status, 401);
+        }
+        // For an address that is verified nothing is sent, and nothing changes.
+        want(&server, "Thief").await;
+        assert!(server.mails.0.lock().is_empty());
+        let user = server.accounts.users().database.user_by_email("a@example.com").await;
+        assert_eq!(user.expect("the database answers").expect("an account").name, "Owner");
     }
-    // For a verified address nothing is sent and nothing changes.
-    sign_up("Thief", "the thief's password").await;
-    assert!(server.mails.0.lock().is_empty());
-    let user = server.accounts.users().database.user_by_email("a@example.com").await;
-    assert_eq!(user.expect("the database answers").expect("an account").name, "Owner");
+}
+
+#[tokio::test]
+async fn a_link_that_another_browser_follows_leaves_no_password_and_leads_to_setting_one() {
+    for resent in ["by sign-up", "by sign-in", "by asking"] {
+        let server = Server::with(|config| config.verify_email = VerifyEmail::Require).await;
+        want(&server, "Thief").await;
+        let mut link = server.link().await;
+        if resent == "by sign-in" {
+            assert_eq!(enter(&server, "Thief").await.code(), "EMAIL_NOT_VERIFIED");
+            link = server.link().await;
+        } else if resent == "by asking" {
+            let body = json!({ "email": "a@example.com" });
+            assert_eq!(server.post("/auth/send-verification-email", body).await.status, 200);
+            link = server.link().await;
+        }
+        // The owner's browser may have no cookie, or that of a sign-up with another address.
+        let body = json!({ "name": "B", "email": "b@example.com", "password": "password1234" });
+        let other = server.post("/auth/sign-up/email", body).await.cookie();
+        server.link().await;
+        let cookie = if resent == "by asking" { other } else { String::new() };
+        let first = server.follow_in(&link, &cookie).await.header("location").to_owned();
+        assert!(first.starts_with("http://localhost:3913/?token="), "{resent}: {first}");
+        assert_eq!(enter(&server, "Thief").await.status, 401, "{resent}");
+        // A mail scanner may have been first: whoever follows the link next can still set one.
+        let second = server.follow(&link).await.header("location").to_owned();
+        let token = second.strip_prefix("http://localhost:3913/?token=").expect("a token");
+        let body = json!({ "newPassword": "password of Owner", "token": token });
+        assert_eq!(server.post("/auth/reset-password", body).await.status, 200);
+        assert_eq!(enter(&server, "Owner").await.status, 200);
+        assert_eq!(enter(&server, "Thief").await.status, 401);
+        assert_eq!(server.follow(&link).await.header("location"), "/");
+    }
+}
+
+#[tokio::test]
+async fn who_knows_the_password_keeps_it_when_the_mail_is_sent_again() {
+    let server = Server::with(|config| config.verify_email = VerifyEmail::Require).await;
+    want(&server, "Owner").await;
+    server.link().await;
+    let refused = enter(&server, "Owner").await;
+    assert_eq!(refused.code(), "EMAIL_NOT_VERIFIED");
+    let link = server.link().await;
+    assert_eq!(server.follow_in(&link, &refused.cookie()).await.header("location"), "/");
+    assert_eq!(enter(&server, "Owner").await.status, 200);
 }
 
 #[tokio::test]

@@ -224,6 +224,12 @@ impl User {
         )
     }
 
+    /// The statement that removes the user's password.
+    pub(crate) fn delete_password(id: &str) -> Statement {
+        let sql = r#"DELETE FROM "account" WHERE "userId" = $1 AND "providerId" = $2"#;
+        Statement::new(sql, [id.into(), CREDENTIAL.into()])
+    }
+
     /// The statement that ends all of the user's sessions.
     pub(crate) fn delete_sessions(id: &str) -> Statement {
         Statement::new(r#"DELETE FROM "session" WHERE "userId" = $1"#, [id.into()])

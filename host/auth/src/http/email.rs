@@ -30,9 +30,6 @@ struct Claims {
     request_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
-    /// The pending sign-up that the link activates, if it is not the first one for this address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    claim: Option<String>,
 }
 
 /// The link went to the old address, to confirm the change.
@@ -62,24 +59,14 @@ fn mail(
 
 /// Asks the owner of an address to verify it.
 pub(super) fn mail_verification(exchange: &Exchange, user: &User, callback: Option<&str>) {
-    mail_sign_up(exchange, user, None, callback);
-}
-
-/// Asks the owner of an address to verify it. The link also activates a later sign-up.
-pub(super) fn mail_claim(exchange: &Exchange, user: &User, claim: String, callback: Option<&str>) {
-    mail_sign_up(exchange, user, Some(claim), callback);
-}
-
-fn mail_sign_up(exchange: &Exchange, user: &User, claim: Option<String>, callback: Option<&str>) {
     let claims = Claims {
         email: user.email.to_lowercase(),
         update_to: None,
         request_type: None,
         user_id: Some(user.id.clone()),
-        claim,
     };
     let text = "Follow this link within the hour to verify your e-mail address. \
-                If you did not just sign up, ignore it: somebody else chose the password.";
+                If you did not just sign up, ignore it.";
     mail(exchange, &user.email, "Verify your e-mail address", text, &claims, callback);
 }
 
@@ -90,7 +77,6 @@ fn mail_new_address(exchange: &Exchange, user: &User, new: &str, callback: Optio
         update_to: Some(new.to_owned()),
         request_type: Some(VERIFICATION.into()),
         user_id: Some(user.id.clone()),
-        claim: None,
     };
     let text = "Follow this link within the hour to use this e-mail address for your account. \
                 If you did not ask for that, ignore it.";
@@ -165,7 +151,6 @@ pub(super) async fn change(exchange: &mut Exchange) -> Answer {
             update_to: Some(new.clone()),
             request_type: Some(CONFIRMATION.into()),
             user_id: Some(user.id.clone()),
-            claim: None,
         };
         let text = format!(
             "Follow this link within the hour to change the e-mail address of your account to \
@@ -187,9 +172,16 @@ pub(super) async fn verify(exchange: &mut Exchange) -> Answer {
         exchange.check_redirect(url, &Refusal::INVALID_CALLBACK_URL)?;
     }
     match follow(exchange, &token, callback.as_deref()).await {
-        Ok(user) => match callback {
-            Some(url) => Ok(Reply::Redirect(url)),
-            None => Reply::json(&user),
+        Ok(said) => match callback {
+            None => Reply::json(&said),
+            // The page asks for a password, as it does for a link to set a new one.
+            Some(url) => match said["token"].as_str() {
+                Some(token) => {
+                    let url = exchange.with_parameter(&url, "token", token);
+                    url.map(Reply::Redirect).ok_or(Refusal::INVALID_CALLBACK_URL)
+                }
+                None => Ok(Reply::Redirect(url)),
+            },
         },
         Err(refusal) if refusal.status.is_server_error() => Err(refusal),
         Err(refusal) => match callback {
@@ -221,19 +213,28 @@ async fn follow(
     if claims.user_id.is_some_and(|id| id != user.id) {
         return Err(Refusal::INVALID_TOKEN);
     }
-    match claims.claim {
-        _ if user.email_verified => {}
-        Some(claim) => match exchange.users().take_claim(&claim, &mut user).await {
-            Err(UsersError::Gone) => return Err(Refusal::INVALID_TOKEN),
-            taken => taken?,
-        },
-        None => {
+    let mut said = json!({ "status": true, "user": null });
+    if exchange.inner().config.verify_email != VerifyEmail::Require {
+        if !user.email_verified {
             user.email_verified = true;
             user.updated_at = Time::now();
             exchange.users().database.update_user(&user).await?;
         }
+        return Ok(said);
     }
-    Ok(json!({ "status": true, "user": null }))
+    if !user.email_verified {
+        let sign_up = exchange.sign_up();
+        match exchange.users().verify(&mut user, sign_up.as_deref()).await {
+            // Another link was followed in the meantime.
+            Err(UsersError::Gone) => return Err(Refusal::INVALID_TOKEN),
+            verified => verified?,
+        }
+    }
+    // Also when the link is followed again: a mail scanner may have been first.
+    if !exchange.users().has_password(&user.id).await? {
+        said["token"] = exchange.users().start_reset(&user.id).await?.into();
+    }
+    Ok(said)
 }
 
 async fn change_address(

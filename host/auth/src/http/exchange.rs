@@ -28,6 +28,9 @@ pub(super) struct Exchange {
     reply: HeaderMap,
 }
 
+/// The prefix of a signed sign-up, so that no other signed value passes for one.
+const SIGN_UP: &str = "sign-up:";
+
 /// The body fields that may hold a redirect target, and the error if the target is not allowed.
 const REDIRECTS: &[(&str, Refusal)] = &[
     ("callbackURL", Refusal::INVALID_CALLBACK_URL),
@@ -289,6 +292,22 @@ impl Exchange {
             let exposed = HeaderValue::from_static("set-auth-token");
             self.set_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
+    }
+
+    /// Sets a cookie that names the sign-up whose password this browser knows. It lasts as long as
+    /// the link in the mail.
+    pub fn set_sign_up(&mut self, id: &str) {
+        let inner = self.inner();
+        let signed = inner.config.secret.sign(&format!("{SIGN_UP}{id}"));
+        let max_age = Some(limits::LINK.as_secs());
+        let cookie = Cookie::SignUp.set(inner.secure(), &signed, max_age);
+        self.reply.append(header::SET_COOKIE, cookie);
+    }
+
+    /// The id of the sign-up whose password this browser knows.
+    pub fn sign_up(&self) -> Option<String> {
+        let value = self.inner().cookie(Cookie::SignUp, &self.parts.headers)?;
+        value.strip_prefix(SIGN_UP).map(str::to_owned)
     }
 
     /// Expires the session cookie, even one that this answer set before.

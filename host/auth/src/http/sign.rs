@@ -57,13 +57,14 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
             return Err(Refusal::USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL);
         }
         // The answer is the same as for a new account, so it does not reveal that this one exists.
-        // If the address was never verified, somebody else may have signed up with it: a second
-        // link lets the address's owner choose.
-        let claim = exchange.users().keep_claim(&user, &new).await?;
+        // If the address was never verified, somebody else may have signed up with it: the password
+        // that counts is that of the browser that follows a link.
+        let id = exchange.users().keep_claim(&user, &new).await?;
         if !user.email_verified {
-            email::mail_claim(exchange, &user, claim, callback);
+            email::mail_verification(exchange, &user, callback);
         }
-        return Reply::json(&json!({ "token": null, "user": nobody(new) }));
+        exchange.set_sign_up(&id);
+        return Reply::json(&json!({ "token": null, "user": nobody(new, id) }));
     }
     let short = remember == Some(false);
     let visit = (!require).then(|| exchange.visit(short));
@@ -71,7 +72,9 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
     let (user, session) = match created {
         // A concurrent request signed up with the address, or used the invitation.
         Err(UsersError::Taken) if require => {
-            return Reply::json(&json!({ "token": null, "user": nobody(new) }));
+            let id = secret::random(32);
+            exchange.set_sign_up(&id);
+            return Reply::json(&json!({ "token": null, "user": nobody(new, id) }));
         }
         Err(UsersError::Gone) => return Err(Refusal::INVALID_INVITATION),
         created => created?,
@@ -80,6 +83,7 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
         email::mail_verification(exchange, &user, callback);
     }
     let Some(session) = session else {
+        exchange.set_sign_up(&user.id);
         return Reply::json(&json!({ "token": null, "user": user }));
     };
     exchange.set_session(&session, Some(short));
@@ -87,7 +91,7 @@ pub(super) async fn up(exchange: &mut Exchange) -> Answer {
 }
 
 /// What a newly created account would look like.
-fn nobody(new: NewUser) -> User {
+fn nobody(new: NewUser, id: String) -> User {
     let now = Time::now();
     User {
         name: new.name,
@@ -96,7 +100,7 @@ fn nobody(new: NewUser) -> User {
         image: new.image,
         created_at: now,
         updated_at: now,
-        id: secret::random(32),
+        id,
     }
 }
 
@@ -120,6 +124,8 @@ pub(super) async fn in_(exchange: &mut Exchange) -> Answer {
     let user = user.ok_or(Refusal::INVALID_EMAIL_OR_PASSWORD)?;
     if exchange.inner().config.verify_email == VerifyEmail::Require && !user.email_verified {
         email::mail_verification(exchange, &user, callback);
+        // This browser knows the password, so it may keep it if it also reads the mail.
+        exchange.set_sign_up(&user.id);
         return Err(Refusal::EMAIL_NOT_VERIFIED);
     }
     let short = remember == Some(false);
