@@ -133,6 +133,12 @@ test('lists by filter and order agree with those of the server', async () => {
   one.transact(() => rows.forEach((row) => one.tables.posts.put(row)));
   await one.saved();
   const api = rest(blog, { url: server.url });
+  // Saved is on disk; the server lists a row once the plugin has parsed it.
+  await until('the server lists them', async () => {
+    let listed = 0;
+    for await (const _ of api.tables.posts.list()) listed += 1;
+    return listed === rows.length;
+  });
   const cases = [
     {},
     { where: { published: true } },
