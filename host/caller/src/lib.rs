@@ -30,7 +30,25 @@ pub struct Account {
     pub owns_address: bool,
 }
 
+/// What somebody may do with a document: a room, or a workspace. Each right includes those before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// Read, and watch.
+    Read,
+    /// Read and write.
+    Write,
+    /// It is theirs. Without accounts it is everybody's.
+    #[default]
+    Owner,
+}
+
 impl Account {
+    /// An account of which only the id is known.
+    pub fn of_id(id: &str) -> Self {
+        Self { id: id.to_owned(), email: String::new(), name: String::new(), owns_address: false }
+    }
+
     /// The names by which others may share something with this account. An address that has to be
     /// verified and is not may be anybody's.
     pub fn names(&self) -> Vec<String> {

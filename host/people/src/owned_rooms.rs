@@ -29,7 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::http::request::Parts;
 use host_auth::{Credential, Directory, RateLimit, Verifier};
-use host_caller::Account;
+use host_caller::{Account, Right};
 use host_sync::{Authorizer, Denied, NameOf, RoomAccess, RoomName, Rooms};
 
 use crate::gate::{Gate, unavailable};
@@ -53,7 +53,8 @@ pub struct OwnedRooms {
 /// An access right, and the grounds for it.
 struct Granted {
     room: Owned,
-    level: Level,
+    account: Account,
+    right: Right,
     grounds: Grounds,
 }
 
@@ -92,8 +93,10 @@ impl OwnedRooms {
         let account = &grounds.account;
         let room = Owned { owner: owner.unwrap_or_else(|| account.clone()), room: room.to_owned() };
         let level = self.enter(&room, &caller.account).await?;
-        grounds.shared = (room.owner != *account).then(|| (room.clone(), level));
-        Ok(Granted { room, level, grounds })
+        let is_owner = room.owner == *account;
+        grounds.shared = (!is_owner).then(|| (room.clone(), level));
+        let right = right(is_owner, level);
+        Ok(Granted { room, account: caller.account, right, grounds })
     }
 
     async fn grant_by_room_token(
@@ -113,9 +116,11 @@ impl OwnedRooms {
         let until = claim.expires_at();
         let room = Owned { owner: claim.owner, room: claim.room };
         let level = self.level(&room, &claim.account).await?.min(claim.access);
-        let shared = (room.owner != claim.account).then(|| (room.clone(), level));
+        let is_owner = room.owner == claim.account;
+        let shared = (!is_owner).then(|| (room.clone(), level));
+        let (account, right) = (Account::of_id(&claim.account), right(is_owner, level));
         let grounds = Grounds { session: claim.session, account: claim.account, shared, until };
-        Ok(Granted { room, level, grounds })
+        Ok(Granted { room, account, right, grounds })
     }
 
     /// The access of an account that enters a room. If the room was shared with it, this accepts.
@@ -162,7 +167,8 @@ impl Authorizer for OwnedRooms {
         let granted = self.grant(&credential, owner(request), room).await?;
         Ok(RoomAccess {
             room: granted.room.kept_as(),
-            write: granted.level == Level::Write,
+            account: Some(Arc::new(granted.account)),
+            right: granted.right,
             over: stays_open(request).then(|| self.gate.watch().closed(granted.grounds)),
         })
     }
@@ -180,6 +186,15 @@ impl Authorizer for OwnedRooms {
                 .contains(&found)
                 .then(|| RoomName { id: found.room.clone(), owner: Some(found.owner.clone()) })
         }))
+    }
+}
+
+/// What somebody may do who was granted a level. An owner's own room token may grant less than they have.
+fn right(is_owner: bool, level: Level) -> Right {
+    match level {
+        Level::Read => Right::Read,
+        Level::Write if is_owner => Right::Owner,
+        Level::Write => Right::Write,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::http::request::Parts;
@@ -107,6 +108,7 @@ impl Authorizer for SignedIn {
     ) -> Result<RoomAccess, Denied> {
         let caller = self.0.caller(request).await?;
         let mut access = access(room)?;
+        access.account = Some(Arc::new(caller.account.clone()));
         if stays_open(request) {
             access.over = Some(self.0.watch().closed(Grounds::of(&caller)));
         }
@@ -124,7 +126,7 @@ fn access(room: &str) -> Result<RoomAccess, Denied> {
         let message = format!("rooms whose ids begin with {} belong to accounts", PREFIX);
         return Err(Denied::Forbidden(message));
     }
-    Ok(RoomAccess { room: room.to_owned(), write: true, over: None })
+    Ok(RoomAccess::open(room))
 }
 
 fn names() -> NameOf {

@@ -1,7 +1,9 @@
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::http::request::Parts;
+use host_caller::{Account, Right};
 
 use crate::rooms::RoomName;
 use crate::websocket::Close;
@@ -31,11 +33,20 @@ pub struct RoomAccess {
     /// The name under which the room is stored. Where rooms belong to accounts it differs from the
     /// name in the request.
     pub room: String,
-    /// Whether updates are accepted.
-    pub write: bool,
+    /// Who the caller is; `None` where there are no accounts.
+    pub account: Option<Arc<Account>>,
+    /// What they may do.
+    pub right: Right,
     /// Resolves when the access ends; the socket is then closed with this code and reason, and an
     /// update whose body has not arrived is refused. `None` means that it never ends.
     pub over: Option<Pin<Box<dyn Future<Output = Close> + Send>>>,
+}
+
+impl RoomAccess {
+    /// Access to a room that is everybody's.
+    pub fn open(room: &str) -> Self {
+        Self { room: room.to_owned(), account: None, right: Right::Owner, over: None }
+    }
 }
 
 /// Why a caller may not enter a room.
@@ -71,7 +82,7 @@ impl Authorizer for Open {
         _: Option<&str>,
         _: &Parts,
     ) -> Result<RoomAccess, Denied> {
-        Ok(RoomAccess { room: room.to_owned(), write: true, over: None })
+        Ok(RoomAccess::open(room))
     }
 
     async fn list(&self, _: Option<&str>, _: &Parts) -> Result<NameOf, Denied> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use host_caller::Right;
 use host_connections::Pace;
 use hyper::upgrade::OnUpgrade;
 
@@ -55,7 +56,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
         return finish(&mut half, outbox.socket(), frame, limits).await;
     }
     let alive = AtomicBool::new(true);
-    let RoomAccess { write: may_write, over, .. } = access;
+    let RoomAccess { right, over, .. } = access;
     let reader = Reader {
         half: &mut half,
         outbox: &outbox,
@@ -64,7 +65,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
         partial: purse.charge(0),
         room: &room,
         connection,
-        may_write,
+        may_write: right >= Right::Write,
         alive: &alive,
         limits,
     };

@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use host_caller::Right;
 use host_http::{ClientAddress, bearer, error, network, query_token};
 use serde_json::json;
 
@@ -145,7 +146,7 @@ async fn apply(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let access = match context.authorize(&id, &parts).await {
-        Ok(access) if access.write => access,
+        Ok(access) if access.right >= Right::Write => access,
         Ok(_) => return error(StatusCode::FORBIDDEN, "this room is read-only for you"),
         Err(denied) => return denied.into_response(),
     };

@@ -40,6 +40,8 @@ pub struct TableDefinition {
     pub unique: Vec<Vec<String>>,
     /// Fields that hold the ids of rows that must be there.
     pub references: Vec<Reference>,
+    /// Whether its rules hold for sync as well.
+    pub enforce: bool,
 }
 
 /// A field that holds the id of a row, of this table or another.

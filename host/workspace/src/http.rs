@@ -103,11 +103,12 @@ impl Found {
 #[derive(Debug, Clone)]
 pub struct RequestId(pub Arc<str>);
 
-/// The context of a request, taken from its extensions: the session check puts the caller there, and
-/// the code that names requests puts the name there.
+/// The context of a request, taken from its extensions: the session check puts the caller there, whoever
+/// finds out what they may do the [`Right`](host_caller::Right), and the code that names requests the name.
 pub fn context_of(extensions: &Extensions) -> Context {
     Context {
         caller: extensions.get().cloned(),
+        right: extensions.get().copied().unwrap_or_default(),
         request_id: extensions.get().map_or_else(new_id, |RequestId(id)| id.to_string()),
     }
 }

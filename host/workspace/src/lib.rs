@@ -34,6 +34,6 @@ pub use definition::{Definition, Issue};
 pub use error::{ActionError, Fault};
 pub use http::{RequestId, context_of};
 pub use ids::new_id;
-pub use logic::{Change, Data, Logic, Operation, Parsed};
+pub use logic::{Change, Data, Logic, Operation, Parsed, Source};
 pub use transaction::MAX_ROW;
 pub use workspaces::{MountError, Mounted, RowCounts, Workspaces};

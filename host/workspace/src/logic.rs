@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use host_caller::Account;
+use host_caller::{Account, Right};
 
 use crate::context::Context;
 use crate::definition::{Definition, Issue};
@@ -136,4 +136,20 @@ pub struct Change {
     pub new: Option<String>,
     /// The account of the caller; none while the server runs without accounts.
     pub caller: Option<Account>,
+    /// What they may do in the workspace.
+    pub right: Right,
+    /// How the change reached the server.
+    pub source: Source,
+}
+
+/// How a change reaches the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// A REST request for the row.
+    #[default]
+    Rest,
+    /// An action.
+    Action,
+    /// Sync, which has put it into the document already.
+    Sync,
 }

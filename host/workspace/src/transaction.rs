@@ -24,7 +24,7 @@ use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
 use crate::ids::new_id;
 use crate::index::{KV, Place, TABLE_PREFIX};
-use crate::logic::{Change, Data, Logic, Operation, Parsed};
+use crate::logic::{Change, Data, Logic, Operation, Parsed, Source};
 use crate::query::{
     DEFAULT_LIMIT, Filter, MAX_LIMIT, Page, Query, check_fields, count, select, selects,
 };
@@ -43,6 +43,7 @@ pub(crate) struct Transaction {
     generation: Arc<Generation>,
     snapshot: Arc<Snapshot>,
     context: Context,
+    source: Source,
     /// Unix ms; the same during the whole call.
     now: u64,
     may_write: bool,
@@ -93,11 +94,17 @@ pub(crate) struct Commit {
 }
 
 impl Transaction {
-    pub(crate) fn new(generation: Arc<Generation>, context: Context, may_write: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        generation: Arc<Generation>,
+        context: Context,
+        source: Source,
+        may_write: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             snapshot: generation.snapshot(),
             generation,
             context,
+            source,
             now: now(),
             may_write,
             lent: AtomicUsize::new(0),
@@ -403,6 +410,8 @@ impl Transaction {
             old: before.and_then(Result::ok).map(|text| text.to_string()),
             new: new.map(str::to_owned),
             caller: self.caller().cloned(),
+            right: self.context.right,
+            source: self.source,
         };
         let lent = Lent::new(self);
         let checked = self.generation.logic.check_change(change, self.clone()).await;

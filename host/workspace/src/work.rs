@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::condition::Condition;
 use crate::definition::Issue;
 use crate::error::{ActionError, Error};
-use crate::logic::Data;
+use crate::logic::{Data, Source};
 use crate::query::Filter;
 use crate::transaction::{MAX_WRITES, Transaction, row_id};
 use crate::written::Sent;
@@ -47,6 +47,14 @@ pub(crate) struct Done {
 }
 
 impl Work<'_> {
+    /// How it reached the server.
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Run { .. } => Source::Action,
+            _ => Source::Rest,
+        }
+    }
+
     pub async fn run(&self, transaction: &Arc<Transaction>) -> Result<Done, Error> {
         match self {
             Self::Put { table, id, row, condition } => {

@@ -20,7 +20,7 @@ use crate::documents::Documents;
 use crate::error::{ActionError, Error, Fault};
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
-use crate::logic::Logic;
+use crate::logic::{Logic, Source};
 use crate::transaction::Transaction;
 use crate::work::{Done, Work};
 
@@ -138,7 +138,9 @@ impl Workspace {
         let generation = self.generation();
         let action = generation.definition().action(path).ok_or(ActionError::NotFound)?;
         let done = match action.kind {
-            ActionKind::Query => work.run(&Transaction::new(generation, context, false)).await?,
+            ActionKind::Query => {
+                work.run(&Transaction::new(generation, context, Source::Action, false)).await?
+            }
             ActionKind::Mutation => self.transact(context, work).await?,
         };
         Ok(done.text)
@@ -147,7 +149,8 @@ impl Workspace {
     /// Does work in a transaction and commits it; retries if another writer was faster.
     pub async fn transact(&self, context: Context, work: Work<'_>) -> Result<Done, Error> {
         for _ in 0..OPTIMISTIC_TRIES {
-            let transaction = Transaction::new(self.generation(), context.clone(), true);
+            let transaction =
+                Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
             let _shared = self.commits.read().await;
             if let Outcome::Committed = self.commit(&transaction).await? {
@@ -156,7 +159,8 @@ impl Workspace {
         }
         let _alone = self.commits.write().await;
         for _ in 0..EXCLUSIVE_TRIES {
-            let transaction = Transaction::new(self.generation(), context.clone(), true);
+            let transaction =
+                Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
             if let Outcome::Committed = self.commit(&transaction).await? {
                 return Ok(done);

@@ -45,7 +45,7 @@ impl Client {
         let pace = Pace::new(&host_connections::Limits::default());
         let taken = Taken { read, write, first: Bytes::new(), pace };
         let (room, admission) = (rooms.open(room).unwrap(), rooms.admit(None).unwrap());
-        let access = RoomAccess { room: room.id().to_string(), write: true, over: None };
+        let access = RoomAccess::open(room.id());
         let rooms = rooms.clone();
         tokio::spawn(async move {
             run(taken, room, admission, access, &rooms).await;
