@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use host_caller::Right;
 use host_connections::Pace;
 use hyper::upgrade::OnUpgrade;
 
+use crate::author::Author;
 use crate::authorizer::RoomAccess;
 use crate::awareness::States;
 use crate::budget::{CHARGED, Charge};
@@ -56,7 +56,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
         return finish(&mut half, outbox.socket(), frame, limits).await;
     }
     let alive = AtomicBool::new(true);
-    let RoomAccess { right, over, .. } = access;
+    let RoomAccess { account, right, over, .. } = access;
     let reader = Reader {
         half: &mut half,
         outbox: &outbox,
@@ -65,7 +65,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
         partial: purse.charge(0),
         room: &room,
         connection,
-        may_write: right >= Right::Write,
+        author: Author::new(account, right, "socket"),
         alive: &alive,
         limits,
     };
@@ -161,7 +161,7 @@ struct Reader<'a> {
     partial: Charge,
     room: &'a Room,
     connection: ConnectionId,
-    may_write: bool,
+    author: Arc<Author>,
     alive: &'a AtomicBool,
     limits: &'a Limits,
 }
@@ -256,7 +256,7 @@ impl Reader<'_> {
                 if update.is_empty() {
                     return Ok(());
                 }
-                Command::Update { connection, update, may_write: self.may_write }
+                Command::Update { connection, update, author: self.author.clone() }
             }
             Message::Awareness(states) => {
                 let states = States::scan(states).map_err(|e| malformed("awareness", e))?;

@@ -15,6 +15,7 @@ use host_caller::Right;
 use host_http::{ClientAddress, bearer, error, network, query_token};
 use serde_json::json;
 
+use crate::author::Author;
 use crate::authorizer::{Authorizer, Denied, RoomAccess};
 use crate::bodies::{NotReceived, Sending, receive};
 use crate::connection;
@@ -160,7 +161,8 @@ async fn apply(
         return error(StatusCode::PAYLOAD_TOO_LARGE, message);
     }
     let purse = context.rooms.purse(address(&parts));
-    let RoomAccess { room, over, .. } = access;
+    let RoomAccess { room, account, right, over } = access;
+    let author = Author::new(account, right, "http");
     let over = async move {
         match over {
             Some(over) => over.await,
@@ -201,7 +203,7 @@ async fn apply(
         Ok(room) => room,
         Err(refused) => return refused.into_response(),
     };
-    match room.apply(update).await {
+    match room.apply(update, author).await {
         Ok(()) => Json(json!({ "ok": true })).into_response(),
         Err(failed) => failed.into_response(),
     }

@@ -7,6 +7,7 @@
 
 mod any;
 pub mod arrays;
+mod author;
 mod authorizer;
 pub mod awareness;
 mod bodies;
@@ -31,6 +32,7 @@ mod websocket;
 
 pub use any::Any;
 pub use arrays::{ArrayChange, Arrays};
+pub use author::Author;
 pub use authorizer::{Authorizer, Denied, NameOf, Open, RoomAccess};
 pub use edit::{Edit, Insertion};
 pub use http::router;
@@ -38,7 +40,7 @@ pub use limits::Limits;
 pub use room::{Document, Hooks, Model, Room, RoomError};
 pub use rooms::{Admission, OpenError, RoomName, RoomSummary, Rooms};
 pub use sqlite::Sqlite;
-pub use storage::{Storage, StorageError, Stored};
+pub use storage::{Batch, Logged, Note, Notes, Storage, StorageError, Stored};
 pub use text::{NotText, Text};
 pub use update::{Id, Update};
 pub use websocket::Close;

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::arrays::{ArrayChange, Arrays};
+use crate::author::Author;
 use crate::awareness::States;
 use crate::edit::Edit;
 use crate::lib0::Malformed;
 use crate::limits::MAILBOX;
 use crate::outbox::Outbox;
-use crate::storage::StorageError;
+use crate::storage::{Note, Notes, StorageError};
 use crate::store::OverLimit;
 use crate::update::{Id, StateVector, Update};
 use crate::websocket::Close;
@@ -33,9 +34,19 @@ pub trait Model: Send + 'static {
     /// Called for each change in the arrays; after it was attached, for each element in them.
     fn change(&mut self, change: ArrayChange);
 
-    /// Called after the last change of an update. The edit that it returns is applied at once, and
-    /// its changes are reported like any others.
-    fn settle(&mut self, arrays: &Arrays) -> Edit;
+    /// Called after the last change of an update, with who made it; after the model was attached, with
+    /// the server. The edit that it returns is applied at once, and its changes are reported like any
+    /// others.
+    fn settle(&mut self, arrays: &Arrays, author: &Arc<Author>) -> Edit;
+
+    /// The notes of the room, before the first change is reported.
+    fn recall(&mut self, _notes: &Notes) {}
+
+    /// The notes that have changed since the last time. They are written with the updates that made them
+    /// change.
+    fn notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
 }
 
 /// A whole document at one moment.
@@ -94,22 +105,72 @@ pub enum RoomError {
 }
 
 pub(crate) enum Command {
-    Join { connection: ConnectionId, outbox: Arc<Outbox> },
-    Leave { connection: ConnectionId },
-    Step1 { connection: ConnectionId, vector: Bytes },
-    Update { connection: ConnectionId, update: Update, may_write: bool },
-    Awareness { connection: ConnectionId, states: States },
-    QueryAwareness { connection: ConnectionId },
-    SyncStatus { connection: ConnectionId, frame: Bytes },
-    CatchUp { connection: ConnectionId, knows: Arc<StateVector> },
-    Apply { update: Update, done: Reply<()> },
-    Snapshot { done: Reply<Document> },
-    Attach { model: Box<dyn Model>, done: Reply<()> },
+    Join {
+        connection: ConnectionId,
+        outbox: Arc<Outbox>,
+    },
+    Leave {
+        connection: ConnectionId,
+    },
+    Step1 {
+        connection: ConnectionId,
+        vector: Bytes,
+    },
+    Update {
+        connection: ConnectionId,
+        update: Update,
+        author: Arc<Author>,
+    },
+    Awareness {
+        connection: ConnectionId,
+        states: States,
+    },
+    QueryAwareness {
+        connection: ConnectionId,
+    },
+    SyncStatus {
+        connection: ConnectionId,
+        frame: Bytes,
+    },
+    CatchUp {
+        connection: ConnectionId,
+        knows: Arc<StateVector>,
+    },
+    Apply {
+        update: Update,
+        author: Arc<Author>,
+        done: Reply<()>,
+    },
+    Snapshot {
+        done: Reply<Document>,
+    },
+    Attach {
+        model: Box<dyn Model>,
+        done: Reply<()>,
+    },
     Detach,
-    Edit { edit: EditFn, done: Reply<()> },
-    EditAt { version: u64, edit: Edit, made: oneshot::Sender<bool>, done: Reply<()> },
-    Disconnect { close: Close },
-    Presence { done: Reply<Vec<(u64, String)>> },
+    Edit {
+        edit: EditFn,
+        author: Arc<Author>,
+        done: Reply<()>,
+    },
+    EditAt {
+        version: u64,
+        edit: Edit,
+        author: Arc<Author>,
+        made: oneshot::Sender<bool>,
+        done: Reply<()>,
+    },
+    Note {
+        notes: Vec<Note>,
+        done: Reply<()>,
+    },
+    Disconnect {
+        close: Close,
+    },
+    Presence {
+        done: Reply<Vec<(u64, String)>>,
+    },
 }
 
 impl Command {
@@ -119,7 +180,8 @@ impl Command {
             Self::Apply { done, .. }
             | Self::Attach { done, .. }
             | Self::Edit { done, .. }
-            | Self::EditAt { done, .. } => {
+            | Self::EditAt { done, .. }
+            | Self::Note { done, .. } => {
                 drop(done.send(Err(error())));
             }
             Self::Snapshot { done } => drop(done.send(Err(error()))),
@@ -190,8 +252,8 @@ impl Room {
     }
 
     /// Applies an update; returns once it is durable.
-    pub async fn apply(&self, update: Update) -> Result<(), RoomError> {
-        self.ask(|done| Command::Apply { update, done }).await
+    pub async fn apply(&self, update: Update, author: Arc<Author>) -> Result<(), RoomError> {
+        self.ask(|done| Command::Apply { update, author, done }).await
     }
 
     /// The whole document as one update.
@@ -206,9 +268,14 @@ impl Room {
 
     /// Changes the document if it is still at this version. Returns true once the edit is durable,
     /// and false if the document has changed, in which case nothing was done.
-    pub async fn edit_at(&self, version: u64, edit: Edit) -> Result<bool, RoomError> {
+    pub async fn edit_at(
+        &self,
+        version: u64,
+        edit: Edit,
+        author: Arc<Author>,
+    ) -> Result<bool, RoomError> {
         let (made, result) = oneshot::channel();
-        self.ask(|done| Command::EditAt { version, edit, made, done }).await?;
+        self.ask(|done| Command::EditAt { version, edit, author, made, done }).await?;
         result.await.map_err(|_| self.closed())
     }
 
@@ -227,6 +294,7 @@ impl Room {
     /// back once the edit is durable.
     pub async fn edit<T: Send + 'static>(
         &self,
+        author: Arc<Author>,
         edit: impl FnOnce(Id) -> (Edit, T) + Send + 'static,
     ) -> Result<T, RoomError> {
         let (send, result) = oneshot::channel();
@@ -235,8 +303,13 @@ impl Room {
             let _ = send.send(result);
             edit
         });
-        self.ask(|done| Command::Edit { edit, done }).await?;
+        self.ask(|done| Command::Edit { edit, author, done }).await?;
         result.await.map_err(|_| self.closed())
+    }
+
+    /// Changes notes; returns once that is durable.
+    pub async fn note(&self, notes: Vec<Note>) -> Result<(), RoomError> {
+        self.ask(|done| Command::Note { notes, done }).await
     }
 
     /// The presence states as JSON text, by client.

@@ -26,7 +26,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::storage::{Storage, StorageError, Stored};
+use crate::author::Author;
+use crate::storage::{Batch, Logged, Storage, StorageError, Stored};
 
 /// Writes that may wait for the writer; more make rooms wait, which makes their clients wait.
 const QUEUE: usize = 1024;
@@ -66,8 +67,21 @@ const SUMS: &str = "
     UPDATE rooms SET unsummed = head;
 ";
 
+/// Who wrote what when, and notes. Updates of a time before have no author.
+const AUTHORS: &str = "
+    CREATE TABLE authors (
+        id INTEGER PRIMARY KEY, account TEXT NOT NULL, by TEXT NOT NULL, UNIQUE (account, by)
+    ) STRICT;
+    ALTER TABLE updates ADD COLUMN at INTEGER;
+    ALTER TABLE updates ADD COLUMN author INTEGER REFERENCES authors(id);
+    CREATE TABLE notes (
+        room INTEGER NOT NULL REFERENCES rooms(id), key BLOB NOT NULL, value BLOB NOT NULL,
+        sum INTEGER NOT NULL, PRIMARY KEY (room, key)
+    ) STRICT, WITHOUT ROWID;
+";
+
 /// Each version of the schema by its difference to the one before.
-fn migrations() -> [M<'static>; 2] {
+fn migrations() -> [M<'static>; 3] {
     let sum_names = |transaction: &Transaction<'_>| {
         let mut select = transaction.prepare("SELECT id, name FROM rooms")?;
         let mut update = transaction.prepare("UPDATE rooms SET sum = ?2 WHERE id = ?1")?;
@@ -78,7 +92,7 @@ fn migrations() -> [M<'static>; 2] {
         }
         Ok(())
     };
-    [M::up(TABLES), M::up_with_hook(SUMS, sum_names)]
+    [M::up(TABLES), M::up_with_hook(SUMS, sum_names), M::up(AUTHORS)]
 }
 
 /// The checksum of a room's name.
@@ -89,16 +103,40 @@ fn sum_of_name(id: i64, name: &str) -> i64 {
     sum.finalize().into()
 }
 
+/// When an update came, and the author's id.
+type Mark = (i64, i64);
+
 /// The checksum of an update, or of a snapshot, which has no `previous`.
-fn sum(room: &str, previous: Option<u64>, position: u64, data: &[u8]) -> i64 {
+fn sum(room: &str, previous: Option<u64>, position: u64, data: &[u8], mark: Option<Mark>) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&(room.len() as u64).to_le_bytes());
     sum.update(room.as_bytes());
     sum.update(&[u8::from(previous.is_some())]);
     sum.update(&previous.unwrap_or(0).to_le_bytes());
     sum.update(&position.to_le_bytes());
+    if let Some((at, author)) = mark {
+        sum.update(&at.to_le_bytes());
+        sum.update(&author.to_le_bytes());
+    }
     sum.update(data);
     sum.finalize().into()
+}
+
+/// The checksum of a note.
+fn sum_of_note(room: &str, key: &[u8], value: &[u8]) -> i64 {
+    let mut sum = crc32fast::Hasher::new();
+    for part in [room.as_bytes(), key] {
+        sum.update(&(part.len() as u64).to_le_bytes());
+        sum.update(part);
+    }
+    sum.update(value);
+    sum.finalize().into()
+}
+
+/// Unix time in ms.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// Storage in one SQLite file. Dropping it ends the writer once all that was queued is written.
@@ -121,7 +159,7 @@ struct Readers {
 enum Write {
     Append {
         room: String,
-        updates: Vec<Bytes>,
+        batch: Batch,
         done: oneshot::Sender<Result<u64, StorageError>>,
     },
     Compact {
@@ -164,7 +202,8 @@ impl Sqlite {
         let names_are_damaged = !names_are_intact(&connection, path);
         let place = Place::of(path).map_err(|error| failed(&error))?;
         let (writes, queue) = mpsc::channel(QUEUE);
-        let writer = Writer { connection, place: place.clone(), rooms: Known::default() };
+        let (rooms, authors) = (Known::default(), Authors::default());
+        let writer = Writer { connection, place: place.clone(), rooms, authors };
         let idle = Mutex::new(Some(Vec::new()));
         let readers = Readers { path: path.to_owned(), place, names_are_damaged, idle };
         let readers = Arc::new(readers);
@@ -279,14 +318,14 @@ impl Storage for Sqlite {
                 let (data, found): (Vec<u8>, Option<i64>) = (data, found);
                 stored.position = position as u64;
                 if found.map_or(stored.position > unsummed, |found| {
-                    found != sum(&room, None, stored.position, &data)
+                    found != sum(&room, None, stored.position, &data, None)
                 }) {
                     return damaged("the snapshot is not what was written".into());
                 }
                 stored.updates.push(data.into());
             }
             let mut statement = transaction.prepare_cached(
-                "SELECT position, data, sum FROM updates
+                "SELECT position, data, sum, at, author FROM updates
                  WHERE room = ? AND position > ? ORDER BY position",
             )?;
             let mut rows = statement.query(params![id, stored.position as i64])?;
@@ -294,8 +333,10 @@ impl Storage for Sqlite {
                 let position = row.get::<_, i64>(0)? as u64;
                 let data: Vec<u8> = row.get(1)?;
                 let found: Option<i64> = row.get(2)?;
+                let (at, author): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+                let mark = at.zip(author);
                 if found.map_or(position > unsummed, |found| {
-                    found != sum(&room, Some(stored.position), position, &data)
+                    found != sum(&room, Some(stored.position), position, &data, mark)
                 }) {
                     return damaged(format!("update {position} is not what was written"));
                 }
@@ -303,17 +344,28 @@ impl Storage for Sqlite {
                 stored.log_bytes += data.len();
                 stored.updates.push(data.into());
             }
+            let mut statement =
+                transaction.prepare_cached("SELECT key, value, sum FROM notes WHERE room = ?")?;
+            let mut rows = statement.query([id])?;
+            while let Some(row) = rows.next()? {
+                let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                if row.get::<_, i64>(2)? != sum_of_note(&room, &key, &value) {
+                    return damaged("a note is not what was written".into());
+                }
+                stored.notes.insert(key.into(), value.into());
+            }
             if stored.position != head as u64 {
                 let position = stored.position;
                 return damaged(format!("the log ends with update {position} instead of {head}"));
             }
-            Ok((!stored.updates.is_empty()).then_some(stored))
+            let is_something = !stored.updates.is_empty() || !stored.notes.is_empty();
+            Ok(is_something.then_some(stored))
         })
         .await
     }
 
-    async fn append(&self, room: &str, updates: Vec<Bytes>) -> Result<u64, StorageError> {
-        self.write(|done| Write::Append { room: room.to_owned(), updates, done }).await
+    async fn append(&self, room: &str, batch: Batch) -> Result<u64, StorageError> {
+        self.write(|done| Write::Append { room: room.to_owned(), batch, done }).await
     }
 
     async fn compact(&self, room: &str, document: Bytes, upto: u64) -> Result<(), StorageError> {
@@ -394,7 +446,12 @@ struct Writer {
     connection: Connection,
     place: Place,
     rooms: Known,
+    authors: Authors,
 }
+
+/// Ids of authors, by account and means.
+#[derive(Default)]
+struct Authors(HashMap<String, HashMap<String, i64>>);
 
 /// Rooms that were written to. Rooms are never removed, and nobody else writes, so what is here stays true.
 #[derive(Default)]
@@ -475,18 +532,42 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         // Forgotten when this fails: what was rolled back is not so.
         let mut rooms = std::mem::take(&mut self.rooms);
+        let mut authors = std::mem::take(&mut self.authors);
+        let at = now();
         for write in batch {
             match write {
-                Write::Append { room, updates, .. } => {
+                Write::Append { room, batch, .. } => {
                     let known = rooms.find(&transaction, room)?;
                     let mut insert = transaction.prepare_cached(
-                        "INSERT INTO updates (room, position, data, sum) VALUES (?, ?, ?, ?)",
+                        "INSERT INTO updates (room, position, data, sum, at, author)
+                         VALUES (?, ?, ?, ?, ?, ?)",
                     )?;
-                    for update in updates {
+                    for Logged { bytes, author } in &batch.updates {
                         let position = known.head + 1;
-                        let sum = sum(room, Some(known.head), position, update);
-                        insert.execute(params![known.id, position as i64, &update[..], sum])?;
+                        let author = authors.find(&transaction, author)?;
+                        let mark = Some((at, author));
+                        let sum = sum(room, Some(known.head), position, bytes, mark);
+                        let row = params![known.id, position as i64, &bytes[..], sum, at, author];
+                        insert.execute(row)?;
                         known.head = position;
+                    }
+                    for (key, value) in &batch.notes {
+                        match value {
+                            Some(value) => transaction
+                                .prepare_cached(
+                                    "INSERT OR REPLACE INTO notes (room, key, value, sum)
+                                     VALUES (?, ?, ?, ?)",
+                                )?
+                                .execute(params![
+                                    known.id,
+                                    &key[..],
+                                    &value[..],
+                                    sum_of_note(room, key, value)
+                                ])?,
+                            None => transaction
+                                .prepare_cached("DELETE FROM notes WHERE room = ? AND key = ?")?
+                                .execute(params![known.id, &key[..]])?,
+                        };
                     }
                     transaction
                         .prepare_cached("UPDATE rooms SET head = ? WHERE id = ?")?
@@ -504,7 +585,7 @@ impl Writer {
                             known.id,
                             *upto as i64,
                             &document[..],
-                            sum(room, None, *upto, document)
+                            sum(room, None, *upto, document, None)
                         ])?;
                     transaction
                         .prepare_cached("DELETE FROM updates WHERE room = ? AND position <= ?")?
@@ -529,7 +610,30 @@ impl Writer {
         // A file that was removed in the meantime has taken the commit along.
         self.place.check().map_err(StorageError::Failed)?;
         self.rooms = rooms;
+        self.authors = authors;
         Ok(positions)
+    }
+}
+
+impl Authors {
+    /// Whoever has that account and means, who is noted when they are new.
+    fn find(&mut self, connection: &Connection, author: &Author) -> rusqlite::Result<i64> {
+        let (account, by) = (author.account_id(), &*author.by);
+        let known = self.0.get(account).and_then(|of_account| of_account.get(by));
+        if let Some(known) = known {
+            return Ok(*known);
+        }
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO authors (account, by) VALUES (?, ?)")?
+            .execute([account, by])?;
+        let id = connection
+            .prepare_cached("SELECT id FROM authors WHERE account = ? AND by = ?")?
+            .query_row([account, by], |row| row.get(0))?;
+        if self.0.len() == KNOWN {
+            self.0.clear();
+        }
+        self.0.entry(account.to_owned()).or_default().insert(by.to_owned(), id);
+        Ok(id)
     }
 }
 
@@ -576,13 +680,14 @@ mod tests {
     async fn what_was_appended_is_read_back_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rooms.db");
-        let updates = |list: &[&'static str]| list.iter().map(|u| Bytes::from(*u)).collect();
+        let updates =
+            |list: &[&'static str]| list.iter().map(|u| Bytes::from(*u)).collect::<Vec<_>>();
         {
             let storage = Sqlite::open(&path).unwrap();
             assert!(storage.load("a").await.unwrap().is_none());
-            let first = storage.append("a", updates(&["1", "2"])).await.unwrap();
-            storage.append("b", updates(&["x"])).await.unwrap();
-            let second = storage.append("a", updates(&["3"])).await.unwrap();
+            let first = storage.append("a", updates(&["1", "2"]).into()).await.unwrap();
+            storage.append("b", updates(&["x"]).into()).await.unwrap();
+            let second = storage.append("a", updates(&["3"]).into()).await.unwrap();
             assert!(second > first);
             storage.compact("a", "12".into(), first).await.unwrap();
         }
@@ -590,10 +695,80 @@ mod tests {
         let stored = storage.load("a").await.unwrap().unwrap();
         assert_eq!(stored.updates, ["12", "3"]);
         assert_eq!(stored.log_bytes, 1);
-        let position = storage.append("a", updates(&["4"])).await.unwrap();
+        let position = storage.append("a", updates(&["4"]).into()).await.unwrap();
         assert!(position > stored.position, "positions go on after a restart");
         assert!(storage.exists("b").await.unwrap());
         assert!(!storage.exists("c").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_update_says_who_made_it_and_by_what_and_when() {
+        use host_caller::{Account, Right};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rooms.db");
+        let before = now();
+        let storage = Sqlite::open(&path).unwrap();
+        let ann = Some(Arc::new(Account::of_id("ann")));
+        let logged = |author| Logged { bytes: "1".into(), author };
+        let socket = || Author::new(ann.clone(), Right::Write, "socket");
+        let action = Author::new(ann.clone(), Right::Owner, "action posts/publish 1.2");
+        let updates = vec![logged(socket()), logged(action), logged(socket())];
+        storage.append("a", Batch { updates, notes: Vec::new() }).await.unwrap();
+        storage.append("a", vec![Bytes::from("2")].into()).await.unwrap();
+        drop(storage);
+        assert_eq!(Sqlite::open(&path).unwrap().load("a").await.unwrap().unwrap().updates.len(), 4);
+        let connection = Connection::open(&path).unwrap();
+        let mut select = connection
+            .prepare(
+                "SELECT at, account, by FROM updates JOIN authors ON author = authors.id
+                 ORDER BY position",
+            )
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let rows: Vec<(i64, String, String)> =
+            select.query_map([], row).unwrap().map(Result::unwrap).collect();
+        assert!(rows.iter().all(|(at, ..)| (before..=now()).contains(at)));
+        let authors: Vec<_> = rows.iter().map(|(_, who, by)| format!("{who} {by}")).collect();
+        assert_eq!(
+            authors,
+            ["ann socket", "ann action posts/publish 1.2", "ann socket", " server"]
+        );
+        drop(select);
+        connection.execute("UPDATE updates SET author = 2 WHERE position = 1", []).unwrap();
+        let error = Sqlite::open(&path).unwrap().load("a").await.unwrap_err();
+        assert!(matches!(error, StorageError::Damaged(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn notes_are_written_with_updates_and_outlive_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rooms.db");
+        let note = |key: &'static str, value: Option<&'static str>| -> crate::storage::Note {
+            (key.into(), value.map(Bytes::from))
+        };
+        let batch = |updates: &[&'static str], notes| {
+            let updates = updates.iter().map(|u| Bytes::from(*u)).collect::<Vec<_>>();
+            Batch { notes, ..Batch::from(updates) }
+        };
+        let storage = Sqlite::open(&path).unwrap();
+        let first = vec![note("a", Some("1")), note("b", Some("2"))];
+        let position = storage.append("x", batch(&["1"], first)).await.unwrap();
+        storage.append("x", batch(&[], vec![note("a", None), note("b", Some("3"))])).await.unwrap();
+        storage.append("y", batch(&[], vec![note("b", Some("4"))])).await.unwrap();
+        storage.compact("x", "1".into(), position).await.unwrap();
+        drop(storage);
+        let storage = Sqlite::open(&path).unwrap();
+        let notes = async |room| {
+            let notes = storage.load(room).await.unwrap().unwrap().notes.into_iter();
+            notes.map(|(key, value)| [&key[..], &value[..]].concat()).collect::<Vec<_>>()
+        };
+        assert_eq!(notes("x").await, [b"b3"]);
+        assert_eq!(notes("y").await, [b"b4"]);
+        let connection = Connection::open(&path).unwrap();
+        connection.execute("UPDATE notes SET value = x'00' WHERE room = 1", []).unwrap();
+        let error = storage.load("x").await.unwrap_err().to_string();
+        assert!(error.contains("a note is not what was written"), "{error}");
+        assert_eq!(notes("y").await, [b"b4"], "the other room goes on");
     }
 
     #[tokio::test]
@@ -642,7 +817,7 @@ mod tests {
         drop(old);
         let storage = Sqlite::open(&path).unwrap();
         assert_eq!(storage.load("a").await.unwrap().unwrap().updates, ["a", "b", "c"]);
-        assert_eq!(storage.append("a", bytes(&["d"])).await.unwrap(), 10);
+        assert_eq!(storage.append("a", bytes(&["d"]).into()).await.unwrap(), 10);
         storage.compact("b", "x".into(), 7).await.unwrap();
         drop(storage);
         let storage = Sqlite::open(&path).unwrap();
@@ -670,10 +845,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("rooms.db");
             let storage = Sqlite::open(&path).unwrap();
-            storage.append("a", bytes(&["1", "2"])).await.unwrap();
-            storage.append("b", bytes(&["x"])).await.unwrap();
+            storage.append("a", bytes(&["1", "2"]).into()).await.unwrap();
+            storage.append("b", bytes(&["x"]).into()).await.unwrap();
             storage.compact("a", "12".into(), 2).await.unwrap();
-            storage.append("a", bytes(&["3", "4"])).await.unwrap();
+            storage.append("a", bytes(&["3", "4"]).into()).await.unwrap();
             let changed = Connection::open(&path).unwrap().execute(damage, []).unwrap();
             assert_eq!(changed, 1, "{damage}");
             assert!(matches!(storage.load("a").await, Err(StorageError::Damaged(_))), "{damage}");
@@ -697,9 +872,9 @@ mod tests {
             let data = |n: usize| format!("{name} {n} {}", "x".repeat(n * number));
             let list: Vec<_> = (0..12).map(data).collect();
             let list: Vec<_> = list.iter().map(String::as_str).collect();
-            let upto = storage.append(&name, bytes(&list[..4])).await.unwrap();
+            let upto = storage.append(&name, bytes(&list[..4]).into()).await.unwrap();
             storage.compact(&name, list[..4].concat().into(), upto).await.unwrap();
-            storage.append(&name, bytes(&list[4..])).await.unwrap();
+            storage.append(&name, bytes(&list[4..]).into()).await.unwrap();
             let stored = storage.load(&name).await.unwrap().unwrap();
             rooms.push((name, stored.updates));
         }
@@ -736,16 +911,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rooms.db");
         let storage = Sqlite::open(&path).unwrap();
-        storage.append("bad", bytes(&["1"])).await.unwrap();
+        storage.append("bad", bytes(&["1"]).into()).await.unwrap();
         // Its next position is taken, which no transaction gets over.
         let other = Connection::open(&path).unwrap();
-        other.execute("INSERT INTO updates VALUES (1, 2, x'00', 0)", []).unwrap();
+        other
+            .execute("INSERT INTO updates (room, position, data) VALUES (1, 2, x'00')", [])
+            .unwrap();
         // Whatever comes now queues behind this, and goes into one transaction.
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let names: Vec<_> = (0..100).map(|number| format!("room {number}")).collect();
-        let writes = names.iter().map(|name| storage.append(name, bytes(&["1"])));
+        let writes = names.iter().map(|name| storage.append(name, bytes(&["1"]).into()));
         let (bad, good, ()) = tokio::join!(
-            storage.append("bad", bytes(&["2"])),
+            storage.append("bad", bytes(&["2"]).into()),
             async {
                 let mut results = Vec::new();
                 let mut writes: Vec<_> = writes.map(Box::pin).collect();
@@ -773,12 +950,12 @@ mod tests {
         let path = folder.path().join("rooms.db");
         let aside = folder.path().join("aside.db");
         let storage = Sqlite::open(&path).unwrap();
-        storage.append("a", bytes(&["1"])).await.unwrap();
+        storage.append("a", bytes(&["1"]).into()).await.unwrap();
         std::fs::rename(&path, &aside).unwrap();
-        let error = storage.append("a", bytes(&["2"])).await.unwrap_err().to_string();
+        let error = storage.append("a", bytes(&["2"]).into()).await.unwrap_err().to_string();
         assert!(error.contains("was removed"), "{error}");
         std::fs::rename(&aside, &path).unwrap();
-        storage.append("a", bytes(&["2"])).await.unwrap();
+        storage.append("a", bytes(&["2"]).into()).await.unwrap();
         assert_eq!(storage.load("a").await.unwrap().unwrap().updates, ["1", "2"]);
     }
 
@@ -787,7 +964,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rooms.db");
         let storage = Sqlite::open(&path).unwrap();
-        storage.append("the first room", bytes(&["1"])).await.unwrap();
+        storage.append("the first room", bytes(&["1"]).into()).await.unwrap();
         storage.close().await;
         let flip = |which: usize| {
             let mut file = std::fs::read(&path).unwrap();

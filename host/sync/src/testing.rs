@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::storage::{Storage, StorageError, Stored};
+use crate::storage::{Batch, Notes, Storage, StorageError, Stored};
 
 /// A method of [`Storage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +57,7 @@ struct State {
 
 #[derive(Debug, Default, Clone)]
 struct Log {
+    notes: Notes,
     snapshot: Option<(u64, Bytes)>,
     updates: Vec<(u64, Bytes)>,
 }
@@ -139,17 +140,24 @@ impl Storage for MemoryStorage {
                 updates: all.clone().map(|(_, bytes)| bytes.clone()).collect(),
                 log_bytes: log.updates.iter().map(|(_, bytes)| bytes.len()).sum(),
                 position: all.map(|(position, _)| *position).max().unwrap_or(0),
+                notes: log.notes.clone(),
             })
         })
         .await
     }
 
-    async fn append(&self, room: &str, updates: Vec<Bytes>) -> Result<u64, StorageError> {
+    async fn append(&self, room: &str, batch: Batch) -> Result<u64, StorageError> {
         self.perform(Call::Append, |state| {
             let log = state.rooms.entry(room.to_owned()).or_default();
-            for update in updates {
+            for update in batch.updates {
                 state.position += 1;
-                log.updates.push((state.position, update));
+                log.updates.push((state.position, update.bytes));
+            }
+            for (key, value) in batch.notes {
+                match value {
+                    Some(value) => log.notes.insert(key, value),
+                    None => log.notes.remove(&key),
+                };
             }
             state.position
         })

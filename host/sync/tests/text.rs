@@ -11,7 +11,7 @@ use bytes::Bytes;
 use history::{History, Random, Shape, seeds};
 use host_sync::lib0::write_var;
 use host_sync::store::{Bounds, Store};
-use host_sync::{Limits, NotText, Rooms, Sqlite, Text, Update};
+use host_sync::{Author, Limits, NotText, Rooms, Sqlite, Text, Update};
 use yrs::types::text::YChange;
 use yrs::{Any, Out, Text as _, Transact};
 
@@ -109,7 +109,7 @@ async fn a_changed_text_says_the_new_one_and_keeps_what_both_have_at_either_end(
             }
             let log = history.log();
             for update in &log[seen..] {
-                room.apply(scan(update)).await.unwrap();
+                room.apply(scan(update), Author::server()).await.unwrap();
             }
             seen = log.len();
             let document = room.document().await.unwrap();
@@ -124,7 +124,7 @@ async fn a_changed_text_says_the_new_one_and_keeps_what_both_have_at_either_end(
             let ends = a[start..].iter().rev().zip(b[start..].iter().rev());
             let end = ends.take_while(|(a, b)| a == b).count();
             assert_eq!(inserted, b.len() - start - end, "seed {seed}: no more than is new");
-            assert!(room.edit_at(document.version, edit.clone()).await.unwrap());
+            assert!(room.edit_at(document.version, edit.clone(), Author::server()).await.unwrap());
 
             let whole = room.snapshot().await.unwrap();
             assert_eq!(read(&whole).content(), new, "seed {seed}: from {old:?}");
@@ -138,7 +138,7 @@ async fn a_changed_text_says_the_new_one_and_keeps_what_both_have_at_either_end(
                 }
             }
             if !edit.is_empty() {
-                let again = room.edit_at(document.version, edit).await.unwrap();
+                let again = room.edit_at(document.version, edit, Author::server()).await.unwrap();
                 assert!(!again, "an edit of a version that is gone is not made");
             }
         }

@@ -1,6 +1,9 @@
 //! Who asks, and for which request.
 
+use std::sync::Arc;
+
 use host_caller::{Caller, Right};
+use host_sync::Author;
 
 /// Who calls, and for which request.
 #[derive(Debug, Clone, Default)]
@@ -11,4 +14,12 @@ pub struct Context {
     pub right: Right,
     /// Names the request in the log.
     pub request_id: String,
+}
+
+impl Context {
+    /// The author of what is written on its behalf, by these means.
+    pub(crate) fn author(&self, by: impl Into<Arc<str>>) -> Arc<Author> {
+        let account = self.caller.as_ref().map(|caller| Arc::new(caller.account.clone()));
+        Author::new(account, self.right, by)
+    }
 }

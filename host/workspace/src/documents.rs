@@ -24,7 +24,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use host_sync::{RoomError, Rooms, StorageError, Text, Update};
+use host_sync::{Author, RoomError, Rooms, StorageError, Text, Update};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -117,7 +117,12 @@ impl Documents {
     }
 
     /// Replaces the text of a document. Returns once that is durable.
-    pub async fn write(&self, guid: &str, writing: Writing) -> Result<(), Error> {
+    pub async fn write(
+        &self,
+        guid: &str,
+        writing: Writing,
+        author: &Arc<Author>,
+    ) -> Result<(), Error> {
         self.check(guid).await?;
         let room = self.rooms.open(guid)?;
         for _ in 0..TRIES {
@@ -128,7 +133,7 @@ impl Documents {
                 if stale { None } else { Some(text.replace(&new)) }
             });
             let edit = edit.await?.ok_or_else(|| Error::stale("the text"))?;
-            if room.edit_at(document.version, edit).await? {
+            if room.edit_at(document.version, edit, author.clone()).await? {
                 return Ok(());
             }
         }

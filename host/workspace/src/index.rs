@@ -20,7 +20,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use host_sync::{Any, ArrayChange, Arrays, Edit, Id, Model};
+use host_sync::{Any, ArrayChange, Arrays, Author, Edit, Id, Model};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -245,7 +245,7 @@ impl Model for Tracker {
         }
     }
 
-    fn settle(&mut self, arrays: &Arrays) -> Edit {
+    fn settle(&mut self, arrays: &Arrays, _author: &Arc<Author>) -> Edit {
         let mut index = self.index.lock();
         let mut touched = HashSet::new();
         for told in self.told.drain(..) {
@@ -421,7 +421,7 @@ mod tests {
         let ours = index.lock().follow();
         let another = index.lock().follow();
         model.change(inserted(0, write(&index, &ours, "ours")));
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
         let text = r#"{"title":"ours"}"#.to_owned();
         assert_eq!(taken(&ours, &index), Some((text.clone(), Some(text.clone()))));
         assert_eq!(taken(&another, &index), Some((text, None)));
@@ -432,7 +432,7 @@ mod tests {
         let (index, mut model) = Index::new();
         let follower = index.lock().follow();
         model.change(inserted(0, write(&index, &follower, "ours")));
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
 
         // Somebody else replaces the row, and the follower comes before all of that was told.
         model.change(inserted(1, entry("theirs", 2)));
@@ -440,7 +440,7 @@ mod tests {
         let ours = r#"{"title":"ours"}"#.to_owned();
         assert_eq!(taken(&follower, &index), Some((ours.clone(), Some(ours))));
 
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
         let theirs = r#"{"title":"theirs"}"#.to_owned();
         assert_eq!(taken(&follower, &index), Some((theirs, None)), "nobody has parsed it");
     }
@@ -450,9 +450,9 @@ mod tests {
         let (index, mut model) = Index::new();
         let follower = index.lock().follow();
         model.change(inserted(0, write(&index, &follower, "ours")));
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
         model.change(inserted(1, entry("theirs", 2)));
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
         let theirs = r#"{"title":"theirs"}"#.to_owned();
         assert_eq!(taken(&follower, &index), Some((theirs, None)));
     }
@@ -463,7 +463,7 @@ mod tests {
         let follower = index.lock().follow();
         drop(write(&index, &follower, "refused"));
         model.change(inserted(0, entry("another", 2)));
-        model.settle(&Arrays::default());
+        model.settle(&Arrays::default(), &Author::server());
         let another = r#"{"title":"another"}"#.to_owned();
         assert_eq!(taken(&follower, &index), Some((another, None)));
         assert!(index.lock().notes.is_none(), "the note is gone");

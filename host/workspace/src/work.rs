@@ -47,6 +47,14 @@ pub(crate) struct Done {
 }
 
 impl Work<'_> {
+    /// By what it is done, for the log. `version` is that of the workspace.
+    pub fn by(&self, version: &str) -> String {
+        match self {
+            Self::Run { path, .. } => format!("action {path} {version}").trim_end().to_owned(),
+            _ => "rest".to_owned(),
+        }
+    }
+
     /// How it reached the server.
     pub fn source(&self) -> Source {
         match self {

@@ -20,7 +20,7 @@ use crate::documents::Documents;
 use crate::error::{ActionError, Error, Fault};
 use crate::generation::{Generation, Snapshot};
 use crate::index::Index;
-use crate::logic::{Logic, Source};
+use crate::logic::{Data, Logic, Source};
 use crate::transaction::Transaction;
 use crate::work::{Done, Work};
 
@@ -153,7 +153,7 @@ impl Workspace {
                 Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
             let _shared = self.commits.read().await;
-            if let Outcome::Committed = self.commit(&transaction).await? {
+            if let Outcome::Committed = self.commit(&transaction, &work).await? {
                 return Ok(done);
             }
         }
@@ -162,7 +162,7 @@ impl Workspace {
             let transaction =
                 Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
-            if let Outcome::Committed = self.commit(&transaction).await? {
+            if let Outcome::Committed = self.commit(&transaction, &work).await? {
                 return Ok(done);
             }
         }
@@ -171,7 +171,7 @@ impl Workspace {
 
     /// Makes the writes if nothing that was read has changed. Returns once they are durable and
     /// visible to reads. The caller holds `commits`, so the current generation stays current.
-    async fn commit(&self, transaction: &Transaction) -> Result<Outcome, Error> {
+    async fn commit(&self, transaction: &Transaction, work: &Work<'_>) -> Result<Outcome, Error> {
         let mut commit = transaction.commit();
         if commit.writes.is_empty() {
             return Ok(Outcome::Committed);
@@ -201,11 +201,13 @@ impl Workspace {
             index.claim(commit.claims.changed);
             (index.write(commit.writes, by, commit.now, first), Outcome::Committed)
         };
-        let outcome = self.room.edit(edit).await?;
+        let by = work.by(&generation.definition().version);
+        let author = transaction.context().author(by);
+        let outcome = self.room.edit(author.clone(), edit).await?;
         generation.catch_up().await;
         if let Outcome::Committed = outcome {
             for (guid, writing) in texts {
-                self.documents.write(&guid, writing).await?;
+                self.documents.write(&guid, writing, &author).await?;
             }
         }
         Ok(outcome)

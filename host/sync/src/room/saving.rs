@@ -12,7 +12,7 @@
 //! A compaction that fails costs nothing but space. It is tried again when the room has been written to, and not before
 //! [`COMPACT_AGAIN`] has passed, which doubles with each failure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{ConnectionId, Reply, RoomError, Shared};
+use crate::author::Author;
 use crate::limits::{
     BEAT_BYTES, COMPACT_AGAIN, COMPACT_AGAIN_MOST, COMPACT_BYTES, FAILING, RETRY_FIRST, RETRY_MOST,
     STALLED, STATUS_BYTES, UNSAVED_BYTES,
 };
-use crate::storage::{Storage, StorageError, Stored};
+use crate::storage::{Batch, Logged, Note, Storage, StorageError, Stored};
 
 /// Updates on their way to the disk.
 pub(super) struct Saving {
@@ -37,7 +38,9 @@ pub(super) struct Saving {
     log_bytes: usize,
     snapshot_bytes: usize,
     /// What is neither on disk nor in flight.
-    unsaved: Vec<Bytes>,
+    unsaved: Vec<Logged>,
+    /// Notes that have changed, as they are to be.
+    notes: BTreeMap<Bytes, Option<Bytes>>,
     /// Bytes of what is not on disk, whether it is in flight or not.
     unsaved_bytes: usize,
     in_flight: Option<InFlight>,
@@ -59,7 +62,7 @@ struct InFlight {
 }
 
 enum Kind {
-    Append { number: u64, updates: Vec<Bytes> },
+    Append { number: u64, batch: Batch },
     Compact { log_bytes: usize, snapshot_bytes: usize },
 }
 
@@ -73,6 +76,7 @@ impl Saving {
             log_bytes: stored.log_bytes,
             snapshot_bytes: bytes - stored.log_bytes,
             unsaved: Vec::new(),
+            notes: BTreeMap::new(),
             unsaved_bytes: 0,
             in_flight: None,
             next_write: 0,
@@ -86,10 +90,15 @@ impl Saving {
     }
 
     /// Notes an update that is to be saved.
-    pub fn note(&mut self, update: Bytes) {
+    pub fn log(&mut self, update: Bytes, author: Arc<Author>) {
         self.unsaved_bytes += update.len();
-        self.unsaved.push(update);
+        self.unsaved.push(Logged { bytes: update, author });
         self.tell_writers();
+    }
+
+    /// Writes notes together with the updates that came so far.
+    pub fn note(&mut self, notes: Vec<Note>) {
+        self.notes.extend(notes);
     }
 
     /// Answers once everything so far is on disk, or with an error when that takes too long.
@@ -114,12 +123,12 @@ impl Saving {
 
     /// Whether nothing of the room was ever written.
     pub fn is_empty(&self) -> bool {
-        self.position == 0 && self.unsaved_bytes == 0
+        self.position == 0 && self.unsaved_bytes == 0 && self.notes.is_empty()
     }
 
     /// Whether everything is on disk and nothing is being done.
     pub fn is_quiet(&self) -> bool {
-        self.unsaved_bytes == 0 && self.in_flight.is_none()
+        self.unsaved_bytes == 0 && self.notes.is_empty() && self.in_flight.is_none()
     }
 
     /// Whether a write or a compaction is in flight.
@@ -129,7 +138,11 @@ impl Saving {
 
     /// Whether there is something that could be written now.
     pub fn can_append(&self) -> bool {
-        self.in_flight.is_none() && !self.unsaved.is_empty() && self.appends.is_due()
+        self.in_flight.is_none() && self.has_unsaved() && self.appends.is_due()
+    }
+
+    fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty() || !self.notes.is_empty()
     }
 
     /// Whether that should not wait for the beat.
@@ -141,12 +154,14 @@ impl Saving {
     /// Starts to write what is unsaved.
     pub fn append(&mut self) {
         let updates = std::mem::take(&mut self.unsaved);
+        let notes = std::mem::take(&mut self.notes).into_iter().collect();
+        let batch = Batch { updates, notes };
         let (storage, room) = (self.storage.clone(), self.shared.id.clone());
         let number = self.next_write;
         self.next_write += 1;
-        let batch = updates.clone();
-        let work = Box::pin(async move { storage.append(&room, batch).await });
-        let kind = Kind::Append { number, updates };
+        let copy = batch.clone();
+        let work = Box::pin(async move { storage.append(&room, copy).await });
+        let kind = Kind::Append { number, batch };
         self.in_flight = Some(InFlight { work, since: Instant::now(), kind });
     }
 
@@ -181,20 +196,24 @@ impl Saving {
         let Some(InFlight { since, kind, .. }) = self.in_flight.take() else { return };
         let room = &self.shared.id;
         match (kind, result) {
-            (Kind::Append { number, updates }, Ok(position)) => {
+            (Kind::Append { number, batch }, Ok(position)) => {
                 if self.appends.succeeded() {
                     tracing::info!(%room, "storage works again");
                 }
-                let bytes = updates.iter().map(Bytes::len).sum::<usize>();
+                let bytes = batch.updates.iter().map(|update| update.bytes.len()).sum::<usize>();
                 self.position = position;
                 self.unsaved_bytes -= bytes;
                 self.log_bytes += bytes;
                 self.answer(number);
                 self.tell_writers();
             }
-            (Kind::Append { mut updates, .. }, Err(error)) => {
-                updates.append(&mut self.unsaved);
-                self.unsaved = updates;
+            (Kind::Append { mut batch, .. }, Err(error)) => {
+                batch.updates.append(&mut self.unsaved);
+                self.unsaved = batch.updates;
+                // What changed meanwhile is newer.
+                for (key, value) in batch.notes {
+                    self.notes.entry(key).or_insert(value);
+                }
                 if self.appends.failing.is_none() {
                     tracing::error!(%room, %error, "a write failed; the room is served from memory, \
                         nothing is acknowledged, and the write is tried again until it succeeds");
@@ -234,7 +253,7 @@ impl Saving {
 
     /// Lets go of those who wait for nothing, because all that came before them is on disk.
     pub fn answer_if_saved(&mut self) {
-        if self.unsaved_bytes == 0 {
+        if self.is_saved() {
             self.answer(self.next_write);
         }
     }
@@ -259,9 +278,7 @@ impl Saving {
     /// When something has to be done though nothing happens: the next try, or an answer that is overdue.
     pub fn wake_at(&self) -> Option<Instant> {
         let retry = match &self.in_flight {
-            None if !self.unsaved.is_empty() => {
-                self.appends.failing.as_ref().map(|failing| failing.next)
-            }
+            None if self.has_unsaved() => self.appends.failing.as_ref().map(|failing| failing.next),
             _ => None,
         };
         let overdue = self.replies.front().map(|(_, since, _)| *since + self.patience());
@@ -278,7 +295,7 @@ impl Saving {
 
     /// Writes everything, as often as it takes.
     pub async fn flush(&mut self) {
-        while self.unsaved_bytes > 0 {
+        while !self.is_saved() {
             if !self.is_busy() {
                 self.append();
             }
@@ -290,6 +307,12 @@ impl Saving {
         self.answer_if_saved();
     }
 
+    /// Whether everything is on disk.
+    fn is_saved(&self) -> bool {
+        let appends = matches!(&self.in_flight, Some(InFlight { kind: Kind::Append { .. }, .. }));
+        !appends && !self.has_unsaved()
+    }
+
     /// Says what is lost when the room ends now.
     pub fn give_up(&mut self) {
         while !self.replies.is_empty() {
@@ -299,7 +322,7 @@ impl Saving {
             return;
         }
         let in_flight = match &self.in_flight {
-            Some(InFlight { kind: Kind::Append { updates, .. }, .. }) => updates.len(),
+            Some(InFlight { kind: Kind::Append { batch, .. }, .. }) => batch.updates.len(),
             _ => 0,
         };
         tracing::error!(

@@ -20,12 +20,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use host_caller::Right;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::saving::Saving;
 use super::{Command, ConnectionId, Document, Model, Registry, RoomError, Shared};
 use crate::arrays::Arrays;
+use crate::author::Author;
 use crate::awareness::Awareness;
 use crate::budget::Budget;
 use crate::edit::Edit;
@@ -33,7 +35,7 @@ use crate::lib0::Malformed;
 use crate::limits::{BEAT, Limits, MAILBOX};
 use crate::outbox::Outbox;
 use crate::protocol;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Note, Notes, Storage, StorageError};
 use crate::store::{OverLimit, Store, merge};
 use crate::update::{Id, StateVector, Update, write_state_vector};
 use crate::websocket::{self, Close};
@@ -47,6 +49,8 @@ pub(crate) struct RoomTask {
     version: u64,
     /// The encoded document, until it changes.
     whole: Option<Whole>,
+    /// What is kept beside the document.
+    notes: Notes,
     /// The arrays and their follower, where there is one.
     model: Option<(Arrays, Box<dyn Model>)>,
     awareness: Awareness,
@@ -128,6 +132,7 @@ impl RoomTask {
             store,
             version: 0,
             whole: None,
+            notes: stored.notes,
             model: None,
             awareness: Awareness::default(),
             presence: None,
@@ -295,15 +300,15 @@ impl RoomTask {
             }
             // A reader sends updates, too: Yjs answers a step 1 with its whole delete set. Only what
             // is new here is a write.
-            Command::Update { connection, update, may_write: false } => {
+            Command::Update { connection, update, author } if author.right < Right::Write => {
                 if !self.store.knows(&update)
                     && let Some(outbox) = self.connections.get(&connection)
                 {
                     outbox.close(Close::new(4403, "this room is read-only for you"));
                 }
             }
-            Command::Update { connection, update, may_write: true } => {
-                if let Err(error) = self.apply(Some(connection), update)
+            Command::Update { connection, update, author } => {
+                if let Err(error) = self.apply(Some(connection), update, author)
                     && let Some(outbox) = self.connections.get(&connection)
                 {
                     outbox.refuse(refused(&error));
@@ -343,10 +348,9 @@ impl RoomTask {
                 });
                 outbox.catch_up(missed, presence);
             }
-            Command::Apply { update, done } => match self
-                .check_storage()
-                .and_then(|()| self.apply(None, update).map_err(|source| self.refused(source)))
-            {
+            Command::Apply { update, author, done } => match self.check_storage().and_then(|()| {
+                self.apply(None, update, author).map_err(|source| self.refused(source))
+            }) {
                 Ok(()) => self.saving.reply(done),
                 Err(error) => drop(done.send(Err(error))),
             },
@@ -355,10 +359,12 @@ impl RoomTask {
                 let _ = done.send(Ok(Document { bytes, version: self.version }));
             }
             Command::Attach { mut model, done } => {
+                model.recall(&self.notes);
                 let arrays = Arrays::load(&self.store, &mut |change| model.change(change));
-                let edit = model.settle(&arrays);
+                let server = Author::server();
+                let edit = model.settle(&arrays, &server);
                 self.model = Some((arrays, model));
-                match self.edit(&edit) {
+                match self.edit(&edit, server) {
                     // A workspace can be read although storage is full.
                     Ok(()) if edit.is_empty() => drop(done.send(Ok(()))),
                     Ok(()) => self.saving.reply(done),
@@ -366,23 +372,27 @@ impl RoomTask {
                 }
             }
             Command::Detach => self.model = None,
-            Command::Edit { edit, done } => {
-                match self.check_storage().and_then(|()| self.edit(&edit(self.next_id()))) {
+            Command::Edit { edit, author, done } => {
+                match self.check_storage().and_then(|()| self.edit(&edit(self.next_id()), author)) {
                     Ok(()) => self.saving.reply(done),
                     Err(error) => drop(done.send(Err(error))),
                 }
             }
-            Command::EditAt { version, edit, made, done } => {
+            Command::EditAt { version, edit, author, made, done } => {
                 let current = version == self.version;
                 let _ = made.send(current);
                 let edited = self.check_storage().and_then(|()| match current {
-                    true => self.edit(&edit),
+                    true => self.edit(&edit, author),
                     false => Ok(()),
                 });
                 match edited {
                     Ok(()) => self.saving.reply(done),
                     Err(error) => drop(done.send(Err(error))),
                 }
+            }
+            Command::Note { notes, done } => {
+                self.note(notes);
+                self.saving.reply(done);
             }
             Command::Disconnect { close } => {
                 self.connections.values().for_each(|outbox| outbox.close(close.clone()));
@@ -436,10 +446,15 @@ impl RoomTask {
 
     /// Applies an update to the document and the model, and notes it for the log and for the frame at
     /// the end of the turn.
-    fn apply(&mut self, from: Option<ConnectionId>, update: Update) -> Result<(), OverLimit> {
-        let mut next = Some((from, update));
+    fn apply(
+        &mut self,
+        from: Option<ConnectionId>,
+        update: Update,
+        author: Arc<Author>,
+    ) -> Result<(), OverLimit> {
+        let mut next = Some((from, update, author));
         let mut took_in = false;
-        while let Some((from, update)) = next.take() {
+        while let Some((from, update, author)) = next.take() {
             let applied = match self.store.apply(&update, &self.limits.document()) {
                 Ok(applied) => applied,
                 // The model's own edit, not what was asked for, which stands.
@@ -456,12 +471,13 @@ impl RoomTask {
             }
             self.whole = None;
             self.version += 1;
-            self.saving.note(update.bytes().clone());
+            self.saving.log(update.bytes().clone(), author.clone());
             self.turn.updates.push((from, update));
             if let Some((arrays, model)) = &mut self.model {
                 arrays.apply(&self.store, &applied, &mut |change| model.change(change));
-                let edit = model.settle(arrays);
-                next = self.write(&edit).ok().flatten().map(|update| (None, update));
+                let edit = model.settle(arrays, &author);
+                let update = self.write(&edit).ok().flatten();
+                next = update.map(|update| (None, update, Author::server()));
             }
         }
         if self.store.wants_compaction() {
@@ -470,12 +486,23 @@ impl RoomTask {
         Ok(())
     }
 
-    fn edit(&mut self, edit: &Edit) -> Result<(), RoomError> {
+    /// Keeps notes, and has them written.
+    fn note(&mut self, notes: Vec<Note>) {
+        for (key, value) in &notes {
+            match value {
+                Some(value) => self.notes.insert(key.clone(), value.clone()),
+                None => self.notes.remove(key),
+            };
+        }
+        self.saving.note(notes);
+    }
+
+    fn edit(&mut self, edit: &Edit, author: Arc<Author>) -> Result<(), RoomError> {
         let update = self
             .write(edit)
             .map_err(|source| RoomError::Edit { room: self.shared.id.to_string(), source })?;
         match update {
-            Some(update) => self.apply(None, update).map_err(|source| self.refused(source)),
+            Some(update) => self.apply(None, update, author).map_err(|source| self.refused(source)),
             None => Ok(()),
         }
     }
@@ -501,6 +528,10 @@ impl RoomTask {
     /// Sends what happened in the turn to everyone who needs it.
     fn end_turn(&mut self) {
         let turn = std::mem::take(&mut self.turn);
+        let notes = self.model.as_mut().map(|(_, model)| model.notes()).unwrap_or_default();
+        if !notes.is_empty() {
+            self.note(notes);
+        }
         if !turn.updates.is_empty() {
             self.shared.size.store(self.store.size(), Ordering::Relaxed);
             self.broadcast(&turn.updates);

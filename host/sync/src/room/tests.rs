@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::{Hooks, Model, Room, RoomError};
 use crate::any::Any;
 use crate::arrays::{ArrayChange, Arrays};
+use crate::author::Author;
 use crate::edit::Edit;
 use crate::limits::{COMPACT_AGAIN, FAILING, Limits, RETRY_MOST, STALLED, UNSAVED_BYTES};
 use crate::rooms::Rooms;
@@ -49,7 +50,7 @@ fn broken() -> StorageError {
 
 async fn push(room: &Room, value: &str) -> Result<(), RoomError> {
     let edit = Edit { pushes: vec![("kv".into(), Any::of(&json!(value)))], ..Edit::default() };
-    room.edit(move |_| (edit, ())).await
+    room.edit(Author::server(), move |_| (edit, ())).await
 }
 
 async fn contents(room: &Room) -> Vec<String> {
@@ -213,7 +214,7 @@ async fn sockets_keep_their_updates_while_too_much_is_unsaved_and_reads_go_on() 
     let mut sent = 0;
     for client in 1..10 {
         let update = crate::testing::text_update(client, &text);
-        let command = super::Command::Update { connection: 1, update, may_write: true };
+        let command = super::Command::Update { connection: 1, update, author: Author::server() };
         let Ok(result) = timeout(Duration::from_secs(1), room.send(command)).await else { break };
         result.unwrap();
         // The room has taken it when it answers.
@@ -224,7 +225,9 @@ async fn sockets_keep_their_updates_while_too_much_is_unsaved_and_reads_go_on() 
     assert!(room.snapshot().await.unwrap().len() >= UNSAVED_BYTES);
     storage.mend(Call::Append);
     let update = crate::testing::text_update(10, &text);
-    room.send(super::Command::Update { connection: 1, update, may_write: true }).await.unwrap();
+    room.send(super::Command::Update { connection: 1, update, author: Author::server() })
+        .await
+        .unwrap();
 }
 
 fn small(limit: usize) -> (Arc<MemoryStorage>, Rooms) {
@@ -350,7 +353,7 @@ async fn a_room_that_is_opened_while_it_compacts_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_room_that_cannot_be_loaded_says_so_and_can_be_opened_later() {
     let Server { storage, rooms, .. } = server();
-    storage.append("a", vec![Bytes::from_static(&[0, 0])]).await.unwrap();
+    storage.append("a", vec![Bytes::from_static(&[0, 0])].into()).await.unwrap();
     storage.inject(Call::Load, Fault::Fails(broken()));
     let room = rooms.open("a").unwrap();
     let error = room.snapshot().await.unwrap_err();
@@ -402,7 +405,7 @@ impl Model for Greedy {
         self.0 = true;
     }
 
-    fn settle(&mut self, _: &Arrays) -> Edit {
+    fn settle(&mut self, _: &Arrays, _: &Arc<Author>) -> Edit {
         let value = Any::of(&json!("x".repeat(10_000)));
         let pushes = if std::mem::take(&mut self.0) { vec![("kv".into(), value)] } else { vec![] };
         Edit { pushes, ..Edit::default() }
@@ -418,4 +421,48 @@ async fn an_update_stands_though_the_edit_that_follows_it_has_no_room() {
     room.attach(Box::new(Greedy(false))).await.unwrap();
     push(&room, "1").await.expect("it was taken in");
     assert_eq!(contents(&room).await, ["1"]);
+}
+
+/// Notes how many elements it has seen.
+struct Counting(Arc<Mutex<usize>>);
+
+impl Model for Counting {
+    fn recall(&mut self, notes: &crate::storage::Notes) {
+        let count = notes.get(&b"count"[..]).map_or(0, |count| usize::from(count[0]));
+        *self.0.lock() = count;
+    }
+
+    fn change(&mut self, _: ArrayChange) {
+        *self.0.lock() += 1;
+    }
+
+    fn settle(&mut self, _: &Arrays, _: &Arc<Author>) -> Edit {
+        Edit::default()
+    }
+
+    fn notes(&mut self) -> Vec<crate::storage::Note> {
+        vec![(Bytes::from("count"), Some(vec![*self.0.lock() as u8].into()))]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_are_saved_with_the_update_that_changed_them_also_where_storage_fails_first() {
+    let Server { storage, rooms, .. } = server();
+    let room = rooms.open("a").unwrap();
+    let seen = Arc::new(Mutex::new(0));
+    room.attach(Box::new(Counting(seen.clone()))).await.unwrap();
+    push(&room, "1").await.unwrap();
+    storage.inject(Call::Append, Fault::Fails(broken()));
+    push(&room, "2").await.expect_err("it is not saved");
+    let stored = storage.load("a").await.unwrap().unwrap();
+    assert_eq!((stored.updates.len(), stored.notes[&b"count"[..]][0]), (1, 1));
+    storage.mend(Call::Append);
+    room.note(vec![("other".into(), Some("x".into()))]).await.unwrap();
+    let stored = storage.load("a").await.unwrap().unwrap();
+    assert_eq!((stored.updates.len(), stored.notes[&b"count"[..]][0]), (2, 2));
+    assert_eq!(stored.notes[&b"other"[..]], "x");
+
+    // Whoever follows the arrays next is told the notes first, then everything that is there.
+    room.attach(Box::new(Counting(seen.clone()))).await.unwrap();
+    assert_eq!(*seen.lock(), 4);
 }

@@ -82,7 +82,7 @@ async fn what_a_client_writes_meanwhile_is_kept() {
     server.ask(put("one 2 three")).await;
     text.push(&mut doc.transact_mut(), " four");
     let update = doc.transact().encode_diff_v1(&yrs::StateVector::default());
-    room.apply(Update::scan(update.into()).unwrap()).await.unwrap();
+    room.apply(Update::scan(update.into()).unwrap(), host_sync::Author::server()).await.unwrap();
     let case = case("both", ask("GET", BODY), 200).has(&["one 2 three four"]);
     server.check([case]).await;
 }

@@ -332,7 +332,9 @@ impl Server {
     pub async fn synced(&self, array: &str, entries: impl IntoIterator<Item = Value>) {
         let pushes = entries.into_iter().map(|entry| (array.to_owned(), Any::of(&entry))).collect();
         let room = self.rooms.open("blog").unwrap();
-        room.edit(move |_| (Edit { pushes, ..Edit::default() }, ())).await.unwrap();
+        room.edit(host_sync::Author::server(), move |_| (Edit { pushes, ..Edit::default() }, ()))
+            .await
+            .unwrap();
         if let Some(workspace) = self.workspaces.get("blog") {
             workspace.generation().catch_up().await;
         }

@@ -168,7 +168,7 @@ async fn a_document_that_is_no_plain_text_says_so() {
     fragment.push_back(&mut transaction, yrs::XmlElementPrelim::empty("p"));
     let update = transaction.encode_diff_v1(&yrs::StateVector::default());
     let room = server.rooms.open("body-of-a").unwrap();
-    room.apply(Update::scan(update.into()).unwrap()).await.unwrap();
+    room.apply(Update::scan(update.into()).unwrap(), host_sync::Author::server()).await.unwrap();
     let body = "/tables/posts/a/documents/body";
     server
         .check([
@@ -233,7 +233,7 @@ async fn an_entry_whose_value_is_no_row_is_invalid_and_not_passed_over() {
         ..Edit::default()
     };
     let room = server.rooms.open("blog").unwrap();
-    room.edit(move |_| (edit, ())).await.unwrap();
+    room.edit(host_sync::Author::server(), move |_| (edit, ())).await.unwrap();
     server.workspaces.get("blog").unwrap().generation().catch_up().await;
     let invalid = server.get("/tables/posts?invalid").await.data();
     assert_eq!(invalid[0]["id"], "n", "{invalid}");

@@ -343,7 +343,7 @@ async fn after_any_history_exactly_the_rows_that_break_a_rule_are_invalid() {
                     let deletes = server.ids(&format!("table:{table}"), &id);
                     let deletes = deletes.into_iter().map(|id| (id, 1)).collect();
                     let edit = Edit { deletes, ..Edit::default() };
-                    room.edit(move |_| (edit, ())).await.unwrap();
+                    room.edit(host_sync::Author::server(), move |_| (edit, ())).await.unwrap();
                 }
                 _ if step % 2 == 0 => server.reload(shop()).await,
                 _ => server = server.restart(shop()).await,

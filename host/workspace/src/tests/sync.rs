@@ -41,6 +41,6 @@ async fn what_is_no_entry_is_passed_over() {
     server.synced("elsewhere", [entry("a", json!({ "id": "a" }), 1)]).await;
     assert_eq!(server.get("/tables/posts").await.text, r#"{"data":[]}"#);
     let room = server.rooms.open("blog").unwrap();
-    room.edit(|_| (Edit::default(), ())).await.unwrap();
+    room.edit(host_sync::Author::server(), |_| (Edit::default(), ())).await.unwrap();
     assert_eq!(server.get("/tables/posts/a").await.status, 404);
 }
