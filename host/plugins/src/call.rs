@@ -134,10 +134,7 @@ impl Call {
     }
 
     pub(crate) fn caller(&self) -> Option<&Account> {
-        self.data
-            .as_ref()
-            .and_then(|data| data.context().caller.as_ref())
-            .map(|caller| &caller.account)
+        self.data.as_ref().and_then(|data| data.context().account())
     }
 
     /// The caller on whose behalf it runs.

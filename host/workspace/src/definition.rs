@@ -123,7 +123,7 @@ pub struct ActionDefinition {
 }
 
 /// One thing that is wrong with a value, and where in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
     /// From the outermost member inwards; empty when the whole value is at fault.
     pub path: Vec<String>,

@@ -504,7 +504,7 @@ async fn parse_rows(
 }
 
 /// A row must carry the key under which it is kept, and that must be one by which it can be addressed.
-fn belongs(key: &str, parsed: Parsed) -> Parsed {
+pub(crate) fn belongs(key: &str, parsed: Parsed) -> Parsed {
     #[derive(serde::Deserialize)]
     struct Identity<'a> {
         #[serde(borrow)]
@@ -540,7 +540,7 @@ async fn parse_kv(logic: &dyn Logic, key: &str, entry: Entry, faults: &mut Vec<F
 }
 
 /// Calls a plugin until it has time: that it is busy says nothing about the rows.
-async fn when_free<T, F: Future<Output = Result<T, Fault>>>(
+pub(crate) async fn when_free<T, F: Future<Output = Result<T, Fault>>>(
     call: impl Fn() -> F,
 ) -> Result<T, Fault> {
     let mut pause = std::time::Duration::from_millis(5);

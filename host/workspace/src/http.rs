@@ -14,6 +14,7 @@ mod list;
 mod live;
 mod openapi;
 mod parameters;
+mod refused;
 mod rows;
 
 use std::sync::Arc;
@@ -108,6 +109,7 @@ pub struct RequestId(pub Arc<str>);
 pub fn context_of(extensions: &Extensions) -> Context {
     Context {
         caller: extensions.get().cloned(),
+        delivered_by: None,
         right: extensions.get().copied().unwrap_or_default(),
         request_id: extensions.get().map_or_else(new_id, |RequestId(id)| id.to_string()),
     }

@@ -13,6 +13,10 @@
 //! collects that, and the index takes it in at once when the room has told everything; so nobody finds
 //! a row gone whose new entry is yet to come, or one of two rows that changed together.
 //!
+//! **Tables that enforce their rules** show what counts and not what the document holds, where sync has
+//! changed it and nobody has judged that (`pending`, `authority`). Of a key's entries there none is deleted
+//! until one of them is accepted.
+//!
 //! **Our own writes** are noted before they are made, by the id that each entry will have: its text
 //! is known, and so is what the plugin makes of it (`written`). A parse always travels with the entry that it
 //! is of.
@@ -25,6 +29,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::pending::{Accepted, Pending, Place};
 use crate::rules::{Claim, Claims};
 use crate::written::Written;
 
@@ -51,9 +56,6 @@ pub(crate) struct Entry {
     pub parsed: Option<Arc<str>>,
 }
 
-/// A place in the document: array and key.
-pub(crate) type Place = (Arc<str>, Arc<str>);
-
 /// See the module's text. Shared by the model on the room's task and those who follow it.
 #[derive(Default)]
 pub(crate) struct Index {
@@ -67,12 +69,18 @@ pub(crate) struct Index {
     claims: Claims,
     /// What an edit of ours is about to write.
     notes: Option<Notes>,
+    /// What sync has changed in tables that enforce their rules.
+    pending: Pending,
 }
 
 /// Entries that an edit of ours is about to make.
 struct Notes {
     /// By whose plugin they were parsed; another may see them otherwise.
     by: Arc<Follower>,
+    /// Who makes the edit.
+    author: Arc<Author>,
+    /// The places that it writes, or deletes.
+    places: HashSet<Place>,
     entries: HashMap<Id, Note>,
 }
 
@@ -83,6 +91,48 @@ struct Note {
     time: f64,
     value: Arc<str>,
     parsed: Option<Arc<str>>,
+}
+
+/// What a transaction has read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reads {
+    /// Entries, and none where there was no entry.
+    pub rows: HashMap<Place, Option<Id>>,
+    /// Arrays that were listed, and their version.
+    pub lists: HashMap<Arc<str>, u64>,
+    /// Rows that have to be there, whatever they say.
+    pub needed: HashSet<Place>,
+    /// Values of rules of which it was looked up who holds them.
+    pub seen: HashSet<Claim>,
+    /// The version of the index.
+    pub version: u64,
+}
+
+/// A write of a key.
+pub(crate) struct Write {
+    pub place: Place,
+    /// None to delete it.
+    pub written: Option<Written>,
+    /// Its `ts`; none for the next.
+    pub time: Option<f64>,
+}
+
+/// Who makes an edit, and the follower by whose plugin its values were parsed.
+pub(crate) struct By {
+    pub follower: Arc<Follower>,
+    pub author: Arc<Author>,
+}
+
+impl From<Accepted> for Entry {
+    fn from(Accepted { id, value, time }: Accepted) -> Self {
+        Self { id, value, time, parsed: None }
+    }
+}
+
+impl From<Entry> for Accepted {
+    fn from(Entry { id, value, time, .. }: Entry) -> Self {
+        Self { id, value, time }
+    }
 }
 
 #[derive(Default)]
@@ -122,10 +172,13 @@ pub(crate) struct Changes {
 }
 
 impl Index {
-    /// The index of an empty document, and the model that keeps it up to date.
-    pub fn new() -> (Arc<Mutex<Self>>, Box<dyn Model>) {
-        let index = Arc::new(Mutex::new(Self::default()));
-        let tracker = Tracker { index: index.clone(), places: HashMap::new(), told: Vec::new() };
+    /// The index of an empty document, and the model that keeps it up to date. The rules of the tables in
+    /// these arrays are enforced.
+    pub fn new(enforced: HashSet<Arc<str>>) -> (Arc<Mutex<Self>>, Box<dyn Model>) {
+        let pending = Pending::new(enforced);
+        let index = Arc::new(Mutex::new(Self { pending, ..Self::default() }));
+        let (places, told) = (HashMap::new(), Vec::new());
+        let tracker = Tracker { index: index.clone(), places, told, is_loading: true };
         (index, Box::new(tracker))
     }
 
@@ -140,15 +193,73 @@ impl Index {
     }
 
     /// The entry of a key that counts.
-    pub fn entry(&self, array: &str, key: &str) -> Option<Entry> {
+    pub fn entry(&self, place: &Place) -> Option<Entry> {
+        match self.pending.case(place) {
+            Some(case) => case.accepted.clone().map(Entry::from),
+            None => self.winner(place),
+        }
+    }
+
+    /// The entry of a key that clients see.
+    pub fn winner(&self, (array, key): &Place) -> Option<Entry> {
         let live = self.arrays.get(array)?.keys.get(key)?.first()?;
         Some(Entry { id: live.id, value: live.value.clone(), time: live.time, parsed: None })
     }
 
-    /// Whether nobody of us has changed who holds these values after a version. What came by sync is not
-    /// asked: it comes as it does, before a write or after it.
-    pub fn hold(&self, claims: &HashSet<Claim>, version: u64) -> bool {
-        self.claims.hold(claims, version)
+    /// What sync has changed in tables that enforce their rules.
+    pub fn pending(&mut self) -> &mut Pending {
+        &mut self.pending
+    }
+
+    /// Whether a change of a place waits to be judged, for the first time.
+    pub fn waits(&self, place: &Place) -> bool {
+        self.pending.case(place).is_some_and(|case| case.breaks == 0)
+    }
+
+    /// Enforces the rules of the tables in these arrays from now on. What waits in others counts as it is.
+    pub fn enforce(&mut self, enforced: HashSet<Arc<str>>) -> Edit {
+        let over = self.pending.enforce(enforced);
+        self.accept(over.into_iter().map(|place| (place, None)).collect(), None)
+    }
+
+    /// Lets what waits at places count, with what it parses to by the plugin of a follower. The edit deletes
+    /// what it won over.
+    pub fn accept(
+        &mut self,
+        places: Vec<(Place, Option<Arc<str>>)>,
+        by: Option<&Arc<Follower>>,
+    ) -> Edit {
+        let mut edit = Edit::default();
+        let mut touched = HashSet::new();
+        for (place, parsed) in places {
+            if self.pending.settle(&place).is_none() {
+                continue;
+            }
+            let live = self.arrays.get_mut(&place.0).and_then(|array| array.keys.get_mut(&place.1));
+            if let Some([first, rest @ ..]) = live.map(Vec::as_mut_slice) {
+                first.parsed = parsed;
+                edit.deletes.extend(rest.iter().filter(|e| e.time != NEVER).map(|e| (e.id, 1)));
+            }
+            touched.insert(place);
+        }
+        self.tell(touched, by);
+        edit
+    }
+
+    /// Whether all that a transaction has read is so still. Who holds a value is asked of our own writes alone: what comes
+    /// by sync comes as it does, before a write or after it.
+    pub fn holds(&self, reads: &Reads) -> bool {
+        let Reads { rows, lists, needed, seen, version } = reads;
+        rows.iter().all(|(place, entry)| self.entry(place).map(|entry| entry.id) == *entry)
+            && lists.iter().all(|(array, version)| self.array_version(array) == *version)
+            && needed.iter().all(|place| self.entry(place).is_some())
+            && self.claims.hold(seen, *version)
+    }
+
+    /// Whether a key has more than one entry.
+    pub fn has_others(&self, (array, key): &Place) -> bool {
+        let live = self.arrays.get(array).and_then(|array| array.keys.get(key));
+        live.is_some_and(|live| live.len() > 1)
     }
 
     /// Notes that the write that is about to be made changes who holds these values.
@@ -164,6 +275,7 @@ impl Index {
         for (name, array) in &self.arrays {
             changed.extend(array.keys.keys().map(|key| ((name.clone(), key.clone()), None)));
         }
+        changed.extend(self.pending.places().map(|place| (place.clone(), None)));
         drop(changed);
         self.followers.push(follower.clone());
         follower
@@ -175,20 +287,20 @@ impl Index {
     }
 
     /// Writes that set keys (a value) or delete them (none), as an edit of the document whose first
-    /// push will be the element `first`. `by` is the follower by whose plugin the values were parsed.
-    pub fn write(
-        &mut self,
-        writes: Vec<(Place, Option<Written>)>,
-        by: Arc<Follower>,
-        now: u64,
-        first: Id,
-    ) -> Edit {
+    /// push will be the element `first`.
+    pub fn write(&mut self, writes: Vec<Write>, by: By, now: u64, first: Id) -> Edit {
         let mut edit = Edit::default();
         let mut entries = HashMap::new();
+        let mut places = HashSet::new();
         let mut id = first;
-        let time = (now as f64).max(self.latest + 1.0);
-        let ts = Any::of(&(time as u64).into());
-        for ((array, key), written) in writes {
+        let next = (now as f64).max(self.latest + 1.0);
+        for Write { place: (array, key), written, time } in writes {
+            let time = time.unwrap_or(next);
+            let ts = match time.fract() == 0.0 && time.abs() < LATEST_TIME {
+                true => Any::of(&(time as i64).into()),
+                false => Any::of(&time.into()),
+            };
+            places.insert((array.clone(), key.clone()));
             let live = self.arrays.get(&array).and_then(|array| array.keys.get(&key));
             edit.deletes.extend(live.into_iter().flatten().map(|live| (live.id, 1)));
             if let Some(Written { text, value, current, encoded }) = written {
@@ -201,7 +313,8 @@ impl Index {
             }
         }
         // What was noted for an edit that was refused goes with this.
-        self.notes = Some(Notes { by, entries });
+        let By { follower, author } = by;
+        self.notes = Some(Notes { by: follower, author, places, entries });
         edit
     }
 }
@@ -213,6 +326,8 @@ struct Tracker {
     places: HashMap<Id, Place>,
     /// What the room has told since the last `settle`.
     told: Vec<Told>,
+    /// Whether what is told next is the document as it was found.
+    is_loading: bool,
 }
 
 enum Told {
@@ -221,6 +336,14 @@ enum Told {
 }
 
 impl Model for Tracker {
+    fn recall(&mut self, notes: &host_sync::Notes) {
+        self.index.lock().pending.recall(notes);
+    }
+
+    fn notes(&mut self) -> Vec<host_sync::Note> {
+        self.index.lock().pending.take_notes()
+    }
+
     fn change(&mut self, change: ArrayChange) {
         match change {
             ArrayChange::Inserted { array, id, value } => {
@@ -245,27 +368,57 @@ impl Model for Tracker {
         }
     }
 
-    fn settle(&mut self, arrays: &Arrays, _author: &Arc<Author>) -> Edit {
+    fn settle(&mut self, arrays: &Arrays, author: &Arc<Author>) -> Edit {
         let mut index = self.index.lock();
-        let mut touched = HashSet::new();
+        // In the order in which they were told of, and what counted there before.
+        let mut touched: Vec<(Place, Option<Accepted>)> = Vec::new();
+        let mut known = HashSet::new();
+        let mut came: HashMap<Place, Vec<Id>> = HashMap::new();
         for told in self.told.drain(..) {
-            let place = match told {
+            let (Told::Inserted(place, _) | Told::Deleted(place, _)) = &told;
+            if known.insert(place.clone()) {
+                touched.push((place.clone(), index.entry(place).map(Accepted::from)));
+            }
+            match told {
                 Told::Inserted(place, live) => {
+                    if index.pending.enforces(&place.0) {
+                        came.entry(place.clone()).or_default().push(live.id);
+                    }
                     index.insert(&place, live);
-                    place
                 }
-                Told::Deleted(place, id) => {
-                    index.remove(&place, id);
-                    place
+                Told::Deleted(place, id) => index.remove(&place, id),
+            }
+        }
+        if std::mem::take(&mut self.is_loading) {
+            // All that is there counts, but for what had not been judged.
+            let mut waiting = HashSet::new();
+            for (place, recalled) in index.pending.take_recalled() {
+                index.sort(arrays, &place);
+                let winner = index.winner(&place).map(|entry| entry.id);
+                let counts = winner == recalled.accepted.as_ref().map(|accepted| accepted.id);
+                if counts || !index.pending.enforces(&place.0) {
+                    index.pending.unnote(&place);
+                } else {
+                    index.pending.resume(&place, recalled, winner);
+                    waiting.insert(place);
                 }
-            };
-            touched.insert(place);
+            }
+            touched.retain(|(place, _)| !waiting.contains(place));
+            for (place, before) in &mut touched {
+                index.sort(arrays, place);
+                *before = index.winner(place).map(Accepted::from);
+            }
         }
         let mut edit = Edit::default();
-        for place in &touched {
-            edit.deletes.extend(index.settle(arrays, place).into_iter().map(|id| (id, 1)));
+        let mut told = HashSet::new();
+        for (place, before) in touched {
+            index.sort(arrays, &place);
+            if index.counts(&place, before, came.get(&place).map_or(&[], Vec::as_slice), author) {
+                edit.deletes.extend(index.losers(&place).into_iter().map(|id| (id, 1)));
+                told.insert(place);
+            }
         }
-        index.tell(touched);
+        index.tell(told, None);
         edit
     }
 }
@@ -311,20 +464,53 @@ impl Index {
         }
     }
 
-    /// Puts the entry that counts first; returns the others, to be deleted.
-    fn settle(&mut self, arrays: &Arrays, (array, key): &Place) -> Vec<Id> {
-        let Some(array) = self.arrays.get_mut(array) else { return Vec::new() };
-        let Some(live) = array.keys.get_mut(key).filter(|live| live.len() > 1) else {
-            return Vec::new();
-        };
-        live.sort_by(|a, b| b.time.total_cmp(&a.time).then_with(|| arrays.compare(b.id, a.id)));
+    /// Whether what clients see at a place counts, now that somebody has changed it. Otherwise it waits to be
+    /// judged. `before` is what counted before; `came` are the entries that the author brought.
+    fn counts(
+        &mut self,
+        place: &Place,
+        before: Option<Accepted>,
+        came: &[Id],
+        author: &Arc<Author>,
+    ) -> bool {
+        if !self.pending.enforces(&place.0) {
+            return true;
+        }
+        let winner = self.winner(place).map(|entry| entry.id);
+        // Ours was judged before it was written.
+        let ours = self.notes.as_ref().filter(|notes| Arc::ptr_eq(&notes.author, author));
+        let is_ours = ours.is_some_and(|notes| notes.places.contains(place));
+        let is_as_before = winner == before.as_ref().map(|before| before.id);
+        if is_ours || is_as_before {
+            self.pending.settle(place);
+        } else {
+            self.pending.change(place, before, winner, came, author);
+        }
+        is_ours || is_as_before
+    }
+
+    /// Puts the entry first that clients see.
+    fn sort(&mut self, arrays: &Arrays, (array, key): &Place) {
+        let live = self.arrays.get_mut(array).and_then(|array| array.keys.get_mut(key));
+        if let Some(live) = live.filter(|live| live.len() > 1) {
+            live.sort_by(|a, b| b.time.total_cmp(&a.time).then_with(|| arrays.compare(b.id, a.id)));
+        }
+    }
+
+    /// The entries that lost to the first, to be deleted.
+    fn losers(&self, (array, key): &Place) -> Vec<Id> {
+        let live = self.arrays.get(array).and_then(|array| array.keys.get(key));
+        let Some(live) = live.filter(|live| live.len() > 1) else { return Vec::new() };
         // One without a time lost nothing that anybody agreed on: it stays until the row is written.
         live[1..].iter().filter(|entry| entry.time != NEVER).map(|entry| entry.id).collect()
     }
 
-    fn tell(&mut self, touched: HashSet<Place>) {
+    /// Tells followers which places have changed. Parses are of the plugin of one follower, by default the one
+    /// whose edit is told.
+    fn tell(&mut self, touched: HashSet<Place>, by: Option<&Arc<Follower>>) {
         // What was noted has been told by now, or was never made.
-        let by = self.notes.take().map(|notes| notes.by);
+        let noted = self.notes.take().map(|notes| notes.by);
+        let by = by.cloned().or(noted);
         if touched.is_empty() {
             return;
         }
@@ -365,7 +551,7 @@ impl Follower {
         let index = index.lock();
         let changed = std::mem::take(&mut *self.changed.lock());
         let places = changed.into_iter().map(|(place, parsed)| {
-            let entry = index.entry(&place.0, &place.1).map(|entry| {
+            let entry = index.entry(&place).map(|entry| {
                 let parsed = parsed.filter(|(of, _)| *of == entry.id).map(|(_, text)| text);
                 Entry { parsed, ..entry }
             });
@@ -403,8 +589,10 @@ mod tests {
     fn write(index: &Mutex<Index>, by: &Arc<Follower>, title: &str) -> Any {
         let value = json!({ "title": title });
         let written = Written::new(&value.to_string(), &value).unwrap();
-        let writes = vec![((TABLE.into(), "a".into()), Some(written))];
-        let edit = index.lock().write(writes, by.clone(), 1, id(0));
+        let place = (TABLE.into(), "a".into());
+        let writes = vec![Write { place, written: Some(written), time: None }];
+        let by = By { follower: by.clone(), author: Author::server() };
+        let edit = index.lock().write(writes, by, 1, id(0));
         edit.pushes.into_iter().next().unwrap().1
     }
 
@@ -417,7 +605,7 @@ mod tests {
 
     #[test]
     fn the_parse_of_a_write_comes_with_its_entry_and_to_its_follower_alone() {
-        let (index, mut model) = Index::new();
+        let (index, mut model) = Index::new(HashSet::new());
         let ours = index.lock().follow();
         let another = index.lock().follow();
         model.change(inserted(0, write(&index, &ours, "ours")));
@@ -429,7 +617,7 @@ mod tests {
 
     #[test]
     fn a_reader_in_the_middle_of_an_update_gets_no_entry_with_the_parse_of_another() {
-        let (index, mut model) = Index::new();
+        let (index, mut model) = Index::new(HashSet::new());
         let follower = index.lock().follow();
         model.change(inserted(0, write(&index, &follower, "ours")));
         model.settle(&Arrays::default(), &Author::server());
@@ -447,7 +635,7 @@ mod tests {
 
     #[test]
     fn a_parse_that_was_not_taken_yet_is_not_that_of_the_next_entry() {
-        let (index, mut model) = Index::new();
+        let (index, mut model) = Index::new(HashSet::new());
         let follower = index.lock().follow();
         model.change(inserted(0, write(&index, &follower, "ours")));
         model.settle(&Arrays::default(), &Author::server());
@@ -459,7 +647,7 @@ mod tests {
 
     #[test]
     fn what_was_noted_for_an_edit_that_was_refused_is_of_no_other_entry_with_its_id() {
-        let (index, mut model) = Index::new();
+        let (index, mut model) = Index::new(HashSet::new());
         let follower = index.lock().follow();
         drop(write(&index, &follower, "refused"));
         model.change(inserted(0, entry("another", 2)));

@@ -6,6 +6,7 @@
 //! How all that looks from outside is in `http`, one module for each capability.
 
 mod actions;
+mod authority;
 mod condition;
 mod context;
 pub mod definition;
@@ -17,6 +18,7 @@ mod http;
 mod ids;
 mod index;
 pub mod logic;
+mod pending;
 pub mod query;
 mod rules;
 pub mod schema;

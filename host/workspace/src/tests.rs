@@ -2,6 +2,7 @@
 
 mod actions;
 mod documents;
+mod enforce;
 mod harness;
 mod kv;
 mod lists;

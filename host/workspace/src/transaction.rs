@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use host_caller::Account;
-use host_sync::Id;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -23,8 +22,9 @@ use crate::error::{ActionError, Error};
 use crate::fields::{Fields, Members};
 use crate::generation::{Generation, Row, Snapshot};
 use crate::ids::new_id;
-use crate::index::{KV, Place, TABLE_PREFIX};
+use crate::index::{KV, Reads, TABLE_PREFIX};
 use crate::logic::{Change, Data, Logic, Operation, Parsed, Source};
+use crate::pending::Place;
 use crate::query::{
     DEFAULT_LIMIT, Filter, MAX_LIMIT, Page, Query, check_fields, count, select, selects,
 };
@@ -52,12 +52,9 @@ pub(crate) struct Transaction {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
-    /// Entries that were read, and none where there was no entry.
-    rows: HashMap<Place, Option<Id>>,
-    /// Arrays that were listed, and their version.
-    lists: HashMap<Arc<str>, u64>,
+    reads: Reads,
     /// What is to be written; none is a deletion.
     writes: BTreeMap<Place, Option<Written>>,
     /// Texts of documents that are to be written, by guid.
@@ -67,29 +64,26 @@ struct State {
     bytes: usize,
 }
 
-/// What a transaction saw of the rules about several rows, and what its writes do to them.
-#[derive(Default)]
-pub(crate) struct Claimed {
-    /// Values of which it was looked up who holds them.
-    pub seen: HashSet<Claim>,
-    /// Rows that have to be there at the commit, whatever they say.
-    pub needed: HashSet<Place>,
+/// What a transaction's writes do to the rules about several rows.
+#[derive(Clone, Default)]
+struct Claimed {
     /// Values that some row holds only after the writes, or only before them.
-    pub changed: HashSet<Claim>,
+    changed: HashSet<Claim>,
     /// What written rows hold now, and which of them hold a value.
     held: HashMap<Place, Vec<Claim>>,
     holders: HashMap<Claim, BTreeSet<Arc<str>>>,
 }
 
+/// A moment of a transaction.
+pub(crate) struct Saved(State);
+
 /// What a transaction read and wants to write.
 pub(crate) struct Commit {
-    pub rows: HashMap<Place, Option<Id>>,
-    pub lists: HashMap<Arc<str>, u64>,
+    pub reads: Reads,
     pub writes: Vec<(Place, Option<Written>)>,
     pub texts: BTreeMap<String, Writing>,
-    pub claims: Claimed,
-    /// The version of the index that was read.
-    pub version: u64,
+    /// Values of rules that some row holds only after the writes, or only before them.
+    pub claims: HashSet<Claim>,
     pub now: u64,
 }
 
@@ -134,14 +128,14 @@ impl Transaction {
         self.table(table)?;
         let Some(rows) = self.snapshot.tables.get(table) else { return Ok(Vec::new()) };
         let array = format!("{TABLE_PREFIX}{table}").into();
-        self.state.lock().lists.insert(array, rows.array);
+        self.state.lock().reads.lists.insert(array, rows.array);
         let invalid = rows.rows.iter().filter(|(_, row)| row.parsed.is_err());
         Ok(invalid.take(most).map(|(id, _)| id.to_string()).collect())
     }
 
     /// The account of the caller; none while the server runs without accounts.
     pub(crate) fn caller(&self) -> Option<&Account> {
-        self.context.caller.as_ref().map(|caller| &caller.account)
+        self.context.account()
     }
 
     /// Names the request in the log.
@@ -327,7 +321,8 @@ impl Transaction {
                         (reference.table == table.name && target == id)
                             || self.needs(place(&reference.table, target))
                     });
-                    if !there {
+                    // What sync brings may come before what it refers to, and is invalid until then.
+                    if !there && self.source != Source::Sync {
                         issues.push(dangling(table, at, &claim.value));
                     }
                 }
@@ -345,10 +340,10 @@ impl Transaction {
         let table = place.0.strip_prefix(TABLE_PREFIX).and_then(|t| self.snapshot.tables.get(t));
         let there = table.is_some_and(|table| table.rows.contains_key(&place.1));
         if there {
-            state.claims.needed.insert(place);
+            state.reads.needed.insert(place);
         } else {
             // Where it is not, it must not be either: the caller is told so.
-            state.rows.insert(place, None);
+            state.reads.rows.insert(place, None);
         }
         there
     }
@@ -356,7 +351,7 @@ impl Transaction {
     /// The rows that hold a value, own writes laid over; remembers that it looked.
     fn holders(&self, claim: &Claim) -> Vec<Arc<str>> {
         let mut state = self.state.lock();
-        state.claims.seen.insert(claim.clone());
+        state.reads.seen.insert(claim.clone());
         let array: Arc<str> = format!("{TABLE_PREFIX}{}", claim.table).into();
         let kept = self.snapshot.tables.get(&*claim.table);
         let kept = kept.into_iter().flat_map(|table| table.holders.of(claim.rule, &claim.value));
@@ -510,7 +505,7 @@ impl Transaction {
     }
 
     fn tag_of(&self, place: Place, row: Option<&Arc<Row>>) -> Option<String> {
-        self.state.lock().rows.insert(place, row.map(|row| row.entry));
+        self.state.lock().reads.rows.insert(place, row.map(|row| row.entry));
         row.map(|row| row.tag())
     }
 
@@ -524,7 +519,7 @@ impl Transaction {
             return written.as_ref().map(|written| Ok(written.text.clone()));
         }
         let row = row();
-        state.rows.insert(place, row.map(|row| row.entry));
+        state.reads.rows.insert(place, row.map(|row| row.entry));
         row.map(|row| row.parsed.clone())
     }
 
@@ -540,7 +535,7 @@ impl Transaction {
             return look(&mut std::iter::empty());
         };
         let mut state = self.state.lock();
-        state.lists.insert(array.clone(), snapshot.array);
+        state.reads.lists.insert(array.clone(), snapshot.array);
         let written: Vec<_> = state
             .writes
             .range((array.clone(), "".into())..)
@@ -602,16 +597,29 @@ impl Transaction {
         if known { Ok(()) } else { Err(ActionError::NotFound) }
     }
 
+    /// What was read and written so far, to come back to.
+    pub(crate) fn save(&self) -> Saved {
+        Saved(self.state.lock().clone())
+    }
+
+    /// Forgets the writes since then. What was read since then stays read.
+    pub(crate) fn restore(&self, Saved(saved): Saved) {
+        let mut state = self.state.lock();
+        let State { writes, texts, bytes, .. } = saved;
+        (state.writes, state.texts, state.bytes) = (writes, texts, bytes);
+        let Claimed { changed, held, holders, .. } = saved.claims;
+        let claims = &mut state.claims;
+        (claims.changed, claims.held, claims.holders) = (changed, held, holders);
+    }
+
     /// What was read and is to be written.
     pub(crate) fn commit(&self) -> Commit {
         let mut state = self.state.lock();
         Commit {
-            rows: std::mem::take(&mut state.rows),
-            lists: std::mem::take(&mut state.lists),
+            reads: Reads { version: self.snapshot.version, ..std::mem::take(&mut state.reads) },
             writes: std::mem::take(&mut state.writes).into_iter().collect(),
             texts: std::mem::take(&mut state.texts),
-            claims: std::mem::take(&mut state.claims),
-            version: self.snapshot.version,
+            claims: std::mem::take(&mut state.claims.changed),
             now: self.now,
         }
     }

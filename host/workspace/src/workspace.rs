@@ -6,26 +6,33 @@
 //! A writer that is overtaken again and again gets the workspace for itself, so that it ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use host_sync::{Edit, Id, Room};
+use host_caller::Right;
+use host_sync::{Author, Edit, Id, Room};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::{Judged, enforced, judge};
 use crate::context::Context;
 use crate::definition::{ActionKind, Definition};
 use crate::documents::Documents;
 use crate::error::{ActionError, Error, Fault};
 use crate::generation::{Generation, Snapshot};
-use crate::index::Index;
+use crate::index::{By, Index, TABLE_PREFIX, Write};
 use crate::logic::{Data, Logic, Source};
+use crate::pending::Refused;
 use crate::transaction::Transaction;
 use crate::work::{Done, Work};
 
 /// How often a writer is overtaken before it gets the workspace for itself.
 const OPTIMISTIC_TRIES: usize = 6;
+/// How long a writer waits for what sync has brought to be judged, each time.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How often it tries then. Only clients that sync can overtake it still.
 const EXCLUSIVE_TRIES: usize = 32;
 
@@ -46,6 +53,8 @@ pub(crate) struct Workspace {
 enum Outcome {
     Committed,
     Overtaken,
+    /// What sync has brought to one of its rows has to be judged first.
+    Waiting,
 }
 
 impl Workspace {
@@ -55,7 +64,7 @@ impl Workspace {
         logic: Arc<dyn Logic>,
         documents: Documents,
     ) -> Result<Self, Error> {
-        let (index, model) = Index::new();
+        let (index, model) = Index::new(enforced(logic.definition()));
         room.attach(model).await?;
         let generation =
             Generation::start(logic, index.clone(), documents.clone(), usize::MAX).await?;
@@ -80,9 +89,78 @@ impl Workspace {
         // catching up and taking over.
         let _alone = self.commits.write().await;
         generation.catch_up().await;
+        let enforced = enforced(generation.definition());
         self.current.store(generation);
+        // What waits in a table that enforces its rules no longer counts as it is. Where it begins to, all that
+        // is there does.
+        let index = self.index.clone();
+        let edit = move |_| (index.lock().enforce(enforced), ());
+        if let Err(error) = self.room.edit(Author::server(), edit).await {
+            tracing::warn!(room = %self.room.id(), %error, "what lost in a table is not deleted yet");
+        }
         self.reloads.send_replace(());
         Ok(())
+    }
+
+    /// The changes by sync that were refused in a table, as far as the caller may see them, oldest first.
+    pub fn refused(&self, table: &str, context: &Context) -> Vec<Refused> {
+        let account = context.account().map_or("", |account| &account.id);
+        let mut index = self.index.lock();
+        let all = index.pending().refused();
+        let of_table =
+            all.filter(|refused| refused.array.strip_prefix(TABLE_PREFIX) == Some(table));
+        let seen = of_table.filter(|r| context.right == Right::Owner || r.account == account);
+        let mut refused: Vec<_> = seen.cloned().collect();
+        refused.sort_by_key(|refused| refused.at);
+        refused
+    }
+
+    /// Forgets that changes were refused; returns once that is durable.
+    pub async fn forget_refused(&self, refused: &[&Refused]) -> Result<(), Error> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = refused.iter().map(|refused| refused.key()).collect();
+        self.room.note(keys.iter().map(|key| (key.clone(), None)).collect()).await?;
+        self.index.lock().pending().forget(&keys);
+        Ok(())
+    }
+
+    /// Judges what sync brings into tables that enforce their rules, for as long as the workspace is served.
+    pub fn enforce_rules(self: &Arc<Self>) {
+        let (weak, closed) = (Arc::downgrade(self), self.closed.clone());
+        let ready = self.index.lock().pending().ready();
+        tokio::spawn(closed.run_until_cancelled_owned(async move {
+            let mut overtaken = 0;
+            loop {
+                let Some(workspace) = weak.upgrade() else { return };
+                // One that is overtaken again and again gets the workspace for itself, like any writer.
+                let alone = match overtaken < OPTIMISTIC_TRIES {
+                    true => None,
+                    false => Some(workspace.commits.write().await),
+                };
+                let generation = workspace.generation();
+                let judged = judge(&workspace.room, &workspace.index, &generation).await;
+                drop(alone);
+                overtaken = if matches!(judged, Ok(Judged::Overtaken)) { overtaken + 1 } else { 0 };
+                let until = match judged {
+                    Ok(Judged::Some | Judged::Overtaken) => continue,
+                    Ok(Judged::Nothing(until)) => until,
+                    // Storage fails: nothing can be kept, so nothing is judged.
+                    Err(error) => {
+                        tracing::warn!(room = %workspace.room.id(), %error, "changes by sync wait");
+                        Some(Instant::now() + PATIENCE)
+                    }
+                };
+                drop(workspace);
+                match until {
+                    None => ready.notified().await,
+                    Some(until) => {
+                        let _ = tokio::time::timeout_at(until, ready.notified()).await;
+                    }
+                }
+            }
+        }));
     }
 
     /// Stops following the document.
@@ -148,13 +226,20 @@ impl Workspace {
 
     /// Does work in a transaction and commits it; retries if another writer was faster.
     pub async fn transact(&self, context: Context, work: Work<'_>) -> Result<Done, Error> {
+        let mut versions = self.generation().versions();
         for _ in 0..OPTIMISTIC_TRIES {
             let transaction =
                 Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
-            let _shared = self.commits.read().await;
-            if let Outcome::Committed = self.commit(&transaction, &work).await? {
-                return Ok(done);
+            let shared = self.commits.read().await;
+            let outcome = self.commit(&transaction, &work).await?;
+            drop(shared);
+            match outcome {
+                Outcome::Committed => return Ok(done),
+                Outcome::Overtaken => {}
+                Outcome::Waiting => {
+                    let _ = tokio::time::timeout(PATIENCE, versions.changed()).await;
+                }
             }
         }
         let _alone = self.commits.write().await;
@@ -183,26 +268,24 @@ impl Workspace {
         }
         let texts = std::mem::take(&mut commit.texts);
         let index = self.index.clone();
-        let by = generation.follower();
-        let edit = move |first: Id| {
-            let mut index = index.lock();
-            let rows_hold = commit.rows.iter().all(|((array, key), entry)| {
-                index.entry(array, key).map(|entry| entry.id) == *entry
-            });
-            let lists_hold =
-                commit.lists.iter().all(|(array, version)| index.array_version(array) == *version);
-            let claims = &commit.claims;
-            let needed_are_there =
-                claims.needed.iter().all(|(array, key)| index.entry(array, key).is_some());
-            let claims_hold = index.hold(&claims.seen, commit.version);
-            if !rows_hold || !lists_hold || !needed_are_there || !claims_hold {
-                return (Edit::default(), Outcome::Overtaken);
-            }
-            index.claim(commit.claims.changed);
-            (index.write(commit.writes, by, commit.now, first), Outcome::Committed)
-        };
         let by = work.by(&generation.definition().version);
         let author = transaction.context().author(by);
+        let by = By { follower: generation.follower(), author: author.clone() };
+        let edit = move |first: Id| {
+            let mut index = index.lock();
+            // What sync has brought there is not to be lost unseen.
+            let written = commit.writes.iter().map(|(place, _)| place);
+            if commit.reads.rows.keys().chain(written).any(|place| index.waits(place)) {
+                return (Edit::default(), Outcome::Waiting);
+            }
+            if !index.holds(&commit.reads) {
+                return (Edit::default(), Outcome::Overtaken);
+            }
+            index.claim(commit.claims);
+            let write = |(place, written)| Write { place, written, time: None };
+            let writes = commit.writes.into_iter().map(write).collect();
+            (index.write(writes, by, commit.now, first), Outcome::Committed)
+        };
         let outcome = self.room.edit(author.clone(), edit).await?;
         generation.catch_up().await;
         if let Outcome::Committed = outcome {

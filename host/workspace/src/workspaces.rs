@@ -92,6 +92,7 @@ impl Workspaces {
                         other => MountError::Document(other.to_string()),
                     })?;
                 let workspace = Arc::new(workspace);
+                workspace.enforce_rules();
                 self.inner.mounted.rcu(|mounted| {
                     let mut mounted = BTreeMap::clone(mounted);
                     mounted.insert(id.clone(), workspace.clone());

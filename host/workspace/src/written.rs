@@ -81,6 +81,11 @@ impl<'a> Sent<'a> {
 }
 
 impl Written {
+    /// A value as it stood in the document, to be put back. The plugin is asked for its parse.
+    pub fn stored(text: Arc<str>, value: &Value) -> Self {
+        Self { text: text.clone(), value: text, current: false, encoded: Any::of(value) }
+    }
+
     /// A value and the text that the plugin gave of it. The error is a number that no document can hold.
     pub fn new(text: &str, value: &Value) -> Result<Self, Issue> {
         let exact = check_numbers(value)?;

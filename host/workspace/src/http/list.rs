@@ -17,7 +17,9 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::parameters::Parameters;
-use super::{Failure, Found, JSON, condition_of, context, json_body, live, row_body, unless_known};
+use super::{
+    Failure, Found, JSON, condition_of, context, json_body, live, refused, row_body, unless_known,
+};
 use crate::error::ActionError;
 use crate::fields::{Fields, Members};
 use crate::generation::{Row, Table};
@@ -41,6 +43,10 @@ pub(super) async fn list(
     let found = Found::table(&workspaces, &workspace, &table)?;
     let query = request.uri().query().unwrap_or_default();
     let definition = found.workspace.definition();
+    if refused::is_wanted(query) {
+        Parameters::read(definition.table(&table), query, &["refused"])?;
+        return Ok(refused::list(&found.workspace, &table, &context(&request)));
+    }
     if live::is_wanted(request.headers()) {
         let parameters = Parameters::read(definition.table(&table), query, &["filter", "fields"])?;
         return live::stream(&workspaces, found, table, parameters, &request);
@@ -66,7 +72,7 @@ pub(super) async fn list(
             let made = made.await.map_err(|error| {
                 Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             })?;
-            made.map_err(refused)?.into_response()
+            made.map_err(bad_query)?.into_response()
         }
     };
     let mut response = unless_known(&condition, &tag, || answer);
@@ -190,7 +196,7 @@ impl IntoResponse for Listing {
 }
 
 /// A query that cannot be carried out means that the query string is wrong.
-fn refused(error: ActionError) -> Failure {
+fn bad_query(error: ActionError) -> Failure {
     match error {
         ActionError::Invalid(issues) => Failure::parameters(issues),
         other => Failure::bad_request(other.to_string()),

@@ -21,7 +21,7 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub const OF_LISTS: &[&str] =
-        &["limit", "cursor", "sort", "filter", "fields", "count", "invalid"];
+        &["limit", "cursor", "sort", "filter", "fields", "count", "invalid", "refused"];
 
     /// Reads a query string; none when there are no parameters. Names that are not
     /// `allowed` are refused: a misspelt filter must not select everything.
@@ -86,6 +86,8 @@ impl Parameters {
             }
             "count" => self.count = flag(value)?,
             "invalid" => self.invalid = flag(value)?,
+            // Rows that were refused are no rows of the table; see `refused`.
+            "refused" => drop(flag(value)?),
             _ => self.query.filters.push(filters::read(table, name, value)?),
         }
         Ok(())

@@ -6,8 +6,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Found, MAX_BODY, body, bytes, condition_of, context, data, new_id, parse, row_body,
-    tagged, unless_known,
+    Failure, Found, MAX_BODY, body, bytes, condition_of, context, data, new_id, parse, refused,
+    row_body, tagged, unless_known,
 };
 use crate::error::ActionError;
 use crate::error::Error;
@@ -46,6 +46,10 @@ pub(super) async fn create(
 ) -> Result<Response, Failure> {
     let found = Found::table(&workspaces, &workspace, &table)?.workspace;
     let (context, condition) = (context(&request), condition_of(request.headers()));
+    if refused::is_wanted(request.uri().query().unwrap_or_default()) {
+        let body = body(request, MAX_BODY).await?;
+        return refused::settle(&found, &table, context, body).await;
+    }
     let bytes = bytes(request, MAX_BODY).await?;
     let large = bytes.len() > MAX_ROW;
     match parse(&bytes)? {

@@ -330,11 +330,19 @@ impl Server {
 
     /// Pushes entries as a client that syncs would, who asks nobody.
     pub async fn synced(&self, array: &str, entries: impl IntoIterator<Item = Value>) {
+        self.synced_by(host_sync::Author::server(), array, entries).await;
+    }
+
+    /// The same, by somebody.
+    pub async fn synced_by(
+        &self,
+        author: Arc<host_sync::Author>,
+        array: &str,
+        entries: impl IntoIterator<Item = Value>,
+    ) {
         let pushes = entries.into_iter().map(|entry| (array.to_owned(), Any::of(&entry))).collect();
         let room = self.rooms.open("blog").unwrap();
-        room.edit(host_sync::Author::server(), move |_| (Edit { pushes, ..Edit::default() }, ()))
-            .await
-            .unwrap();
+        room.edit(author, move |_| (Edit { pushes, ..Edit::default() }, ())).await.unwrap();
         if let Some(workspace) = self.workspaces.get("blog") {
             workspace.generation().catch_up().await;
         }
@@ -353,7 +361,8 @@ impl Server {
 
     /// The elements in the document that are entries of a key.
     pub fn ids(&self, array: &str, key: &str) -> Vec<Id> {
-        let entry = self.workspaces.get("blog").unwrap().index().lock().entry(array, key);
+        let entry =
+            self.workspaces.get("blog").unwrap().index().lock().winner(&(array.into(), key.into()));
         entry.into_iter().map(|entry| entry.id).collect()
     }
 

@@ -519,6 +519,11 @@ fn list_parameters(schema: &Value) -> Vec<Parameter> {
             "Return the invalid rows with their issues instead of the others.",
             boolean(),
         ),
+        one(
+            "refused",
+            "Return what sync brought and the table's rules refused, alone and instead of the rows.",
+            boolean(),
+        ),
         Parameter::header("If-None-Match"),
     ]
 }
