@@ -83,6 +83,11 @@ impl MemoryStorage {
         self.faults.send_modify(|faults| drop(faults.remove(&call)));
     }
 
+    /// What is left when the power goes now.
+    pub fn image(&self) -> Self {
+        Self { state: Mutex::new(self.state.lock().clone()), ..Self::default() }
+    }
+
     /// How often a method has been called.
     pub fn calls(&self, call: Call) -> usize {
         self.calls.borrow().get(&call).copied().unwrap_or(0)

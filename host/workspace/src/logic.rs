@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use host_caller::{Account, Right};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::definition::{Definition, Issue};
@@ -143,7 +144,8 @@ pub struct Change {
 }
 
 /// How a change reaches the server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A REST request for the row.
     #[default]

@@ -72,6 +72,8 @@ pub(super) struct WorkspaceSettings {
     pub(super) unique: BTreeMap<String, Vec<UniqueSettings>>,
     /// The fields of each table that hold the ids of rows, by name.
     pub(super) references: BTreeMap<String, BTreeMap<String, ReferenceSettings>>,
+    /// The tables whose rules hold for sync as well.
+    pub(super) enforce: Vec<String>,
 }
 
 /// A field that is unique, or several together.

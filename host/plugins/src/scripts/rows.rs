@@ -8,7 +8,7 @@
 //! - `validate(table, row)` gets a row that its schema allows and returns nothing or what is wrong;
 //! - `migrate(table, row, version)` turns a row of `version` into one of `version + 1`;
 //! - `check(change)` is called before a change, with `table`, `operation`, `id`, `old`, `row` (as
-//!   it will be) and `caller`; it returns nothing or what is wrong, or throws.
+//!   it will be), `caller`, `right` and `source`; it returns nothing or what is wrong, or throws.
 //!
 //! Documents of rows are declared in the header of `workspace.rhai`, by table and name, with the
 //! columns that they need: `documents.notes.body = { guid = "body", updated_at = "edited" }`.
@@ -101,6 +101,7 @@ impl Rows {
                 checks_changes: has("check", 1),
                 unique: unique.into_iter().map(Vec::from).collect(),
                 references: references.into_iter().map(|(field, to)| to.of(field)).collect(),
+                enforce: settings.enforce.iter().any(|table| table == name),
             });
         }
         for (kind, table) in [
@@ -110,6 +111,10 @@ impl Rows {
             faults.extend(
                 table.map(|table| format!("{}: {kind}.{table}: there is no such table", text.path)),
             );
+        }
+        let known = |table: &String| defined.iter().any(|defined| defined.name == *table);
+        for table in settings.enforce.iter().filter(|table| !known(table)) {
+            faults.push(format!("{}: enforce: there is no table {table:?}", text.path));
         }
         for table in settings.documents.keys() {
             faults.push(format!("{}: documents.{table}: there is no such table", text.path));
@@ -267,6 +272,8 @@ impl Rows {
             // Not `new`, which is a reserved word.
             "row": row(&change.new),
             "caller": change.caller,
+            "right": change.right,
+            "source": change.source,
         }));
         Ok(match self.call(engine, "check", (asked,))? {
             // Returning an error is equivalent to throwing it.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::Response;
-use host_sync::{Any, Edit, Id, Limits, Rooms, Sqlite};
+use host_sync::{Any, Edit, Id, Limits, Rooms, Sqlite, Storage};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -310,7 +310,12 @@ impl Server {
 
     async fn start_in(folder: TempDir, blog: Blog) -> Self {
         let storage = Sqlite::open(&folder.path().join("rooms.db")).unwrap();
-        let rooms = Rooms::new(Arc::new(storage), Limits::default(), Arc::new(()));
+        Self::start_on(Arc::new(storage), folder, blog).await
+    }
+
+    /// Starts on other storage than its own.
+    pub async fn start_on(storage: Arc<dyn Storage>, folder: TempDir, blog: Blog) -> Self {
+        let rooms = Rooms::new(storage, Limits::default(), Arc::new(()));
         let workspaces = Workspaces::new(rooms.clone());
         workspaces.mount(Arc::new(blog)).await.unwrap();
         let router = Router::new().nest("/workspaces", workspaces.router());
