@@ -152,6 +152,9 @@ pub struct RoomArgs {
     /// Most sockets open at once from one address.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_address)]
     max_connections_per_address: usize,
+    /// Most sockets open at once of one account.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections_per_account)]
+    max_connections_per_account: usize,
     /// Largest message, and largest POSTed update, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().frame_bytes)]
     max_frame_bytes: usize,
@@ -187,6 +190,7 @@ impl RoomArgs {
             rooms: self.max_rooms,
             connections: self.max_connections,
             connections_per_address: self.max_connections_per_address,
+            connections_per_account: self.max_connections_per_account,
             frame_bytes: self.max_frame_bytes,
             document_bytes: self.max_document_bytes,
             pending_bytes: self.max_pending_bytes,

@@ -93,6 +93,6 @@ impl Usage {
 
 /// What an error has to say beyond its message, one a line.
 pub fn details(error: &anyhow::Error) -> Vec<String> {
-    let refused = error.downcast_ref::<api::Refused>();
-    refused.into_iter().flat_map(api::Refused::details).collect()
+    let refused = error.downcast_ref::<api::RequestRefused>();
+    refused.into_iter().flat_map(api::RequestRefused::details).collect()
 }

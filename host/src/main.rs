@@ -65,7 +65,8 @@ fn start_log(cli: &Cli) {
         // A command's output is its result. People who wait for it want to know why it takes long.
         Some(Task::Command(_)) if is_terminal => "warn,progress=info",
         Some(Task::Command(_)) => "warn",
-        _ => "info",
+        // The crate that migrates databases has words of its own, which name no file.
+        _ => "info,rusqlite_migration=warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let log = tracing_subscriber::fmt()

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use host_ai::chat::Run;
-use host_ai::chat::{self, Chat, Refused};
+use host_ai::chat::{self, Chat, NotStarted};
 use host_plugins::ai::{
     Answer, Answering, Assistant, Event, FinishReason, Message, Models, Request, Thought, ToolCall,
     Usage,
@@ -19,7 +19,7 @@ impl Models for ChatModels {
         let run =
             self.0.run(by.caller.as_ref(), request_of(request)).map_err(
                 |refused| match refused {
-                    Refused::UnknownProvider(_) => {
+                    NotStarted::UnknownProvider(_) => {
                         ActionError::Invalid(vec![Issue::at("provider", refused.to_string())])
                     }
                     _ => ActionError::Failed(refused.to_string()),

@@ -12,7 +12,8 @@ mod sources;
 mod template;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -115,11 +116,18 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.partial"));
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("{} cannot be written", path.display()))
+    let replace = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // Like any file that is made here, and not for this account alone.
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let mut builder = tempfile::Builder::new();
+        let mut file =
+            builder.prefix(".").suffix(".partial").permissions(mode).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    replace().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn is_file_name(name: &str) -> bool {

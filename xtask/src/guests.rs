@@ -23,6 +23,9 @@ use crate::{debian, languages, root, sources};
 /// Guests that belong to the repository: their folder, and where the plugin is installed.
 const PLUGINS: &[(&str, &str)] = &[("examples/blog", "plugins/blog.wasm")];
 
+/// Examples that are built for the tests and not installed.
+const EXAMPLES: &[&str] = &["examples/shop"];
+
 /// A Cargo workspace of guests that only tests load.
 const TEST_GUESTS: &str = "tests/guests";
 
@@ -75,9 +78,11 @@ pub fn prepare_tests() -> Result<()> {
 
 fn build_test_guests(shell: &Shell, toolchain: &Toolchain, root: &Path) -> Result<()> {
     let out = root.join(TEST_GUESTS_OUT);
-    for module in build(shell, toolchain, root, TEST_GUESTS)? {
-        let name = module.file_name().context("an artifact has a file name")?;
-        install(&out.join(name), &fs::read(&module)?)?;
+    for guest in EXAMPLES.iter().chain([&TEST_GUESTS]) {
+        for module in build(shell, toolchain, root, guest)? {
+            let name = module.file_name().context("an artifact has a file name")?;
+            install(&out.join(name), &fs::read(&module)?)?;
+        }
     }
     languages::build(shell, root, &out)
 }

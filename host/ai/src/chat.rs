@@ -67,7 +67,7 @@ pub struct Chat {
 
 /// Why a run was not started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum NotStarted {
     /// There is no provider with that name.
     #[error("Unsupported provider: {0}")]
     UnknownProvider(String),
@@ -93,7 +93,7 @@ impl Chat {
     }
 
     /// Starts an answer. Nothing is sent before its first event is polled.
-    pub fn run(&self, caller: Option<&Caller>, request: Request) -> Result<Run, Refused> {
+    pub fn run(&self, caller: Option<&Caller>, request: Request) -> Result<Run, NotStarted> {
         let (provider, key) = self.provider(caller, &request)?;
         let admitted = self.admission.enter(account_id(caller))?;
         let reader = dialect::reader(provider.api());
@@ -115,7 +115,7 @@ impl Chat {
         &self,
         caller: Option<&Caller>,
         request: &Request,
-    ) -> Result<(Arc<Provider>, Option<Key>), Refused> {
+    ) -> Result<(Arc<Provider>, Option<Key>), NotStarted> {
         let name = &request.provider;
         let provider = self.providers.get(name);
         let key = request.key.clone();
@@ -127,8 +127,8 @@ impl Chat {
             return Ok((Arc::new(provider), Some(token)));
         }
         Err(match provider {
-            Some(provider) => Refused::MissingKey(provider.key_variable().to_owned()),
-            None => Refused::UnknownProvider(name.clone()),
+            Some(provider) => NotStarted::MissingKey(provider.key_variable().to_owned()),
+            None => NotStarted::UnknownProvider(name.clone()),
         })
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use host_caller::Account;
+use host_caller::{Account, Right};
 use host_wasm::Pace;
 use host_workspace::{ActionError, Context, Data, Issue};
 use tokio::sync::OwnedSemaphorePermit;
@@ -135,6 +135,11 @@ impl Call {
 
     pub(crate) fn caller(&self) -> Option<&Account> {
         self.data.as_ref().and_then(|data| data.context().account())
+    }
+
+    /// What the caller may do in the workspace.
+    pub(crate) fn right(&self) -> Right {
+        self.data.as_ref().map(|data| data.context().right).unwrap_or_default()
     }
 
     /// The caller on whose behalf it runs.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use host_workspace::MAX_ROW;
 use serde::Deserialize;
 
@@ -324,15 +325,13 @@ impl TryFrom<String> for Time {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
-        let parsed = units.iter().find_map(|(unit, ms)| {
-            let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            number.checked_mul(*ms).map(Duration::from_millis)
-        });
         // More than an hour is no limit any more; an hour is far from overflowing the clock.
+        let parsed = humantime::parse_duration(&text).ok();
         let parsed = parsed.filter(|time| *time <= Duration::from_secs(3600));
         parsed.map(Self).ok_or_else(|| {
-            format!("{text:?} is no time; write \"300ms\", \"5s\" or \"2m\", and \"60m\" at most")
+            format!(
+                "{text:?} is not a duration of at most an hour, such as \"300ms\", \"5s\" or \"2m\""
+            )
         })
     }
 }
@@ -361,30 +360,14 @@ impl TryFrom<toml::Value> for Number {
     type Error = String;
 
     fn try_from(value: toml::Value) -> Result<Self, String> {
-        let bad = || {
-            let how = "write a number, or bytes as \"64KiB\", \"200MiB\", \"1MB\"";
-            format!("{value} is no size; {how}")
+        let number = match &value {
+            toml::Value::Integer(number) => u64::try_from(*number).ok(),
+            toml::Value::String(text) => text.parse::<ByteSize>().ok().map(|size| size.0),
+            _ => None,
         };
-        match &value {
-            toml::Value::Integer(number) => u64::try_from(*number).map(Self).map_err(|_| bad()),
-            toml::Value::String(text) => {
-                let units = [
-                    ("KiB", 1 << 10),
-                    ("MiB", 1 << 20),
-                    ("GiB", 1 << 30),
-                    ("kB", 1_000),
-                    ("MB", 1_000_000),
-                    ("GB", 1_000_000_000),
-                    ("", 1),
-                ];
-                let parsed = units.iter().find_map(|(unit, bytes)| {
-                    let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-                    number.checked_mul(*bytes)
-                });
-                parsed.map(Self).ok_or_else(bad)
-            }
-            _ => Err(bad()),
-        }
+        number.map(Self).ok_or_else(|| {
+            format!("{value} is not a number, or a size such as \"64KiB\", \"200MiB\" or \"1MB\"")
+        })
     }
 }
 

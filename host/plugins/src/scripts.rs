@@ -20,6 +20,8 @@
 
 mod api;
 mod current;
+#[cfg(test)]
+mod damaged;
 mod errors;
 mod header;
 mod program;

@@ -164,7 +164,7 @@ pub enum Sent {
 /// A request that the server refused, in its words.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Refused {
+pub struct RequestRefused {
     /// The status of the answer.
     pub status: StatusCode,
     /// What went wrong.
@@ -191,7 +191,7 @@ impl std::fmt::Display for Issue {
     }
 }
 
-impl Refused {
+impl RequestRefused {
     fn of(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Answer {
@@ -280,10 +280,10 @@ impl Api {
         Ok(url)
     }
 
-    /// Sends a request and returns the body of the answer. An answer that is not a success is a [`Refused`].
+    /// Sends a request and returns the body of the answer. An answer that is not a success is a [`RequestRefused`].
     pub async fn send(&self, method: Method, url: Url, sent: Sent) -> Result<Bytes> {
         let (status, body) = self.exchange(method, url, sent).await?;
-        if status.is_success() { Ok(body) } else { Err(Refused::of(status, &body).into()) }
+        if status.is_success() { Ok(body) } else { Err(RequestRefused::of(status, &body).into()) }
     }
 
     /// Sends a request and returns the answer, success or not.
@@ -349,7 +349,7 @@ impl Api {
     pub async fn version<T: DeserializeOwned>(&self, url: Url) -> Result<(T, HeaderValue)> {
         let (status, mut headers, body) = self.ask(Method::GET, url, Sent::Nothing).await?;
         if !status.is_success() {
-            return Err(Refused::of(status, &body).into());
+            return Err(RequestRefused::of(status, &body).into());
         }
         let tag = headers.remove(ETAG);
         let tag = tag.with_context(|| {
@@ -396,7 +396,7 @@ impl Api {
     async fn all_workspaces(&self) -> Result<Vec<Workspace>> {
         let url = self.route(&["workspaces"])?;
         let all: Result<Vec<Workspace>> = self.data(Method::GET, url, Sent::Nothing).await;
-        all.map_err(|error| match error.downcast_ref::<Refused>() {
+        all.map_err(|error| match error.downcast_ref::<RequestRefused>() {
             Some(refused) if refused.status == StatusCode::NOT_FOUND => {
                 anyhow!("the server at {} has no workspaces; a hub has only rooms", self.base)
             }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Usage;
-use super::api::{Api, Found, Kind, Refused, Sent, Target};
+use super::api::{Api, Found, Kind, RequestRefused, Sent, Target};
 use super::input::{self, Given};
 use super::output::Output;
 
@@ -223,7 +223,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
 
 /// Whether somebody else changed the row first.
 fn is_overtaken(error: &anyhow::Error) -> bool {
-    let refused = error.downcast_ref::<Refused>();
+    let refused = error.downcast_ref::<RequestRefused>();
     refused.is_some_and(|refused| refused.status == StatusCode::PRECONDITION_FAILED)
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Usage;
-use super::api::{Api, Issue, Kind, Refused, Sent, Target};
+use super::api::{Api, Issue, Kind, RequestRefused, Sent, Target};
 use super::output::{Output, Progress};
 use super::rows::{Selection, table_of};
 
@@ -227,7 +227,7 @@ async fn import_room(api: &Api, room: &str, source: impl Read, name: &str) -> Re
     ensure!(size <= DOCUMENT_BYTES, "{name} is larger than {DOCUMENT_BYTES} bytes");
     let url = api.route(&["rooms", room])?;
     api.send(Method::POST, url, Sent::Update(update)).await.map_err(|error| {
-        match error.downcast_ref::<Refused>() {
+        match error.downcast_ref::<RequestRefused>() {
             Some(refused) if refused.status == 413 => error.context(
                 "the server accepts no update of this size; start it with a larger --max-frame-bytes, or \
                  stop it and import into its data folder",
@@ -348,7 +348,7 @@ impl Batch {
         let written = api.send(Method::POST, url.clone(), Sent::Json(batch.body + "]")).await;
         let Err(error) = written else { return Ok(batch.lines.len()) };
         let so_far = so_far(done);
-        match error.downcast::<Refused>() {
+        match error.downcast::<RequestRefused>() {
             Ok(refused) if !refused.issues.is_empty() => {
                 let issues = refused.issues.iter().map(|issue| at_line(issue, &batch.lines));
                 bail!(

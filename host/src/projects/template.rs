@@ -15,8 +15,9 @@ const NAME: &str = "my-workspace";
 /// The files that are the same in all languages.
 static COMMON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk/template");
 
-/// The contract, which each copy of an SDK contains in its folder `wit`.
-const CONTRACT: &str = include_str!("../../../wit/0.1.0/workspace.wit");
+/// The versions of the contract. A copy of an SDK has the one that it speaks in its folder `wit`.
+pub const V0_1_0: &str = include_str!("../../../wit/0.1.0/workspace.wit");
+pub const V0_2_0: &str = include_str!("../../../wit/0.2.0/workspace.wit");
 
 /// The files of a new project in one language.
 pub struct Template {
@@ -24,6 +25,8 @@ pub struct Template {
     pub project: Dir<'static>,
     /// The folder for the copy of the SDK.
     pub sdk: &'static str,
+    /// The contract that the SDK speaks.
+    pub contract: &'static str,
     /// Single files of the SDK, by their path in it.
     pub files: &'static [(&'static str, &'static str)],
     /// Folders of the SDK, by their path in it.
@@ -71,7 +74,7 @@ pub fn create(folder: &Path, name: &str, language: &Language) -> Result<()> {
     for (path, text) in template.files {
         files.push((sdk.join(path), text.as_bytes().to_vec()));
     }
-    files.push((sdk.join("wit/workspace.wit"), CONTRACT.as_bytes().to_vec()));
+    files.push((sdk.join("wit/workspace.wit"), template.contract.as_bytes().to_vec()));
     for (path, mut bytes) in files {
         if let Some((file, from, to)) = template.moved
             && path == sdk.join(file)
@@ -116,7 +119,7 @@ mod tests {
             create(&at, &name, language).expect("a project");
             let template = language.template.as_ref().expect("it has one");
             let contract = at.join(template.sdk).join("wit/workspace.wit");
-            assert_eq!(fs::read_to_string(contract).expect("a file"), CONTRACT);
+            assert_eq!(fs::read_to_string(contract).expect("a file"), template.contract);
             for file in ["README.md", "scenario.json", ".gitignore", &format!("{name}.toml")] {
                 let text = fs::read_to_string(at.join(file)).expect(file);
                 assert!(!text.contains(NAME), "{file}");

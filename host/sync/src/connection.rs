@@ -51,9 +51,9 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
     let outbox = Arc::new(Outbox::new(socket, purse.clone()));
     let _registered = purse.budget().register(purse, &outbox);
     let join = Command::Join { connection, outbox: outbox.clone() };
-    if room.send(join).await.is_err() {
+    if Box::pin(room.send(join)).await.is_err() {
         let frame = websocket::close(&Close::new(1011, "the room cannot be opened"));
-        return finish(&mut half, outbox.socket(), frame, limits).await;
+        return Box::pin(finish(&mut half, outbox.socket(), frame, limits)).await;
     }
     let alive = AtomicBool::new(true);
     let RoomAccess { account, right, over, .. } = access;
@@ -79,7 +79,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
             Ended::Told(Some(close))
         }
     };
-    let _ = room.send(Command::Leave { connection }).await;
+    let _ = Box::pin(room.send(Command::Leave { connection })).await;
     let last = match ended {
         // After what is queued.
         Ended::Told(Some(close)) => {
@@ -90,7 +90,7 @@ async fn run(taken: Taken, room: Room, admission: Admission, access: RoomAccess,
         Ended::Told(None) | Ended::Silent => None,
     };
     if let Some(frame) = last {
-        finish(&mut half, outbox.socket(), frame, limits).await;
+        Box::pin(finish(&mut half, outbox.socket(), frame, limits)).await;
     }
 }
 
@@ -266,8 +266,15 @@ impl Reader<'_> {
             Message::SyncStatus(frame) => Command::SyncStatus { connection, frame },
             Message::Unknown(_) => return Ok(()),
         };
-        let gone = |_| Close::new(1011, "the room cannot be opened");
-        self.room.send(command).await.map_err(gone)
+        match self.room.offer(command) {
+            Ok(()) => Ok(()),
+            // Rare, and boxed like all that a socket seldom waits for: its task is as large as the largest of it,
+            // for as long as it lives.
+            Err(command) => {
+                let gone = |_| Close::new(1011, "the room cannot be opened");
+                Box::pin(self.room.send(command)).await.map_err(gone)
+            }
+        }
     }
 }
 
@@ -291,8 +298,9 @@ impl Writer<'_> {
                 next = self.outbox.next(&mut self.pace) => match next {
                     Next::CatchUp(knows) => {
                         let connection = self.connection;
-                        self.outbox.purse().budget().room(self.room.size()).await;
-                        if self.room.send(Command::CatchUp { connection, knows }).await.is_err() {
+                        Box::pin(self.outbox.purse().budget().room(self.room.size())).await;
+                        let command = Command::CatchUp { connection, knows };
+                        if Box::pin(self.room.send(command)).await.is_err() {
                             return None;
                         }
                     }

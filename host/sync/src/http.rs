@@ -96,7 +96,7 @@ async fn enter(
         // Browsers hide a refused handshake from scripts, but show them a close code.
         Err(denied) => Err(denied.into()),
         Ok(access) => rooms
-            .admit(address(&parts))
+            .admit(address(&parts), access.account.as_ref().map(|account| &*account.id))
             .and_then(|admission| Ok((admission, rooms.open(&access.room)?, access)))
             .map_err(|refused| Close::new(1013, refused.to_string())),
     };

@@ -69,6 +69,9 @@ pub struct Limits {
     pub connections: usize,
     /// Sockets from one address; an office behind one address has a few hundred people.
     pub connections_per_address: usize,
+    /// Sockets of one account, and so rooms that it keeps open: a person with ten devices and a hundred open
+    /// documents on each.
+    pub connections_per_account: usize,
     /// Presence states in one room, and bytes of one of them and of all: a cursor, a name and a colour
     /// take a few hundred bytes, and everybody who joins is sent all of it.
     pub awareness: AwarenessBounds,
@@ -100,6 +103,7 @@ impl Default for Limits {
             rooms: 100_000,
             connections: 100_000,
             connections_per_address: 10_000,
+            connections_per_account: 1_000,
             awareness: AwarenessBounds { states: 4096, state_bytes: 64 * KIB, bytes: 8 * MIB },
             held_bytes: 128 * MIB,
             held_bytes_per_address: 64 * MIB,

@@ -282,20 +282,25 @@ impl Outbox {
             match advanced {
                 Ok(Some(next)) => return next,
                 Ok(None) => self.ready.notified().await,
-                Err(Blocked) => tokio::select! {
-                    writable = self.socket.writable() => {
-                        if writable.is_err() {
-                            return Next::End;
-                        }
-                    }
-                    // It was ended meanwhile.
-                    () = self.ready.notified() => {}
-                    () = pace.spent() => {
-                        self.end(&mut self.state.lock());
-                        self.socket.reset();
+                Err(Blocked) => {
+                    if Box::pin(self.unblocked(pace)).await.is_err() {
                         return Next::End;
                     }
-                },
+                }
+            }
+        }
+    }
+
+    /// Waits until the socket takes more. The error is its end.
+    async fn unblocked(&self, pace: &mut Pace) -> Result<(), Blocked> {
+        tokio::select! {
+            writable = self.socket.writable() => writable.map_err(|_| Blocked),
+            // It was ended meanwhile.
+            () = self.ready.notified() => Ok(()),
+            () = pace.spent() => {
+                self.end(&mut self.state.lock());
+                self.socket.reset();
+                Err(Blocked)
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::arrays::{ArrayChange, Arrays};
@@ -321,6 +322,14 @@ impl Room {
         let (done, result) = oneshot::channel();
         self.shared.commands.send(command(done)).await.map_err(|_| self.closed())?;
         result.await.map_err(|_| self.closed())?
+    }
+
+    /// Sends a command if that takes no waiting; otherwise gives it back.
+    pub(crate) fn offer(&self, command: Command) -> Result<(), Command> {
+        if matches!(command, Command::Update { .. }) && *self.shared.full.borrow() {
+            return Err(command);
+        }
+        self.shared.commands.try_send(command).map_err(TrySendError::into_inner)
     }
 
     /// Sends a command. An update waits while too much is unsaved.

@@ -1,6 +1,7 @@
 //! All rooms of a server: opened when someone asks for one, let go when nobody needs it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -35,6 +36,7 @@ struct Inner {
     stop: CancellationToken,
     connections: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_account: Mutex<HashMap<Arc<str>, usize>>,
     next_connection: AtomicU64,
 }
 
@@ -93,13 +95,13 @@ pub enum OpenError {
         /// The limit.
         limit: usize,
     },
-    /// Too many sockets, in all or from one address.
-    #[error("{limit} connections are open{}, and that is the limit", if *.from_address { " from this address" } else { "" })]
+    /// Too many sockets, in all or of somebody.
+    #[error("{limit} connections are open{of}, and that is the limit")]
     Connections {
         /// The limit.
         limit: usize,
-        /// Whether it is the limit for one address.
-        from_address: bool,
+        /// Of whom, in words: empty for all, ` from this address`, ` of this account`.
+        of: &'static str,
     },
     /// The server is stopping.
     #[error("the server is stopping")]
@@ -139,6 +141,7 @@ impl Rooms {
             stop: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            by_account: Mutex::default(),
             next_connection: AtomicU64::new(1),
         };
         Self { inner: Arc::new(inner) }
@@ -252,29 +255,33 @@ impl Rooms {
         self.inner.budget.purse(address)
     }
 
-    /// Counts a socket in, as long as what is returned is held.
-    pub fn admit(&self, address: Option<IpAddr>) -> Result<Admission, OpenError> {
+    /// Counts a socket in, as long as what is returned is held. The account is that of whoever opens it, by its id.
+    pub fn admit(
+        &self,
+        address: Option<IpAddr>,
+        account: Option<&str>,
+    ) -> Result<Admission, OpenError> {
         let limits = &self.inner.limits;
         let admission = Admission {
             inner: self.inner.clone(),
             purse: self.inner.budget.purse(address),
             address,
+            account: account.map(Arc::from),
             connection: self.inner.next_connection.fetch_add(1, Ordering::Relaxed),
         };
         // Counted first, so that dropping the admission always counts out what was counted in.
         let open = self.inner.connections.fetch_add(1, Ordering::AcqRel);
-        let from_address = address.map(|address| {
-            let mut by_address = self.inner.by_address.lock();
-            let count = by_address.entry(address).or_insert(0);
-            *count += 1;
-            *count
-        });
-        if open >= limits.connections {
-            return Err(OpenError::Connections { limit: limits.connections, from_address: false });
-        }
-        if from_address.is_some_and(|count| count > limits.connections_per_address) {
-            let limit = limits.connections_per_address;
-            return Err(OpenError::Connections { limit, from_address: true });
+        let from_address = address.map(|address| count_in(&self.inner.by_address, address));
+        let of_account = admission.account.clone();
+        let of_account = of_account.map(|account| count_in(&self.inner.by_account, account));
+        for (count, limit, of) in [
+            (Some(open + 1), limits.connections, ""),
+            (from_address, limits.connections_per_address, " from this address"),
+            (of_account, limits.connections_per_account, " of this account"),
+        ] {
+            if count.is_some_and(|count| count > limit) {
+                return Err(OpenError::Connections { limit, of });
+            }
         }
         Ok(admission)
     }
@@ -339,6 +346,7 @@ pub struct Admission {
     inner: Arc<Inner>,
     purse: Arc<Purse>,
     address: Option<IpAddr>,
+    account: Option<Arc<str>>,
     connection: ConnectionId,
 }
 
@@ -358,13 +366,28 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.inner.connections.fetch_sub(1, Ordering::AcqRel);
         if let Some(address) = self.address {
-            let mut by_address = self.inner.by_address.lock();
-            if let Some(count) = by_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&address);
-                }
-            }
+            count_out(&self.inner.by_address, &address);
+        }
+        if let Some(account) = &self.account {
+            count_out(&self.inner.by_account, account);
+        }
+    }
+}
+
+/// Counts one more of somebody's; returns how many there are.
+fn count_in<K: Eq + Hash>(counts: &Mutex<HashMap<K, usize>>, whose: K) -> usize {
+    let mut counts = counts.lock();
+    let count = counts.entry(whose).or_insert(0);
+    *count += 1;
+    *count
+}
+
+fn count_out<K: Eq + Hash>(counts: &Mutex<HashMap<K, usize>>, whose: &K) {
+    let mut counts = counts.lock();
+    if let Some(count) = counts.get_mut(whose) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(whose);
         }
     }
 }

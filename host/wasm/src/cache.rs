@@ -85,17 +85,13 @@ impl Cache {
         mac
     }
 
-    /// Writes beside and renames, so that a reader sees all of it or nothing.
+    /// A reader sees all of it or nothing.
     fn write(&self, name: &str, tag: &[u8], code: &[u8]) -> io::Result<()> {
-        let unique: u64 = rand::rng().random();
-        let temporary = self.dir.join(format!("{unique:016x}.tmp"));
-        let written = fs::File::create_new(&temporary)
-            .and_then(|mut file| file.write_all(tag).and_then(|()| file.write_all(code)))
-            .and_then(|()| fs::rename(&temporary, self.dir.join(name)));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+        let mut file = temporary(&self.dir)?;
+        file.write_all(tag)?;
+        file.write_all(code)?;
+        file.persist(self.dir.join(name))?;
+        Ok(())
     }
 
     fn make_room(&self, size: u64) -> io::Result<()> {
@@ -128,6 +124,11 @@ impl Cache {
     }
 }
 
+/// A file for this account alone, which is removed unless it is put in its place.
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().suffix(".tmp").tempfile_in(folder)
+}
+
 fn name(engine: &Engine, plugin: Hash) -> String {
     format!("{plugin}-{}.{EXTENSION}", engine.compatibility())
 }
@@ -158,12 +159,9 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; 32]> {
         return Ok(key);
     }
     let key: [u8; 32] = rand::rng().random();
-    let temporary = path.with_extension(format!("{:016x}.tmp", rand::rng().random::<u64>()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(&temporary)?.write_all(&key)?;
-    fs::rename(&temporary, path)?;
+    let mut file = temporary(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(&key)?;
+    file.persist(path)?;
     Ok(key)
 }
 

@@ -60,7 +60,7 @@ use crate::generation::{Generation, belongs, when_free};
 use crate::ids::new_id;
 use crate::index::{By, Entry, Index, NEVER, TABLE_PREFIX, Write};
 use crate::logic::Source;
-use crate::pending::{Case, Place, Refused};
+use crate::pending::{Case, Place, RefusedChange};
 use crate::transaction::{Commit, Transaction, now};
 use crate::written::{Sent, Written};
 
@@ -290,13 +290,13 @@ async fn keep_refused(
     room: &Room,
     index: &Mutex<Index>,
     jobs: &[Job],
-) -> Result<Vec<Refused>, Error> {
+) -> Result<Vec<RefusedChange>, Error> {
     let at = now();
     let refused: Vec<_> = jobs.iter().filter_map(|job| record(job, at)).collect();
     if refused.is_empty() {
         return Ok(refused);
     }
-    let note = |refused: &Refused| -> Note {
+    let note = |refused: &RefusedChange| -> Note {
         let value = serde_json::to_vec(refused).unwrap_or_default();
         (refused.key(), Some(value.into()))
     };
@@ -316,7 +316,7 @@ async fn keep_refused(
 }
 
 /// What is kept of a change that was refused.
-fn record(job: &Job, at: u64) -> Option<Refused> {
+fn record(job: &Job, at: u64) -> Option<RefusedChange> {
     let Some(Verdict::Refused(error)) = &job.verdict else { return None };
     let entry = match (&job.entry, &job.case.accepted) {
         (Some(entry), _) => entry.id,
@@ -324,7 +324,7 @@ fn record(job: &Job, at: u64) -> Option<Refused> {
         (None, None) => return None,
     };
     let error = Error::Action(error.clone());
-    Some(Refused {
+    Some(RefusedChange {
         array: job.place.0.clone(),
         id: job.place.1.clone(),
         row: job.entry.as_ref().map(|entry| serde_json::from_str(&entry.value).unwrap_or_default()),
@@ -337,11 +337,15 @@ fn record(job: &Job, at: u64) -> Option<Refused> {
 }
 
 /// Forgets refusals that came to nothing: the change is judged again.
-async fn forget(room: &Room, index: &Mutex<Index>, refused: Vec<Refused>) -> Result<(), Error> {
+async fn forget(
+    room: &Room,
+    index: &Mutex<Index>,
+    refused: Vec<RefusedChange>,
+) -> Result<(), Error> {
     if refused.is_empty() {
         return Ok(());
     }
-    let keys: Vec<_> = refused.iter().map(Refused::key).collect();
+    let keys: Vec<_> = refused.iter().map(RefusedChange::key).collect();
     index.lock().pending().forget(&keys);
     Ok(room.note(keys.into_iter().map(|key| (key, None)).collect()).await?)
 }

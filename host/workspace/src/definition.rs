@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::schema::Schema;
+
 /// Everything the host knows about a workspace before it serves it. Mirrors `workspace-definition`
 /// of the contract (`wit/`); [`Definition::check`] holds the rules that WIT cannot express.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -349,7 +351,7 @@ impl Faults {
     }
 
     fn schema(&mut self, item: &str, schema: &Value) {
-        if let Err(error) = jsonschema::validator_for(schema) {
+        if let Err(error) = Schema::compile(schema) {
             self.add(format!("{item}: not a JSON Schema: {error}"));
         }
     }

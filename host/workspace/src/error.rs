@@ -105,6 +105,9 @@ pub enum ActionError {
     /// The row, key, table or action does not exist.
     #[error("not found")]
     NotFound,
+    /// Something else does not exist, in the plugin's words.
+    #[error("{0}")]
+    Missing(String),
     /// The value was refused.
     #[error("invalid")]
     Invalid(Vec<Issue>),

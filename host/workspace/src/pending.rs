@@ -22,7 +22,7 @@ use crate::definition::Issue;
 /// A place in the document: array and key.
 pub(crate) type Place = (Arc<str>, Arc<str>);
 
-/// Refused changes that are kept for each account, and of one room.
+/// RefusedChange changes that are kept for each account, and of one room.
 pub(crate) const REFUSED_OF_ACCOUNT: usize = 1_000;
 const REFUSED_OF_ROOM: usize = 10_000;
 
@@ -57,7 +57,7 @@ pub(crate) struct Case {
 
 /// A change that was refused.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedChange {
     /// The array of the row's table.
     pub array: Arc<str>,
     /// The row's id.
@@ -76,7 +76,7 @@ pub(crate) struct Refused {
     pub entry: (u64, u32),
 }
 
-impl Refused {
+impl RefusedChange {
     /// The key of its note.
     pub fn key(&self) -> Bytes {
         let mut key = key(b'r', &(self.array.clone(), self.id.clone()));
@@ -104,7 +104,7 @@ pub(crate) struct Pending {
     next: u64,
     /// Cases as the notes of the room had them, until the document was read.
     recalled: HashMap<Place, Recalled>,
-    refused: BTreeMap<Bytes, Refused>,
+    refused: BTreeMap<Bytes, RefusedChange>,
     /// Notes that have changed.
     notes: BTreeMap<Bytes, Option<Bytes>>,
     ready: Arc<Notify>,
@@ -223,12 +223,12 @@ impl Pending {
     }
 
     /// Keeps what was refused; it is on disk already.
-    pub fn refuse(&mut self, refused: Vec<Refused>) {
+    pub fn refuse(&mut self, refused: Vec<RefusedChange>) {
         self.refused.extend(refused.into_iter().map(|refused| (refused.key(), refused)));
     }
 
     /// What was refused, in the order of their places.
-    pub fn refused(&self) -> impl Iterator<Item = &Refused> {
+    pub fn refused(&self) -> impl Iterator<Item = &RefusedChange> {
         self.refused.values()
     }
 
@@ -240,10 +240,10 @@ impl Pending {
     }
 
     /// The oldest that have to give way when these are to be kept as well.
-    pub fn giving_way(&self, new: &[Refused]) -> Vec<Bytes> {
+    pub fn giving_way(&self, new: &[RefusedChange]) -> Vec<Bytes> {
         let mut gone = Vec::new();
-        let fresh: HashSet<Bytes> = new.iter().map(Refused::key).collect();
-        let mut over = |mut kept: Vec<&Refused>, most: usize| {
+        let fresh: HashSet<Bytes> = new.iter().map(RefusedChange::key).collect();
+        let mut over = |mut kept: Vec<&RefusedChange>, most: usize| {
             let new = fresh.len();
             if kept.len() + new > most {
                 kept.sort_by_key(|refused| refused.at);
@@ -273,7 +273,7 @@ impl Pending {
                         Err(error) => tracing::error!(?place, %error, "a note cannot be read"),
                     }
                 }
-                Some(b'r') => match serde_json::from_slice::<Refused>(value) {
+                Some(b'r') => match serde_json::from_slice::<RefusedChange>(value) {
                     Ok(refused) => drop(self.refused.insert(key.clone(), refused)),
                     Err(error) => tracing::error!(%error, "a note of a refused row cannot be read"),
                 },

@@ -129,7 +129,8 @@ impl Filter {
     }
 
     fn holds(&self, row: Fields) -> bool {
-        let read = |field| member(field, self.time && self.operator != Operator::Prefix);
+        let of_text = matches!(self.operator, Operator::Prefix | Operator::Contains);
+        let read = |field| member(field, self.time && !of_text);
         let field = read(row.get(&self.field));
         let wanted = read(Field::of(&self.value));
         let ordered = |allowed: &[Ordering]| {
@@ -148,10 +149,7 @@ impl Filter {
                 list.any(|one| field == read(Field::of(one)))
             }
             Operator::Contains => match (&field, &wanted) {
-                (
-                    Field::Text(text) | Field::Time(_, text),
-                    Field::Text(part) | Field::Time(_, part),
-                ) => text.contains(&**part),
+                (Field::Text(text), Field::Text(part)) => text.contains(&**part),
                 (Field::Other(list), one) => {
                     let mut list = list.as_array().into_iter().flatten();
                     list.any(|member| Field::of(member) == *one)
@@ -331,6 +329,7 @@ fn holds_times(table: &TableDefinition, field: &str) -> bool {
     holds(property) || alternatives.flatten().any(holds)
 }
 
+#[inline]
 fn member(field: Field, time: bool) -> Field {
     if time { field.into_time() } else { field }
 }

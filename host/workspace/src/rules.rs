@@ -176,7 +176,8 @@ fn unique_value(values: &[Field<'_>]) -> Option<Arc<str>> {
 fn reference_value(value: &Field<'_>) -> Option<Arc<str>> {
     match value {
         Field::Null => None,
-        Field::Text(id) | Field::Time(_, id) => Some(reference_to(id)),
+        Field::Text(id) => Some(reference_to(id)),
+        Field::Time(time) => Some(reference_to(&time.1)),
         // Refers to no row, since ids are strings.
         other => {
             let mut text = String::from("!");
@@ -204,7 +205,8 @@ fn write_field(text: &mut String, field: &Field<'_>) {
         // With either sign.
         Field::Number(number) if *number == 0.0 => 0.0.into(),
         Field::Number(number) => (*number).into(),
-        Field::Text(value) | Field::Time(_, value) => Value::String(value.to_string()),
+        Field::Text(value) => Value::String(value.to_string()),
+        Field::Time(time) => Value::String(time.1.to_string()),
         Field::Other(value) => return write_value(text, value),
     };
     let _ = write!(text, "{simple}");

@@ -1,6 +1,8 @@
 //! What the host itself holds against the JSON Schemas that the plugin declared: the inputs of
 //! actions, the fields of presence states, and the texts of query strings and command lines.
 
+mod depth;
+
 use std::collections::HashMap;
 use std::fmt;
 
@@ -8,6 +10,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
+use self::depth::Depth;
 use crate::definition::{Definition, Issue};
 
 /// The compiled schemas of a workspace.
@@ -18,8 +21,18 @@ pub(crate) struct Schemas {
     awareness: HashMap<String, Schema>,
 }
 
-/// A compiled JSON Schema (draft 2020-12).
-pub struct Schema(Validator);
+/// A compiled JSON Schema (draft 2020-12). Neither compiling nor using one can overflow a stack: `depth` bounds
+/// how deep they go, and where a thread's stack is too small for that they get a larger one.
+pub struct Schema {
+    validator: Validator,
+    /// The longest chain of schemas that are about one value.
+    chain: usize,
+}
+
+/// Bytes of stack for each level that a validator goes down, and that compiling goes down. Measured in debug builds, which take
+/// several times as much as release builds: see the tests.
+const FRAME: usize = 4 * 1024;
+const COMPILE_FRAME: usize = 32 * 1024;
 
 /// Issues that are told of one value: more help nobody.
 const ISSUES: usize = 32;
@@ -28,18 +41,31 @@ impl Schema {
     /// Compiles a schema; the error says why it is none. `format` is checked, which the standard leaves
     /// open: who writes `"format": "date"` wants dates.
     pub fn compile(schema: &Value) -> Result<Self, String> {
-        let options = jsonschema::options().should_validate_formats(true);
-        options.build(schema).map(Self).map_err(|error| error.to_string())
+        let Depth { chain, levels } = depth::measure(schema)?;
+        let stack = (levels + 2) * COMPILE_FRAME;
+        let validator = stacker::maybe_grow(stack, stack, || {
+            let options = jsonschema::options().should_validate_formats(true);
+            options.build(schema).map_err(|error| error.to_string())
+        });
+        Ok(Self { validator: validator?, chain })
+    }
+
+    /// Does something with a value for which there is enough stack.
+    fn with_stack<T>(&self, value: &Value, work: impl FnOnce(&Validator) -> T) -> T {
+        let stack = (self.chain + 2) * (depth::height(value) + 1) * FRAME;
+        stacker::maybe_grow(stack, stack, || work(&self.validator))
     }
 
     /// Whether a value is valid.
     pub fn allows(&self, value: &Value) -> bool {
-        self.0.is_valid(value)
+        self.with_stack(value, |validator| validator.is_valid(value))
     }
 
     /// What is wrong with a value; nothing with a valid one.
     pub fn issues(&self, value: &Value) -> Vec<Issue> {
-        self.0.iter_errors(value).flat_map(|error| issues(&error)).take(ISSUES).collect()
+        self.with_stack(value, |validator| {
+            validator.iter_errors(value).flat_map(|error| issues(&error)).take(ISSUES).collect()
+        })
     }
 }
 
@@ -350,6 +376,69 @@ mod tests {
         let long = json!({ "id": "a", "in": { "name": "a" }, "a long name": 1 });
         assert!(paths(long).starts_with("a long name"));
         assert_eq!(paths(json!(1)), "");
+    }
+
+    /// Runs where a deep recursion is an overflow, as on a thread of the server.
+    fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn no_schema_overflows_a_stack() {
+        on_a_small_stack(|| {
+            let chain = |links: usize, link: fn(String) -> Value| {
+                let defs =
+                    (0..links).map(|at| (format!("a{at}"), link(format!("#/$defs/a{}", at + 1))));
+                let mut defs: Map<_, _> = defs.collect();
+                defs.insert(format!("a{links}"), json!({ "type": "string" }));
+                json!({ "$ref": "#/$defs/a0", "$defs": defs })
+            };
+            let error = |schema: &Value| Schema::compile(schema).err().unwrap_or_default();
+            let in_place = |target: String| json!({ "$ref": target });
+            let consuming = |target: String| json!({ "properties": { "x": { "$ref": target } } });
+            assert!(error(&chain(5_800, in_place)).contains("levels"));
+            assert!(error(&chain(100, in_place)).contains("about one value"));
+            assert!(error(&chain(3_000, consuming)).contains("levels"));
+            assert!(error(&json!({ "$ref": "#" })).contains("never ends"));
+            let two = json!({ "$ref": "#/$defs/a", "$defs": {
+                "a": { "allOf": [{ "$ref": "#/$defs/b" }] }, "b": { "$ref": "#/$defs/a" },
+            } });
+            assert!(error(&two).contains("never ends"));
+            assert!(
+                error(&json!({ "$ref": "https://example.com/a" })).contains("cannot be followed")
+            );
+
+            // The deepest that there may be, with values that go as deep as there are.
+            let deep = |link: &dyn Fn(Value) -> Value, of: Value| {
+                (0..120).fold(of, |value, _| link(value))
+            };
+            let schema = Schema::compile(&chain(60, in_place)).unwrap();
+            assert!(schema.allows(&json!("a")) && !schema.allows(&json!(1)));
+            let schema = Schema::compile(&chain(500, consuming)).unwrap();
+            assert!(schema.allows(&deep(&|value| json!({ "x": value }), json!(1))));
+            let defs: Map<_, _> = (0..60)
+                .map(|at| (format!("a{at}"), json!({ "$ref": format!("#/$defs/a{}", at + 1) })))
+                .chain([("a60".into(), json!({ "type": "array", "items": { "$ref": "#" } }))])
+                .collect();
+            let tree = Schema::compile(&json!({ "$ref": "#/$defs/a0", "$defs": defs })).unwrap();
+            assert!(tree.allows(&deep(&|value| json!([value]), json!([]))));
+            assert_eq!(tree.issues(&deep(&|value| json!([value]), json!(1))).len(), 1);
+        });
+    }
+
+    #[test]
+    fn schemas_that_people_write_are_as_good_as_ever() {
+        let tree = json!({ "$id": "https://example.com/tree", "type": "object", "properties": {
+            "children": { "type": "array", "items": { "$ref": "https://example.com/tree#" } },
+            "name": { "$ref": "#name" },
+        }, "$defs": { "n": { "$anchor": "name", "type": "string" } } });
+        let schema = Schema::compile(&tree).unwrap();
+        assert!(schema.allows(&json!({ "children": [{ "children": [], "name": "a" }] })));
+        assert!(!schema.allows(&json!({ "children": [{ "name": 1 }] })));
+        let escaped =
+            json!({ "$ref": "#/$defs/a%20b~1c", "$defs": { "a b/c": { "type": "null" } } });
+        assert!(Schema::compile(&escaped).unwrap().allows(&Value::Null));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::error::{ActionError, Error, Fault};
 use crate::generation::{Generation, Snapshot};
 use crate::index::{By, Index, TABLE_PREFIX, Write};
 use crate::logic::{Data, Logic, Source};
-use crate::pending::Refused;
+use crate::pending::RefusedChange;
 use crate::transaction::Transaction;
 use crate::work::{Done, Work};
 
@@ -103,7 +103,7 @@ impl Workspace {
     }
 
     /// The changes by sync that were refused in a table, as far as the caller may see them, oldest first.
-    pub fn refused(&self, table: &str, context: &Context) -> Vec<Refused> {
+    pub fn refused(&self, table: &str, context: &Context) -> Vec<RefusedChange> {
         let account = context.account().map_or("", |account| &account.id);
         let mut index = self.index.lock();
         let all = index.pending().refused();
@@ -116,7 +116,7 @@ impl Workspace {
     }
 
     /// Forgets that changes were refused; returns once that is durable.
-    pub async fn forget_refused(&self, refused: &[&Refused]) -> Result<(), Error> {
+    pub async fn forget_refused(&self, refused: &[&RefusedChange]) -> Result<(), Error> {
         if refused.is_empty() {
             return Ok(());
         }

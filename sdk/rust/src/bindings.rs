@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::all)]
 
 wit_bindgen::generate!({
-    path: "../../wit/0.1.0",
+    path: "../../wit/0.2.0",
     world: "workspace",
     // The exports are written into the author's crate, by our `export!`.
     pub_export_macro: true,

@@ -10,8 +10,30 @@ use crate::error::{Error, Result};
 /// Queries and checks are given one. Reading a table or a key takes a `&Context`, so validation,
 /// which must be pure, cannot read: it is not given any.
 pub struct Context {
-    // Nobody outside of this crate can make one.
-    _private: (),
+    /// How the change that is checked reached the host.
+    source: Option<Source>,
+}
+
+/// How a change reached the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A REST request for the row.
+    Rest,
+    /// An action.
+    Action,
+    /// Sync: a client wrote it into its own copy of the document, perhaps days ago.
+    Sync,
+}
+
+/// What somebody may do in the workspace. Each right includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// Read, list, watch, run queries.
+    Read,
+    /// Read, and write.
+    Write,
+    /// The workspace is theirs.
+    Owner,
 }
 
 /// The call of a mutation: a [`Context`] that also carries the right to *write*.
@@ -32,11 +54,28 @@ pub struct Caller {
     pub email: String,
     /// Display name; empty when not known.
     pub name: String,
+    /// The right that they were let in with.
+    pub right: Right,
 }
 
 impl Context {
     pub(crate) fn new() -> Context {
-        Context { _private: () }
+        Context { source: None }
+    }
+
+    /// The context of a check.
+    pub(crate) fn of(change: &wit::Change) -> Context {
+        let source = match change.source {
+            wit::Source::Rest => Source::Rest,
+            wit::Source::Action => Source::Action,
+            wit::Source::Sync => Source::Sync,
+        };
+        Context { source: Some(source) }
+    }
+
+    /// How the change that is checked reached the host; `None` outside of checks.
+    pub fn source(&self) -> Option<Source> {
+        self.source
     }
 
     /// Who called; `None` while the host runs without accounts.
@@ -92,6 +131,11 @@ impl Deref for Transaction {
 
 impl From<wit::Caller> for Caller {
     fn from(caller: wit::Caller) -> Caller {
-        Caller { id: caller.id, email: caller.email, name: caller.name }
+        let right = match caller.right {
+            wit::Right::Read => Right::Read,
+            wit::Right::Write => Right::Write,
+            wit::Right::Owner => Right::Owner,
+        };
+        Caller { id: caller.id, email: caller.email, name: caller.name, right }
     }
 }

@@ -19,8 +19,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The row, key, table or action does not exist. REST answers 404.
     NotFound,
+    /// Something else does not exist; the text says what. REST answers 404 with it.
+    Missing(String),
     /// The value was refused; at least one issue. REST answers 422 with them.
     Invalid(Vec<Issue>),
+    /// The value does not go with what is there: it is taken, refers to a row that does not exist, or others
+    /// refer to the row. At least one issue. REST answers 409 with them.
+    Conflict(Vec<Issue>),
     /// The caller may not do this; the text says what. REST answers 403.
     Denied(String),
     /// Anything else; the text is shown to the caller. REST answers 500.
@@ -31,6 +36,11 @@ impl Error {
     /// Refuses a value for one thing that is wrong with it; see [`Issue::new`] for `at`.
     pub fn invalid(at: impl Into<FieldPath>, message: impl Into<String>) -> Error {
         Error::Invalid(vec![Issue::new(at, message)])
+    }
+
+    /// Says that something does not exist.
+    pub fn not_found(what: impl Into<String>) -> Error {
+        Error::Missing(what.into())
     }
 
     /// Refuses the caller.
@@ -64,11 +74,13 @@ impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotFound => out.write_str("not found"),
-            Error::Invalid(issues) => {
+            Error::Invalid(issues) | Error::Conflict(issues) => {
                 let lines: Vec<String> = issues.iter().map(Issue::to_string).collect();
                 out.write_str(&lines.join("; "))
             }
-            Error::Denied(message) | Error::Failed(message) => out.write_str(message),
+            Error::Missing(message) | Error::Denied(message) | Error::Failed(message) => {
+                out.write_str(message)
+            }
         }
     }
 }
@@ -91,7 +103,11 @@ impl Error {
     /// which the blanket conversion would flatten to text.
     pub(crate) fn from_host(error: wit::Error) -> Error {
         match error {
-            wit::Error::NotFound => Error::NotFound,
+            wit::Error::NotFound(what) if what.is_empty() => Error::NotFound,
+            wit::Error::NotFound(what) => Error::Missing(what),
+            wit::Error::Conflict(issues) => {
+                Error::Conflict(issues.into_iter().map(Issue::from).collect())
+            }
             wit::Error::Invalid(issues) => {
                 Error::Invalid(issues.into_iter().map(Issue::from).collect())
             }
@@ -102,7 +118,11 @@ impl Error {
 
     pub(crate) fn into_host(self) -> wit::Error {
         match self {
-            Error::NotFound => wit::Error::NotFound,
+            Error::NotFound => wit::Error::NotFound(String::new()),
+            Error::Missing(what) => wit::Error::NotFound(what),
+            Error::Conflict(issues) => {
+                wit::Error::Conflict(issues.into_iter().map(wit::Issue::from).collect())
+            }
             Error::Invalid(issues) => {
                 wit::Error::Invalid(issues.into_iter().map(wit::Issue::from).collect())
             }

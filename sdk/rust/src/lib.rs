@@ -95,7 +95,10 @@
 //! A [`rule`](TableDefinition::rule) depends on the row alone and holds for every row, wherever it
 //! came from: one that breaks it is invalid, which hides it from lists and never deletes it. A
 //! [`check`](TableDefinition::check) may read the workspace and see who asks, and is asked before
-//! REST or an action changes a row.
+//! REST or an action changes a row. Values that no two rows may share
+//! ([`unique`](TableDefinition::unique)) and fields that refer to rows
+//! ([`references`](TableDefinition::references)) are a line each. All of that holds for sync as well in a table
+//! that says [`enforce`](TableDefinition::enforce).
 //!
 //! # Reading and writing
 //!
@@ -132,12 +135,12 @@ mod table;
 mod versions;
 mod workspace;
 
-pub use context::{Caller, Context, Transaction};
+pub use context::{Caller, Context, Right, Source, Transaction};
 pub use error::{Error, Result};
 pub use issue::{FieldPath, Issue, Issues};
 pub use key::{Key, KeyDefinition};
 pub use select::{Field, Filter, Order, Page, Select};
-pub use table::{Change, Row, Table, TableDefinition};
+pub use table::{Change, OnDelete, Row, Table, TableDefinition};
 pub use workspace::{Id, Workspace};
 
 pub use schemars::JsonSchema;

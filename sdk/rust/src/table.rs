@@ -63,6 +63,9 @@ impl<R: Row> Table<R> {
             versions: Versions::new(),
             documents: Vec::new(),
             check: None,
+            unique: Vec::new(),
+            references: Vec::new(),
+            enforce: false,
         }
     }
 
@@ -183,6 +186,20 @@ pub struct TableDefinition<R> {
     versions: Versions<R>,
     documents: Vec<guest::DocumentDefinition>,
     check: Option<Check<R>>,
+    unique: Vec<Vec<String>>,
+    references: Vec<guest::Reference>,
+    enforce: bool,
+}
+
+/// What becomes of the rows that refer to a row when that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    /// They keep it from being deleted.
+    Restrict,
+    /// They are deleted, too.
+    Cascade,
+    /// Their field becomes null.
+    SetNull,
 }
 
 impl<R: Row> TableDefinition<R> {
@@ -218,12 +235,53 @@ impl<R: Row> TableDefinition<R> {
         self
     }
 
-    /// Asked before each change that REST or an action makes. Unlike a rule it sees the row before,
-    /// may read other rows (uniqueness, references), and knows who asks. Changes that arrive by sync
-    /// have happened already and are not asked about.
+    /// No two rows may have the same value in this field. Rows in which it is null or missing have none.
+    pub fn unique<V>(self, field: Field<R, V>) -> TableDefinition<R> {
+        self.unique_together([field.name()])
+    }
+
+    /// No two rows may have the same values in these fields together:
+    /// `unique_together([field!(Car.brand).name(), field!(Car.model).name()])`.
+    pub fn unique_together<'f>(
+        mut self,
+        fields: impl IntoIterator<Item = &'f str>,
+    ) -> TableDefinition<R> {
+        self.unique.push(fields.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// A field holds ids of rows of a table. `on_delete` says what becomes of a row when the one that it
+    /// refers to is deleted.
+    pub fn references<V, T: Row>(
+        mut self,
+        field: Field<R, V>,
+        table: Table<T>,
+        on_delete: OnDelete,
+    ) -> TableDefinition<R> {
+        self.references.push(guest::Reference {
+            field: field.name().to_owned(),
+            table: table.name().to_owned(),
+            on_delete: match on_delete {
+                OnDelete::Restrict => guest::OnDelete::Restrict,
+                OnDelete::Cascade => guest::OnDelete::Cascade,
+                OnDelete::SetNull => guest::OnDelete::SetNull,
+            },
+        });
+        self
+    }
+
+    /// Makes all of the table's rules, its check included, hold for sync as well: what a client wrote offline
+    /// is checked when it arrives, and what is refused is undone and kept for whoever wrote it.
+    pub fn enforce(mut self) -> TableDefinition<R> {
+        self.enforce = true;
+        self
+    }
+
+    /// Asked before each change that REST or an action makes and, where the table [enforces](Self::enforce)
+    /// its rules, of what arrives by sync before it counts. Unlike a rule it sees the row before, may read other
+    /// rows, and knows who asks and how the change [came](Context::source).
     ///
-    /// An error refuses the change; the contract has only issues here, so that one which is not
-    /// [`Invalid`](Error::Invalid) becomes an issue with its text.
+    /// An error refuses the change, and is what the caller is answered.
     pub fn check(
         mut self,
         check: impl Fn(&Context, Change<R>) -> Result<()> + 'static,
@@ -274,6 +332,9 @@ impl<R: Row> AnyTable for TableDefinition<R> {
             versions: self.versions.row_schemas().iter().map(ToString::to_string).collect(),
             documents: self.documents.clone(),
             checks_changes: self.check.is_some(),
+            unique: self.unique.clone(),
+            references: self.references.clone(),
+            enforce: self.enforce,
         }
     }
 
@@ -283,7 +344,7 @@ impl<R: Row> AnyTable for TableDefinition<R> {
 
     fn check_change(&self, change: &wit::Change) -> Result<()> {
         match &self.check {
-            Some(check) => check(&Context::new(), Change::from_host(change)?),
+            Some(check) => check(&Context::of(change), Change::from_host(change)?),
             None => Ok(()),
         }
     }

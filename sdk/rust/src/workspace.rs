@@ -387,6 +387,7 @@ mod tests {
                 old: old.map(str::to_owned),
                 new: new.map(str::to_owned),
                 caller: None,
+                source: wit::Source::Rest,
             })
         };
         let favourite = Some(r#"{ "id": "1", "stars": 5, "_v": 2 }"#);

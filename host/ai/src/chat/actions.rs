@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use axum::http::Extensions;
 use serde_json::{Value, json};
 
-use super::Refused;
+use super::NotStarted;
 use super::conversation::Tool;
 
 /// Longest tool name that all providers accept.
@@ -61,11 +61,11 @@ pub(super) fn offer(
     actions: Option<&dyn Actions>,
     names: &[String],
     tools: &mut Vec<Tool>,
-) -> Result<Vec<Offer>, Refused> {
+) -> Result<Vec<Offer>, NotStarted> {
     let mut offers = Vec::with_capacity(names.len());
     for name in names {
         let found = actions.and_then(|actions| actions.find(name));
-        let action = found.ok_or_else(|| Refused::UnknownAction(name.clone()))?;
+        let action = found.ok_or_else(|| NotStarted::UnknownAction(name.clone()))?;
         let empty = || json!({ "type": "object", "properties": {} });
         let (input, parameters) = match action.input {
             None => (Input::None, empty()),
@@ -169,7 +169,7 @@ mod tests {
     fn an_action_that_is_not_there_is_named() {
         let names = ["none".to_owned()];
         let refused = offer(Some(&Any(None)), &names, &mut Vec::new()).unwrap_err();
-        assert_eq!(refused, Refused::UnknownAction("none".into()));
+        assert_eq!(refused, NotStarted::UnknownAction("none".into()));
         assert!(offer(None, &names, &mut Vec::new()).is_err());
     }
 }

@@ -21,7 +21,7 @@ use super::answer::Answer;
 use super::conversation::{Message, Request, ToolCall, ToolResult};
 use super::event::{Event, Failure, FinishReason};
 use super::run::Run;
-use super::{Chat, Refused};
+use super::{Chat, NotStarted};
 use crate::tokens::Tokens;
 
 /// A run of several rounds.
@@ -54,7 +54,7 @@ impl Agent {
         caller: Option<Caller>,
         by: Extensions,
         mut request: Request,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, NotStarted> {
         let names = std::mem::take(&mut request.actions);
         let offers = actions::offer(chat.actions.as_deref(), &names, &mut request.tools)?;
         let run = chat.run(caller.as_ref(), request.clone())?;

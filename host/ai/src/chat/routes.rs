@@ -16,7 +16,7 @@ use super::agent::Agent;
 use super::body::{self, Generation, Invalid};
 use super::conversation::Request;
 use super::wire::{DONE, Writer};
-use super::{Chat, Refused};
+use super::{Chat, NotStarted};
 use crate::admission::NotAdmitted;
 use crate::providers::Key;
 
@@ -43,10 +43,13 @@ async fn answer(
     let caller = caller.map(|Extension(caller)| caller);
     let mut writer = Writer::new(&request, generation, chat.limits().repeated_bytes);
     let events = if request.actions.is_empty() {
-        chat.run(caller.as_ref(), request).map_err(Refused::into_response)?.events().left_stream()
+        chat.run(caller.as_ref(), request)
+            .map_err(NotStarted::into_response)?
+            .events()
+            .left_stream()
     } else {
         let agent = Agent::new(chat, caller, extensions, request);
-        agent.map_err(Refused::into_response)?.events().right_stream()
+        agent.map_err(NotStarted::into_response)?.events().right_stream()
     };
     // Some events are not sent to clients. They must not become an empty frame, which would end the
     // body.
@@ -114,7 +117,7 @@ fn invalid(error: Invalid) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for NotStarted {
     /// The first two codes are those of the original server, which its clients know.
     fn into_response(self) -> Response {
         match self {

@@ -9,7 +9,7 @@ use super::value::{to_json, to_script};
 /// An error as a script sees it, whether thrown or caught.
 pub(super) fn error(error: ActionError) -> Dynamic {
     let (name, issues) = match &error {
-        ActionError::NotFound => ("not-found", Vec::new()),
+        ActionError::NotFound | ActionError::Missing(_) => ("not-found", Vec::new()),
         ActionError::Invalid(issues) => ("invalid", issues.clone()),
         ActionError::Conflict(issues) => ("conflict", issues.clone()),
         ActionError::Denied(_) => ("denied", Vec::new()),

@@ -105,3 +105,10 @@ impl Threads {
         std::thread::Builder::new().name("script".into()).stack_size(STACK).spawn(work).map(drop)
     }
 }
+
+/// Runs something on a stack as a script has.
+#[cfg(test)]
+pub(super) fn with_stack(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(work).expect("a thread");
+    thread.join().expect("it ends well");
+}

@@ -8,6 +8,7 @@
 //! [`Guest`]; the compiler points out the places.
 
 mod v0_1_0;
+mod v0_2_0;
 
 use host_wasm::Code;
 use host_workspace::{ActionError, Change, Definition, Parsed};
@@ -33,11 +34,14 @@ fn rehearsal(engine: &wasmtime::Engine) -> wasmtime::Result<host_wasm::Rehearsal
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     V0_1_0,
+    V0_2_0,
 }
 
 /// The supported versions, with their numbers and WIT.
-const SPOKEN: &[(Version, &str, &str)] =
-    &[(Version::V0_1_0, "0.1.0", include_str!("../../../../wit/0.1.0/workspace.wit"))];
+const SPOKEN: &[(Version, &str, &str)] = &[
+    (Version::V0_1_0, "0.1.0", include_str!("../../../../wit/0.1.0/workspace.wit")),
+    (Version::V0_2_0, "0.2.0", include_str!("../../../../wit/0.2.0/workspace.wit")),
+];
 
 /// What this host offers to plugins besides the contract, as prefixes of interface names.
 const WASI: &[&str] = &[
@@ -129,15 +133,18 @@ fn ours(name: &str) -> Option<(&str, &str)> {
 /// One linker for each version, created once.
 pub(crate) struct Linkers {
     v0_1_0: Linker<State>,
+    v0_2_0: Linker<State>,
 }
 
 impl Linkers {
     pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
-        let mut v0_1_0 = Linker::new(engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut v0_1_0)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut v0_1_0)?;
+        let mut wasi = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut wasi)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut wasi)?;
+        let (mut v0_1_0, mut v0_2_0) = (wasi.clone(), wasi);
         v0_1_0::add_to_linker(&mut v0_1_0)?;
-        Ok(Self { v0_1_0 })
+        v0_2_0::add_to_linker(&mut v0_2_0)?;
+        Ok(Self { v0_1_0, v0_2_0 })
     }
 
     /// Resolves the component's imports, once for all of its instances.
@@ -148,6 +155,7 @@ impl Linkers {
     ) -> Result<Prepared, String> {
         let linker = match version {
             Version::V0_1_0 => &self.v0_1_0,
+            Version::V0_2_0 => &self.v0_2_0,
         };
         let engine = linker.engine();
         for (name, item) in component.component_type().imports(engine) {
@@ -165,15 +173,20 @@ impl Linkers {
             Version::V0_1_0 => linker
                 .instantiate_pre(component)
                 .and_then(v0_1_0::WorkspacePre::new)
-                .map(Prepared::V0_1_0)
-                .map_err(|error| format!("does not fit the contract: {error:#}")),
+                .map(Prepared::V0_1_0),
+            Version::V0_2_0 => linker
+                .instantiate_pre(component)
+                .and_then(v0_2_0::WorkspacePre::new)
+                .map(Prepared::V0_2_0),
         }
+        .map_err(|error| format!("does not fit the contract: {error:#}"))
     }
 }
 
 /// A component that is ready to instantiate.
 pub(crate) enum Prepared {
     V0_1_0(v0_1_0::WorkspacePre<State>),
+    V0_2_0(v0_2_0::WorkspacePre<State>),
 }
 
 impl Code for Prepared {
@@ -183,12 +196,14 @@ impl Code for Prepared {
     fn engine(&self) -> &wasmtime::Engine {
         match self {
             Self::V0_1_0(prepared) => prepared.engine(),
+            Self::V0_2_0(prepared) => prepared.engine(),
         }
     }
 
     async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         match self {
             Self::V0_1_0(prepared) => prepared.instantiate_async(store).await.map(Guest::V0_1_0),
+            Self::V0_2_0(prepared) => prepared.instantiate_async(store).await.map(Guest::V0_2_0),
         }
     }
 }
@@ -196,6 +211,7 @@ impl Code for Prepared {
 /// The exports of one instance, in the host's own types.
 pub(crate) enum Guest {
     V0_1_0(v0_1_0::Workspace),
+    V0_2_0(v0_2_0::Workspace),
 }
 
 impl Guest {
@@ -206,6 +222,7 @@ impl Guest {
     ) -> wasmtime::Result<Result<Definition, String>> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::define(guest, store).await,
+            Self::V0_2_0(guest) => v0_2_0::define(guest, store).await,
         }
     }
 
@@ -217,6 +234,7 @@ impl Guest {
     ) -> wasmtime::Result<Vec<Parsed>> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::parse_rows(guest, store, table, rows).await,
+            Self::V0_2_0(guest) => v0_2_0::parse_rows(guest, store, table, rows).await,
         }
     }
 
@@ -228,6 +246,7 @@ impl Guest {
     ) -> wasmtime::Result<Parsed> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::parse_kv(guest, store, key, value).await,
+            Self::V0_2_0(guest) => v0_2_0::parse_kv(guest, store, key, value).await,
         }
     }
 
@@ -238,6 +257,7 @@ impl Guest {
     ) -> wasmtime::Result<Result<(), ActionError>> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::check_change(guest, store, change).await,
+            Self::V0_2_0(guest) => v0_2_0::check_change(guest, store, change).await,
         }
     }
 
@@ -249,6 +269,7 @@ impl Guest {
     ) -> wasmtime::Result<Result<String, ActionError>> {
         match self {
             Self::V0_1_0(guest) => v0_1_0::run_action(guest, store, path, input).await,
+            Self::V0_2_0(guest) => v0_2_0::run_action(guest, store, path, input).await,
         }
     }
 }

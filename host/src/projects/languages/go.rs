@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::{Language, name_of_folder};
 use crate::projects::Project;
 use crate::projects::process::{BuildError, run_tool};
-use crate::projects::template::Template;
+use crate::projects::template::{self, Template};
 
 pub const LANGUAGE: Language = Language {
     name: "go",
@@ -19,6 +19,7 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/go/template"),
         sdk: "epicenter",
+        contract: template::V0_1_0,
         files: &[
             ("go.mod", include_str!("../../../../sdk/go/go.mod")),
             ("README.md", include_str!("../../../../sdk/go/README.md")),

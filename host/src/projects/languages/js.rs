@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::{Language, name_of_folder};
 use crate::projects::Project;
 use crate::projects::process::{BuildError, is_newer, run_tool};
-use crate::projects::template::Template;
+use crate::projects::template::{self, Template};
 
 pub const LANGUAGE: Language = Language {
     name: "js",
@@ -20,6 +20,7 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/js/template"),
         sdk: "epicenter-workspace",
+        contract: template::V0_1_0,
         files: &[
             ("package.json", include_str!("../../../../sdk/js/package.json")),
             ("README.md", include_str!("../../../../sdk/js/README.md")),

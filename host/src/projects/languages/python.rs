@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::{Language, name_of_folder};
 use crate::projects::Project;
 use crate::projects::process::{BuildError, is_newer, run, run_tool};
-use crate::projects::template::Template;
+use crate::projects::template::{self, Template};
 
 pub const LANGUAGE: Language = Language {
     name: "python",
@@ -19,6 +19,7 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/python/template"),
         sdk: "epicenter_workspace",
+        contract: template::V0_1_0,
         files: &[("README.md", include_str!("../../../../sdk/python/README.md"))],
         folders: &[("", include_dir!("$CARGO_MANIFEST_DIR/../sdk/python/epicenter_workspace"))],
         moved: None,

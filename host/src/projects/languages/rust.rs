@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Language;
 use crate::projects::Project;
 use crate::projects::process::{BuildError, run};
-use crate::projects::template::Template;
+use crate::projects::template::{self, Template};
 
 pub const LANGUAGE: Language = Language {
     name: "rust",
@@ -20,10 +20,11 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/rust/template"),
         sdk: "epicenter-workspace",
+        contract: template::V0_2_0,
         files: &[("Cargo.toml", include_str!("../../../../sdk/rust/Cargo.toml"))],
         folders: &[("src", include_dir!("$CARGO_MANIFEST_DIR/../sdk/rust/src"))],
         // The repository keeps the contract elsewhere.
-        moved: Some(("src/bindings.rs", "../../wit/0.1.0", "wit")),
+        moved: Some(("src/bindings.rs", "../../wit/0.2.0", "wit")),
     }),
     name_of,
     build: |project| build(project).boxed(),

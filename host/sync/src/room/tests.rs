@@ -466,3 +466,18 @@ async fn notes_are_saved_with_the_update_that_changed_them_also_where_storage_fa
     room.attach(Box::new(Counting(seen.clone()))).await.unwrap();
     assert_eq!(*seen.lock(), 4);
 }
+
+#[tokio::test]
+async fn an_account_has_a_bounded_number_of_sockets_wherever_they_come_from() {
+    let limits = Limits { connections_per_account: 2, ..Limits::default() };
+    let rooms = Rooms::new(Arc::new(MemoryStorage::default()), limits, Arc::new(()));
+    let address = |last| Some(std::net::IpAddr::from([127, 0, 0, last]));
+    let first = rooms.admit(address(1), Some("ann")).unwrap();
+    let _second = rooms.admit(address(2), Some("ann")).unwrap();
+    let error = rooms.admit(address(3), Some("ann")).err().expect("one too many").to_string();
+    assert_eq!(error, "2 connections are open of this account, and that is the limit");
+    let _others =
+        [rooms.admit(address(3), Some("bob")), rooms.admit(address(3), None)].map(Result::unwrap);
+    drop(first);
+    assert!(rooms.admit(address(3), Some("ann")).is_ok(), "one was closed");
+}

@@ -69,7 +69,7 @@ impl Failure {
     /// `what` is the table or the action that was asked for something.
     pub fn of(error: Error, what: &str) -> Self {
         let status = match &error {
-            Error::Action(ActionError::NotFound) => StatusCode::NOT_FOUND,
+            Error::Action(ActionError::NotFound | ActionError::Missing(_)) => StatusCode::NOT_FOUND,
             Error::Action(ActionError::Denied(_)) => StatusCode::FORBIDDEN,
             Error::Action(ActionError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Error::Action(ActionError::Invalid(_)) | Error::Input(_) | Error::Stored(_) => {

@@ -69,9 +69,11 @@ pub(super) fn stream(
     request: &Request,
 ) -> Result<Response, Failure> {
     let client = request.extensions().get::<ClientAddress>();
+    let address = client.map(|ClientAddress(address)| network(*address));
+    let context = super::context(request);
     let admission = workspaces
         .rooms()
-        .admit(client.map(|ClientAddress(address)| network(*address)))
+        .admit(address, context.account().map(|account| &*account.id))
         .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let parameters = parameters.unwrap_or_default();

@@ -11,7 +11,7 @@ use super::{Failure, data};
 use crate::condition::Condition;
 use crate::context::Context;
 use crate::error::Error;
-use crate::pending::Refused;
+use crate::pending::RefusedChange;
 use crate::work::Work;
 use crate::workspace::Workspace;
 
@@ -28,7 +28,7 @@ pub(super) fn list(workspace: &Workspace, table: &str, context: &Context) -> Res
     data(refused.iter().map(describe).collect())
 }
 
-fn describe(refused: &Refused) -> Value {
+fn describe(refused: &RefusedChange) -> Value {
     json!({
         "refusal": refused.name(),
         "id": refused.id,
