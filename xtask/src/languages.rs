@@ -27,6 +27,7 @@ struct Example {
 
 const EXAMPLES: &[Example] = &[
     Example { folder: "examples/blog-js", sdk: "sdk/js", build: build_js },
+    Example { folder: "examples/shop-js", sdk: "sdk/js", build: build_js },
     Example { folder: "examples/blog-python", sdk: "sdk/python", build: build_python },
     Example { folder: "examples/blog-go", sdk: "sdk/go", build: build_go },
     Example { folder: "examples/blog-c", sdk: "sdk/c", build: build_c },
@@ -86,11 +87,12 @@ pub fn build(shell: &Shell, root: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A plugin with packages of its own.
 fn build_js(shell: &Shell, root: &Path) -> Result<PathBuf> {
     install_packages(shell, &root.join("sdk/js"))?;
-    install_packages(shell, &root.join("examples/blog-js"))?;
+    install_packages(shell, &shell.current_dir())?;
     cmd!(shell, "npm run --silent build").run()?;
-    Ok("dist/blog-js.wasm".into())
+    built_in(shell)
 }
 
 /// A plugin that imports only the SDK, and so has no packages of its own.

@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 const SDK = fileURLToPath(new URL('..', import.meta.url));
 
 /** The contract with the host: the SDK's own copy, or in the host's repository the one for all SDKs. */
-const CONTRACT = path.join(SDK, existsSync(path.join(SDK, 'wit')) ? 'wit' : '../../wit/0.1.0');
+const CONTRACT = path.join(SDK, existsSync(path.join(SDK, 'wit')) ? 'wit' : '../../wit/0.2.0');
 
 const USAGE = `epicenter-build [ENTRY] [--out FILE] [--engine ENGINE]
 

@@ -5,7 +5,7 @@
  * `action = "2m"` under `[limits]`. A mutation may be run again, and then asks again.
  */
 
-import * as host from 'epicenter:workspace/ai@0.1.0';
+import * as host from 'epicenter:workspace/ai@0.2.0';
 
 import { ask } from './errors.ts';
 

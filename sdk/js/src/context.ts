@@ -1,7 +1,7 @@
 /** The call that is being served. */
 
-import * as host from 'epicenter:workspace/context@0.1.0';
-import * as variables from 'epicenter:workspace/environment@0.1.0';
+import * as host from 'epicenter:workspace/context@0.2.0';
+import * as variables from 'epicenter:workspace/environment@0.2.0';
 
 import { Denied, ask } from './errors.ts';
 
@@ -13,6 +13,8 @@ export interface Caller {
   email: string;
   /** Display name; empty when not known. */
   name: string;
+  /** What they may do in the workspace: `write` includes `read`, and `owner` both. */
+  right: 'read' | 'write' | 'owner';
 }
 
 /** Who called; nothing while the host runs without accounts. */

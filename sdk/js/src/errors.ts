@@ -15,8 +15,9 @@ export interface Issue {
 
 /** An error in the contract's own form. */
 export type HostError =
-  | { tag: 'not-found' }
+  | { tag: 'not-found'; val: string }
   | { tag: 'invalid'; val: Issue[] }
+  | { tag: 'conflict'; val: Issue[] }
   | { tag: 'denied'; val: string }
   | { tag: 'failed'; val: string };
 
@@ -26,16 +27,18 @@ export abstract class WorkspaceError extends Error {
   abstract toHost(): HostError;
 }
 
-/** The row, key or whatever was asked for does not exist. REST answers 404. */
+/** The row, key or whatever was asked for does not exist. REST answers 404, with the message where one is given. */
 export class NotFound extends WorkspaceError {
   override name = 'NotFound';
+  readonly #words: string;
 
-  constructor(message = 'not found') {
-    super(message);
+  constructor(message = '') {
+    super(message || 'not found');
+    this.#words = message;
   }
 
   toHost(): HostError {
-    return { tag: 'not-found' };
+    return { tag: 'not-found', val: this.#words };
   }
 }
 
@@ -61,6 +64,24 @@ export class Invalid extends WorkspaceError {
 
   toHost(): HostError {
     return { tag: 'invalid', val: this.issues };
+  }
+}
+
+/**
+ * The value does not go with what is there: it is taken, refers to a row that does not exist, or others refer to the
+ * row. REST answers 409 with the issues.
+ */
+export class Conflict extends WorkspaceError {
+  override name = 'Conflict';
+  readonly issues: Issue[];
+
+  constructor(issues: Issue[]) {
+    super(issues.map(({ path, message }) => [...path, message].join(': ')).join('; '));
+    this.issues = issues;
+  }
+
+  toHost(): HostError {
+    return { tag: 'conflict', val: this.issues };
   }
 }
 
@@ -103,9 +124,11 @@ function fromHost(thrown: unknown): unknown {
   const error = (thrown as { payload?: unknown } | null)?.payload ?? thrown;
   switch ((error as HostError | null)?.tag) {
     case 'not-found':
-      return new NotFound();
+      return new NotFound((error as { val: string }).val);
     case 'invalid':
       return new Invalid((error as { val: Issue[] }).val);
+    case 'conflict':
+      return new Conflict((error as { val: Issue[] }).val);
     case 'denied':
       return new Denied((error as { val: string }).val);
     case 'failed':

@@ -4,8 +4,8 @@
  * each instance. While the plugin is built there is no host; then the engine's own serve.
  */
 
-import * as context from 'epicenter:workspace/context@0.1.0';
-import * as log from 'epicenter:workspace/log@0.1.0';
+import * as context from 'epicenter:workspace/context@0.2.0';
+import * as log from 'epicenter:workspace/log@0.2.0';
 
 import { describe } from './describe.ts';
 

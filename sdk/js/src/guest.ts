@@ -1,6 +1,7 @@
 /** What the host calls (`wit/workspace.wit`, interface `guest`), on top of the author's workspace. */
 
 import { flatten } from './action.ts';
+import type { Caller } from './context.ts';
 import { describe } from './describe.ts';
 import { Failed, type HostError, Invalid, type Issue, WorkspaceError } from './errors.ts';
 import { beginServing } from './globals.ts';
@@ -17,7 +18,8 @@ interface HostChange {
   id: string;
   old?: string | null;
   new?: string | null;
-  caller?: { id: string; email: string; name: string } | null;
+  caller?: Caller | null;
+  source: 'rest' | 'action' | 'sync';
 }
 
 /**
@@ -40,6 +42,9 @@ export function guestOf(workspace: Workspace, version: string): object {
       versions: versions.rowSchemas(),
       documents: workspace.tables[name]?.documents ?? [],
       checksChanges: workspace.checks[name] !== undefined,
+      unique: workspace.tables[name]?.rules.unique ?? [],
+      references: workspace.tables[name]?.rules.references ?? [],
+      enforce: workspace.tables[name]?.rules.enforce ?? false,
     })),
     kv: [...keys].map(([key, versions]) => ({ key, versions: versions.schemas() })),
     awareness: Object.entries(workspace.awareness).map(([name, schema]) => ({
@@ -79,13 +84,14 @@ export function guestOf(workspace: Workspace, version: string): object {
       return JSON.stringify(parsed.value);
     },
 
-    checkChange({ table, operation, id, old, new: next, caller }: HostChange): void {
+    checkChange({ table, operation, id, old, new: next, caller, source }: HostChange): void {
       beginServing();
       const row = (json: string | null | undefined) => (json == null ? {} : JSON.parse(json));
       try {
         workspace.checks[table]?.({
           operation,
           id,
+          source,
           ...(old == null ? {} : { old: row(old) }),
           ...(next == null ? {} : { new: row(next) }),
           ...(caller == null ? {} : { caller }),
@@ -98,7 +104,7 @@ export function guestOf(workspace: Workspace, version: string): object {
     runAction(path: string, input: string): string {
       beginServing();
       const action = actions.get(path);
-      if (action === undefined) throw { tag: 'not-found' } satisfies HostError;
+      if (action === undefined) throw { tag: 'not-found', val: '' } satisfies HostError;
       try {
         const parsed = action.input ? parse(action.input, JSON.parse(input)) : undefined;
         if (parsed?.ok === false) throw new Invalid(parsed.issues);

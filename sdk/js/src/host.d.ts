@@ -1,6 +1,6 @@
 /** The host's side of the contract (`wit/workspace.wit`), as the engine offers it to modules. */
 
-declare module 'epicenter:workspace/tables@0.1.0' {
+declare module 'epicenter:workspace/tables@0.2.0' {
   export interface Filter {
     field: string;
     operator: string;
@@ -24,31 +24,34 @@ declare module 'epicenter:workspace/tables@0.1.0' {
   export { remove as delete };
 }
 
-declare module 'epicenter:workspace/kv@0.1.0' {
+declare module 'epicenter:workspace/kv@0.2.0' {
   export function get(key: string): string | null | undefined;
   export function set(key: string, value: string): void;
   function remove(key: string): boolean;
   export { remove as delete };
 }
 
-declare module 'epicenter:workspace/documents@0.1.0' {
+declare module 'epicenter:workspace/documents@0.2.0' {
   export function getText(table: string, id: string, document: string): string;
   export function setText(table: string, id: string, document: string, text: string): void;
 }
 
-declare module 'epicenter:workspace/log@0.1.0' {
+declare module 'epicenter:workspace/log@0.2.0' {
   export function write(level: 'debug' | 'info' | 'warn' | 'error', message: string): void;
 }
 
-declare module 'epicenter:workspace/context@0.1.0' {
-  export function caller(): { id: string; email: string; name: string } | null | undefined;
+declare module 'epicenter:workspace/context@0.2.0' {
+  export function caller():
+    | { id: string; email: string; name: string; right: 'read' | 'write' | 'owner' }
+    | null
+    | undefined;
   export function now(): number | bigint;
   export function randomId(): string;
   export function randomU64(): number | bigint;
   export function requestId(): string;
 }
 
-declare module 'epicenter:workspace/http@0.1.0' {
+declare module 'epicenter:workspace/http@0.2.0' {
   export interface Header {
     name: string;
     value: string;
@@ -67,11 +70,11 @@ declare module 'epicenter:workspace/http@0.1.0' {
   export function send(request: Request): Response;
 }
 
-declare module 'epicenter:workspace/environment@0.1.0' {
+declare module 'epicenter:workspace/environment@0.2.0' {
   export function get(name: string): string | null | undefined;
 }
 
-declare module 'epicenter:workspace/ai@0.1.0' {
+declare module 'epicenter:workspace/ai@0.2.0' {
   export interface ToolCall {
     id: string;
     name: string;

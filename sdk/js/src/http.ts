@@ -5,7 +5,7 @@
  * `action = "30s"` under `[limits]`. A mutation may be run again, and then sends again.
  */
 
-import * as host from 'epicenter:workspace/http@0.1.0';
+import * as host from 'epicenter:workspace/http@0.2.0';
 
 import { Failed, ask } from './errors.ts';
 import { decode, encode } from './utf8.ts';

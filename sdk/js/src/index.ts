@@ -8,12 +8,12 @@ export {
 } from './ai.ts';
 export { type Action, type ActionOptions, type Actions, defineMutation, defineQuery } from './action.ts';
 export { type Caller, caller, environment, generateId, requestId, requireCaller } from './context.ts';
-export { Denied, Failed, Invalid, type Issue, NotFound, WorkspaceError } from './errors.ts';
+export { Conflict, Denied, Failed, Invalid, type Issue, NotFound, WorkspaceError } from './errors.ts';
 export { type RequestOptions, type Response, request } from './http.ts';
 export { type Kv, type KvDefinition, defineKv } from './kv.ts';
 export { type Input, type JsonSchema, type Output, type StandardSchema, withJsonSchema } from './schema.ts';
 export {
-  type Comparison, type Page, type Select, type Sort, type Table, type TableDefinition, type Where,
+  type Comparison, type OnDelete, type Page, type Select, type Sort, type Table, type TableDefinition, type Where,
   defineTable,
 } from './table.ts';
 export { type Change, type Client, type Workspace, type WorkspaceOptions, defineWorkspace } from './workspace.ts';

@@ -1,6 +1,6 @@
 /** Key-values: single values of the workspace, under keys that it declares. */
 
-import * as host from 'epicenter:workspace/kv@0.1.0';
+import * as host from 'epicenter:workspace/kv@0.2.0';
 
 import { ask } from './errors.ts';
 import type { Output, StandardSchema } from './schema.ts';

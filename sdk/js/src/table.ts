@@ -1,7 +1,7 @@
 /** Tables: what their rows are, and the handle by which actions read and write them. */
 
-import * as documents from 'epicenter:workspace/documents@0.1.0';
-import * as host from 'epicenter:workspace/tables@0.1.0';
+import * as documents from 'epicenter:workspace/documents@0.2.0';
+import * as host from 'epicenter:workspace/tables@0.2.0';
 
 import { NotFound, ask } from './errors.ts';
 import type { Output, StandardSchema } from './schema.ts';
@@ -21,12 +21,24 @@ export interface DocumentColumns<R> {
   updatedAt: keyof R & string;
 }
 
+/** What becomes of a row when the one that it refers to is deleted: it keeps that from happening, goes as well, or refers to nothing. */
+export type OnDelete = 'restrict' | 'cascade' | 'set-null';
+
+/** Rules about several rows. */
+interface Rules {
+  unique: string[][];
+  references: { field: string; table: string; onDelete: OnDelete }[];
+  enforce: boolean;
+}
+
 /** What a table is; made by `defineTable`. */
 export class TableDefinition<R extends { id: string }> {
   /** For the type checker only: the type of a row. */
   declare readonly row: R;
   /** @internal */
   readonly documents: { name: string; guidColumn: string; updatedAtColumn: string }[];
+  /** @internal */
+  readonly rules: Rules;
   readonly #schemas: readonly RowSchema[];
   readonly #migrate: ((old: any) => unknown) | undefined;
 
@@ -35,16 +47,40 @@ export class TableDefinition<R extends { id: string }> {
     schemas: readonly RowSchema[],
     migrate?: (old: any) => unknown,
     documents: TableDefinition<R>['documents'] = [],
+    rules: Rules = { unique: [], references: [], enforce: false },
   ) {
     this.#schemas = schemas;
     this.#migrate = migrate;
     this.documents = documents;
+    this.rules = rules;
+  }
+
+  /** No two rows may have the same value in this field; of several fields, all together. `null` is no value. */
+  unique(...fields: [keyof R & string, ...(keyof R & string)[]]): TableDefinition<R> {
+    return this.#with({ unique: [...this.rules.unique, fields] });
+  }
+
+  /** A field holds ids of rows of a table. */
+  references(field: keyof R & string, table: string, onDelete: OnDelete = 'restrict'): TableDefinition<R> {
+    return this.#with({ references: [...this.rules.references, { field, table, onDelete }] });
+  }
+
+  /**
+   * Makes all of the table's rules, its check included, hold for sync as well: what a client wrote offline is
+   * checked when it arrives, and what is refused is undone and kept for whoever wrote it.
+   */
+  enforce(): TableDefinition<R> {
+    return this.#with({ enforce: true });
+  }
+
+  #with(rules: Partial<Rules>): TableDefinition<R> {
+    return new TableDefinition(this.#schemas, this.#migrate, this.documents, { ...this.rules, ...rules });
   }
 
   /** Attaches a Yjs document to each row, under a name. */
   withDocument(name: string, { guid, updatedAt }: DocumentColumns<R>): TableDefinition<R> {
     const document = { name, guidColumn: guid, updatedAtColumn: updatedAt };
-    return new TableDefinition(this.#schemas, this.#migrate, [...this.documents, document]);
+    return new TableDefinition(this.#schemas, this.#migrate, [...this.documents, document], this.rules);
   }
 
   /** @internal */

@@ -15,8 +15,16 @@ export interface Client<T extends Tables, K extends Keys> {
   readonly kv: { readonly [key in keyof K]: Kv<K[key]['value']> };
 }
 
-/** One change to a table, about to happen. `old` is absent when the row in the document is invalid. */
-export type Change<R> = { readonly id: string; readonly caller?: Caller } & (
+/**
+ * One change to a table, about to happen or, with the source `sync`, about to count. `old` is absent when the row in the
+ * document is invalid.
+ */
+export type Change<R> = {
+  readonly id: string;
+  readonly caller?: Caller;
+  /** How it came: by a REST request for the row, from an action, or from a client that syncs. */
+  readonly source: 'rest' | 'action' | 'sync';
+} & (
   | { readonly operation: 'create'; readonly old?: undefined; readonly new: R }
   | { readonly operation: 'update'; readonly old?: R; readonly new: R }
   | { readonly operation: 'delete'; readonly old?: R; readonly new?: undefined }
@@ -36,8 +44,8 @@ export interface WorkspaceOptions<T extends Tables, K extends Keys> {
   /**
    * For tables: asked before each change that REST or an action makes; throws to refuse it, with what the
    * caller is answered: `Invalid` for a row that is not good, `Denied` for who may not. Unlike a schema it
-   * sees the row before, may read other rows (uniqueness, references), and knows who asks. Changes that
-   * arrive by sync have happened already and are not asked about.
+   * sees the row before, may read other rows, and knows who asks. Changes that arrive by sync are asked about in
+   * tables that `enforce()` their rules.
    */
   checks?: (client: Client<T, K>) => {
     readonly [name in keyof T]?: (change: Change<T[name]['row']>) => void;

@@ -228,7 +228,7 @@ function project(name) {
   for (const part of ['package.json', 'src', 'bin']) {
     cpSync(path.join(SDK, part), path.join(project, 'epicenter-workspace', part), { recursive: true });
   }
-  cpSync(path.join(SDK, '../../wit/0.1.0'), path.join(project, 'epicenter-workspace/wit'), { recursive: true });
+  cpSync(path.join(SDK, '../../wit/0.2.0'), path.join(project, 'epicenter-workspace/wit'), { recursive: true });
   // What `npm install` would do.
   mkdirSync(path.join(project, 'node_modules'));
   for (const name of readdirSync(path.join(SDK, 'node_modules'))) {

@@ -16,7 +16,7 @@ from pathlib import Path
 COMPONENTIZE = "0.25.1"
 SDK = Path(__file__).resolve().parent
 
-CONTRACT = SDK / ("wit" if (SDK / "wit").exists() else "../../../wit/0.1.0")
+CONTRACT = SDK / ("wit" if (SDK / "wit").exists() else "../../../wit/0.2.0")
 """The contract with the host: the SDK's own copy, or in the host's repository the one for all SDKs."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from . import host
 from .errors import Denied
@@ -17,12 +18,18 @@ class Caller:
     """Empty when not known."""
     name: str
     """Empty when not known."""
+    right: Literal["read", "write", "owner"] = "owner"
+    """What they may do in the workspace: `write` includes `read`, and `owner` both."""
+
+    @staticmethod
+    def of(account: Any) -> Caller | None:
+        """From the contract's caller."""
+        return account and Caller(account.id, account.email, account.name, account.right.name.lower())
 
 
 def caller() -> Caller | None:
     """Who called; nothing while the host runs without accounts."""
-    account = host.context.caller()
-    return account and Caller(account.id, account.email, account.name)
+    return Caller.of(host.context.caller())
 
 
 def require_caller() -> Caller:

@@ -28,7 +28,7 @@ class WorkspaceError(Exception):
 
 
 class NotFound(WorkspaceError):
-    """The row, key or whatever was asked for does not exist. REST answers 404."""
+    """The row, key or whatever was asked for does not exist; the text, if there is one, says what. REST answers 404."""
 
 
 class Invalid(WorkspaceError):
@@ -40,6 +40,15 @@ class Invalid(WorkspaceError):
     def __init__(self, at: str | Iterable[str] = (), message: str = "", *, issues: Iterable[Issue] = ()):
         path = (at,) if isinstance(at, str) else tuple(at)
         self.issues = list(issues) or [Issue(path, message)]
+        super().__init__("; ".join(map(str, self.issues)))
+
+
+class Conflict(WorkspaceError):
+    """The value does not go with what is there: it is taken, refers to a row that does not exist, or others refer
+    to the row. REST answers 409 with the issues."""
+
+    def __init__(self, issues: Iterable[Issue]):
+        self.issues = list(issues)
         super().__init__("; ".join(map(str, self.issues)))
 
 

@@ -44,7 +44,6 @@ def guest_of(workspace: Workspace) -> type:
             _begin()
             table = workspace.tables[change.table]
             read = lambda row: None if row is None else table.versions.current.read(json.loads(row))
-            account = change.caller
             try:
                 if table.checker:
                     table.checker(
@@ -53,7 +52,8 @@ def guest_of(workspace: Workspace) -> type:
                             change.id,
                             read(change.old),
                             read(change.new),
-                            account and Caller(account.id, account.email, account.name),
+                            Caller.of(change.caller),
+                            change.source.name.lower(),
                         )
                     )
             except Exception as error:
@@ -84,6 +84,12 @@ def _definition(workspace: Workspace) -> wit.WorkspaceDefinition:
                 [to_json(schema) for schema in table.versions.row_schemas()],
                 [wit.DocumentDefinition(*columns) for columns in table.documents],
                 table.checker is not None,
+                table.unique_fields,
+                [
+                    wit.Reference(field, to, wit.OnDelete[on_delete.replace("-", "_").upper()])
+                    for field, to, on_delete in table.referring
+                ],
+                table.enforced,
             )
             for name, table in workspace.tables.items()
         ],

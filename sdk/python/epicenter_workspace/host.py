@@ -37,11 +37,11 @@ def ask(call: Callable[..., Any], *arguments: Any) -> Any:
 def from_host(error: Any) -> errors.WorkspaceError:
     """From the contract's error."""
     if isinstance(error, types.Error_NotFound):
-        return errors.NotFound("not found")
+        return errors.NotFound(error.value or "not found")
     if isinstance(error, types.Error_Invalid):
-        return errors.Invalid(
-            issues=[errors.Issue(tuple(issue.path), issue.message) for issue in error.value]
-        )
+        return errors.Invalid(issues=_issues_of(error.value))
+    if isinstance(error, types.Error_Conflict):
+        return errors.Conflict(_issues_of(error.value))
     kind = errors.Denied if isinstance(error, types.Error_Denied) else errors.Failed
     return kind(error.value)
 
@@ -50,13 +50,19 @@ def to_host(error: errors.WorkspaceError) -> Any:
     """To the contract's error."""
     match error:
         case errors.NotFound():
-            return types.Error_NotFound()
+            return types.Error_NotFound(str(error))
         case errors.Invalid():
             return types.Error_Invalid(issues_to_host(error.issues))
+        case errors.Conflict():
+            return types.Error_Conflict(issues_to_host(error.issues))
         case errors.Denied():
             return types.Error_Denied(str(error))
         case _:
             return types.Error_Failed(str(error))
+
+
+def _issues_of(issues: Any) -> list[errors.Issue]:
+    return [errors.Issue(tuple(issue.path), issue.message) for issue in issues]
 
 
 def issues_to_host(issues: list[errors.Issue]) -> list[Any]:

@@ -15,6 +15,7 @@ from .shapes import plain, shape_of
 from .versions import Versions
 
 R = TypeVar("R")
+OnDelete = Literal["restrict", "cascade", "set-null"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Change(Generic[R]):
     new: R | None
     """The row to be; absent when it is deleted."""
     caller: Caller | None
+    source: Literal["rest", "action", "sync"] = "rest"
+    """How it came: by a REST request for the row, from an action, or from a client that syncs."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class Table(Generic[R]):
         self.versions: Versions[R] = Versions(row)
         self.documents: list[tuple[str, str, str]] = []
         self.checker: Callable[[Change[R]], None] | None = None
+        self.unique_fields: list[list[str]] = []
+        self.referring: list[tuple[str, str, OnDelete]] = []
+        self.enforced = False
         members = shape_of(row).members
         if members is None or "id" not in members:
             raise TypeError(f"rows of {name} must be a dataclass with a member `id: str`")
@@ -88,9 +94,28 @@ class Table(Generic[R]):
         """Decorates what is asked before each change that REST or an action makes, and raises to refuse
         it, with what the caller is answered: `Invalid` for a row that is not good, `Denied` for who may
         not. Unlike a rule it sees the row before, may read other rows, and knows who asks. Changes that
-        arrive by sync have happened already and are not asked about."""
+        arrive by sync are asked about in tables that `enforce` their rules."""
         self.checker = check
         return check
+
+    def unique(self, *fields: str) -> None:
+        """No two rows may have the same value in this field; of several fields, all together. `None` is no value."""
+        self.unique_fields.append([self._member(field) for field in fields])
+
+    def references(self, field: str, table: Table[Any], *, on_delete: OnDelete = "restrict") -> None:
+        """A field holds ids of rows of a table. `on_delete` says what becomes of a row when the one that it
+        refers to is deleted: it keeps that from happening, goes as well, or refers to nothing."""
+        self.referring.append((self._member(field), table.name, on_delete))
+
+    def enforce(self) -> None:
+        """Makes all of the table's rules, its check included, hold for sync as well: what a client wrote offline is
+        checked when it arrives, and what is refused is undone and kept for whoever wrote it."""
+        self.enforced = True
+
+    def _member(self, field: str) -> str:
+        if field not in (shape_of(self.row).members or ()):
+            raise TypeError(f"rows of {self.name} have no member {field}")
+        return field
 
     def document(self, name: str, *, guid: str, updated_at: str) -> None:
         """Attaches a Yjs document to each row: `guid` is the column with the id of the document's room,

@@ -277,7 +277,7 @@ class Requests(unittest.TestCase):
             error.value = DeniedByHost()
             raise error
 
-        types = SimpleNamespace(Error_NotFound=int, Error_Invalid=float, Error_Denied=DeniedByHost)
+        types = SimpleNamespace(Error_NotFound=int, Error_Invalid=float, Error_Conflict=str, Error_Denied=DeniedByHost)
         with mock.patch("epicenter_workspace.host.types", types):
             with mock.patch("epicenter_workspace.host.environment", SimpleNamespace(get=refuse)):
                 with self.assertRaisesRegex(Denied, "not that one"):

@@ -20,7 +20,7 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/js/template"),
         sdk: "epicenter-workspace",
-        contract: template::V0_1_0,
+        contract: template::V0_2_0,
         files: &[
             ("package.json", include_str!("../../../../sdk/js/package.json")),
             ("README.md", include_str!("../../../../sdk/js/README.md")),

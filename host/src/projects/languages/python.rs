@@ -19,7 +19,7 @@ pub const LANGUAGE: Language = Language {
     template: Some(Template {
         project: include_dir!("$CARGO_MANIFEST_DIR/../sdk/python/template"),
         sdk: "epicenter_workspace",
-        contract: template::V0_1_0,
+        contract: template::V0_2_0,
         files: &[("README.md", include_str!("../../../../sdk/python/README.md"))],
         folders: &[("", include_dir!("$CARGO_MANIFEST_DIR/../sdk/python/epicenter_workspace"))],
         moved: None,
