@@ -14,6 +14,7 @@ export const AWARENESS = 1;
 export const AUTH = 2;
 export const QUERY_AWARENESS = 3;
 export const SYNC_STATUS = 102;
+export const REFUSALS = 103;
 
 /** A Yjs client in a room, with `yjs` and `y-websocket` as they come from npm. */
 export class Client {

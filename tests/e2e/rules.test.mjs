@@ -6,7 +6,9 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Client } from './clients.mjs';
+import * as decoding from 'lib0/decoding';
+
+import { Client, REFUSALS } from './clients.mjs';
 import { Server, command, plugin, until } from './server.mjs';
 
 for (const shop of ['shop', 'shop-js']) {
@@ -56,6 +58,10 @@ for (const shop of ['shop', 'shop-js']) {
       const tea = { id: 'tea', sku: 'T-1', price: 450, stock: 3 };
       const mint = { id: 'mint', sku: 'M-1', price: 300, stock: 1 };
       const [one, other] = await two();
+      const told = [];
+      // It says on each connection that it wants to know; the other does not.
+      one.provider.messageHandlers[REFUSALS] = (_encoder, decoder) => told.push(JSON.parse(decoding.readVarString(decoder)));
+      one.provider.on('sync', (isSynced) => isSynced && one.provider.ws.send(new Uint8Array([REFUSALS])));
       one.table('products').set('copy', { id: 'copy', sku: 'T-1', price: 1, stock: 1 }, 1);
       one.table('products').set('debt', { id: 'debt', sku: 'D-1', price: 1, stock: -5 });
       one.table('products').set('mint', mint);
@@ -64,6 +70,14 @@ for (const shop of ['shop', 'shop-js']) {
       await agree('products', { tea, mint }, one, other);
       const ids = (await refused('products')).map(({ id, issues }) => [id, issues[0].path[0]]).sort();
       assert.deepEqual(ids, [['copy', 'sku'], ['debt', 'stock']]);
+      // What is refused from then on is told at once.
+      one.table('products').set('again', { id: 'again', sku: 'T-1', price: 1, stock: 1 });
+      await until('it is told', () => told.some(({ id }) => id === 'again'));
+      const [{ table, reason }] = told.filter(({ id }) => id === 'again');
+      assert.equal(table, 'products');
+      assert.match(reason, /is already that of row "tea"/);
+      const { refusal } = (await refused('products')).find(({ id }) => id === 'again');
+      await server.post(`${T}/products?refused`, { discard: [refusal] });
       one.leave();
       other.leave();
     });

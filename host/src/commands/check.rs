@@ -8,7 +8,7 @@ use anstream::println;
 use anyhow::{Context, Result, bail, ensure};
 use host_plugins::{Inspection, Limits};
 use host_workspace::Definition;
-use host_workspace::definition::ActionKind;
+use host_workspace::definition::{ActionKind, OnDelete};
 
 use super::output::{Format, Output};
 use super::plugin::Copy;
@@ -146,6 +146,17 @@ fn define(definition: &Definition) {
             facts.push(format!("{} versions", table.versions.len()));
         }
         facts.extend(table.documents.iter().map(|document| format!("document {}", document.name)));
+        facts.extend(table.unique.iter().map(|fields| format!("unique {}", fields.join(" and "))));
+        facts.extend(table.references.iter().map(|reference| {
+            let on_delete = match reference.on_delete {
+                OnDelete::Restrict => "restrict",
+                OnDelete::Cascade => "cascade",
+                OnDelete::SetNull => "set null",
+            };
+            format!("{} of {} ({on_delete})", reference.field, reference.table)
+        }));
+        facts.extend(table.checks_changes.then(|| "checked".to_owned()));
+        facts.extend(table.enforce.then(|| "enforced over sync".to_owned()));
         line(label, &format!("{:<24} {DIM}{}{PLAIN}", table.name, facts.join(", ")));
         label = "";
     }

@@ -264,6 +264,10 @@ impl Reader<'_> {
             }
             Message::QueryAwareness => Command::QueryAwareness { connection },
             Message::SyncStatus(frame) => Command::SyncStatus { connection, frame },
+            Message::Refusals => {
+                let author = self.author.clone();
+                Command::WantsRefusals { connection, author }
+            }
             Message::Unknown(_) => return Ok(()),
         };
         match self.room.offer(command) {

@@ -244,7 +244,7 @@ impl IntoResponse for RoomError {
             Self::Refused { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Edit { .. } => StatusCode::BAD_REQUEST,
             Self::Storage { source, .. } | Self::Unsaved { source, .. } => source.status(),
-            Self::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Closed { .. } | Self::Unfollowed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         error(status, self.to_string())
     }

@@ -37,7 +37,7 @@ pub use authorizer::{Authorizer, Denied, NameOf, Open, RoomAccess};
 pub use edit::{Edit, Insertion};
 pub use http::router;
 pub use limits::Limits;
-pub use room::{Document, Hooks, Model, Room, RoomError};
+pub use room::{Document, FOLLOWED, Hooks, Model, Room, RoomError};
 pub use rooms::{Admission, OpenError, RoomName, RoomSummary, Rooms};
 pub use sqlite::Sqlite;
 pub use storage::{Batch, Logged, Note, Notes, Storage, StorageError, Stored};

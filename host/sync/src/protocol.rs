@@ -7,6 +7,7 @@
 //! | 2 auth | 0, and why something that the peer sent was not taken in; only we send it |
 //! | 3 query awareness | nothing |
 //! | 102 sync status | bytes that we send back once everything before them is on disk |
+//! | 103 refusals | from a client, nothing: it wants to be told. From us, JSON: what of its writes a rule refused |
 //!
 //! Other types are ignored, so that clients may speak dialects.
 
@@ -19,6 +20,7 @@ const AWARENESS: u64 = 1;
 const AUTH: u64 = 2;
 const QUERY_AWARENESS: u64 = 3;
 const SYNC_STATUS: u64 = 102;
+const REFUSALS: u64 = 103;
 
 const STEP_1: u64 = 0;
 const STEP_2: u64 = 1;
@@ -39,6 +41,8 @@ pub enum Message {
     QueryAwareness,
     /// Wants this back once everything before it is on disk.
     SyncStatus(Bytes),
+    /// Wants to be told which of its writes are refused.
+    Refusals,
     /// Something that we do not speak.
     Unknown(u64),
 }
@@ -60,6 +64,7 @@ impl Message {
             }
             AWARENESS => Self::Awareness(payload(frame, &mut reader)?),
             QUERY_AWARENESS => Self::QueryAwareness,
+            REFUSALS => Self::Refusals,
             // The bytes go back as they came, so we keep the whole frame.
             SYNC_STATUS => {
                 reader.bytes()?;
@@ -110,6 +115,11 @@ pub fn awareness(states: &[u8]) -> Bytes {
 /// in it: `y-websocket` prints them as a warning, and an application can listen for it.
 pub fn refused(reason: &str) -> Bytes {
     frame(&[AUTH, PERMISSION_DENIED], reason.as_bytes())
+}
+
+/// Tells a client that asked for it what of its writes was refused, as JSON text.
+pub fn refusal(json: &str) -> Bytes {
+    frame(&[REFUSALS], json.as_bytes())
 }
 
 /// Presence of nobody. It changes nothing, and whoever hears it knows that we are here: a ping of

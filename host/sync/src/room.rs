@@ -50,6 +50,10 @@ pub trait Model: Send + 'static {
     }
 }
 
+/// The key of a note. While a room has it, changes are taken only as long as a model follows the document: what
+/// came in the meantime could not be held against rules.
+pub const FOLLOWED: &[u8] = b"followed";
+
 /// A whole document at one moment.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -97,6 +101,12 @@ pub enum RoomError {
         /// Why.
         source: Malformed,
     },
+    /// The document may be changed only while its workspace is served, and that is not the case.
+    #[error("room {room}: {UNFOLLOWED}")]
+    Unfollowed {
+        /// The room.
+        room: String,
+    },
     /// The server is stopping.
     #[error("room {room} is closed")]
     Closed {
@@ -104,6 +114,10 @@ pub enum RoomError {
         room: String,
     },
 }
+
+/// Why nobody may change a document that has to be followed.
+pub(crate) const UNFOLLOWED: &str =
+    "its workspace has rules to keep, and is not being served; try again once its plugin is loaded";
 
 pub(crate) enum Command {
     Join {
@@ -168,6 +182,14 @@ pub(crate) enum Command {
     },
     Disconnect {
         close: Close,
+    },
+    WantsRefusals {
+        connection: ConnectionId,
+        author: Arc<Author>,
+    },
+    TellRefusal {
+        author: Arc<Author>,
+        json: String,
     },
     Presence {
         done: Reply<Vec<(u64, String)>>,
@@ -311,6 +333,12 @@ impl Room {
     /// Changes notes; returns once that is durable.
     pub async fn note(&self, notes: Vec<Note>) -> Result<(), RoomError> {
         self.ask(|done| Command::Note { notes, done }).await
+    }
+
+    /// Tells the socket of an author that one of its writes was refused, if it wants to know.
+    pub async fn tell_refusal(&self, author: Arc<Author>, json: String) -> Result<(), RoomError> {
+        let command = Command::TellRefusal { author, json };
+        self.shared.commands.send(command).await.map_err(|_| self.closed())
     }
 
     /// The presence states as JSON text, by client.

@@ -33,12 +33,17 @@
 //! less and less often up to [`AGAIN_MOST`]. A write by REST may then replace it.
 //!
 //! **Nothing that was refused is lost.** It is on disk, with the reason, the account and the time, before the update that undoes it is made.
-//! Who wrote it and the owner can read it, try it again, or discard it.
+//! Who wrote it and the owner can read it, try it again, or discard it. The socket that brought it is told at once, if it
+//! said that it wants to know (message 103).
 //!
 //! **Crashes.** That a change waits, and what counts meanwhile, is a note of the room that is written in one transaction with the
 //! update that brought the change. So at any moment the disk says what counts: what the document holds, except where
 //! a note says otherwise. After a crash what waits is judged. Compaction needs to know nothing of this. A refusal whose
 //! undo did not reach the disk is found again, because the change still waits; its record has the same key, so there is one.
+//!
+//! **Before the plugin is there**, and when it cannot be loaded, nobody could judge. So the room of a workspace that enforces
+//! rules takes no changes while it is not served; clients are told to come back (1013, 503). Whoever removes the plugin
+//! while the server runs gives its rules up.
 //!
 //! **One authority.** Servers never judge what comes from above: where a hub serves a workspace it judges, and a device's
 //! server hands up what its own clients wrote. So no two servers undo each other's writes.
@@ -168,8 +173,11 @@ pub(crate) async fn judge(
     });
     let done = done.await?;
     if !done {
-        forget(room, index, refused).await?;
+        forget(room, index, refused.into_iter().map(|(refused, _)| refused).collect()).await?;
         return Ok(Judged::Overtaken);
+    }
+    for (refused, author) in refused {
+        room.tell_refusal(author, refused.told().to_string()).await?;
     }
     Ok(Judged::Some)
 }
@@ -285,17 +293,19 @@ fn put_off(index: &Mutex<Index>, jobs: &[Job], why: &str) {
     }
 }
 
-/// Keeps the refused changes on disk. Returns them.
+/// Keeps the refused changes on disk. Returns them, each with who brought it.
 async fn keep_refused(
     room: &Room,
     index: &Mutex<Index>,
     jobs: &[Job],
-) -> Result<Vec<RefusedChange>, Error> {
+) -> Result<Vec<(RefusedChange, Arc<Author>)>, Error> {
     let at = now();
-    let refused: Vec<_> = jobs.iter().filter_map(|job| record(job, at)).collect();
-    if refused.is_empty() {
-        return Ok(refused);
+    let by = |job: &Job| Some((record(job, at)?, job.case.author.clone()));
+    let told: Vec<_> = jobs.iter().filter_map(by).collect();
+    if told.is_empty() {
+        return Ok(told);
     }
+    let refused: Vec<_> = told.iter().map(|(refused, _)| refused.clone()).collect();
     let note = |refused: &RefusedChange| -> Note {
         let value = serde_json::to_vec(refused).unwrap_or_default();
         (refused.key(), Some(value.into()))
@@ -311,8 +321,8 @@ async fn keep_refused(
     room.note(refused.iter().map(note).chain(gone).collect()).await?;
     let mut index = index.lock();
     index.pending().forget(&giving_way);
-    index.pending().refuse(refused.clone());
-    Ok(refused)
+    index.pending().refuse(refused);
+    Ok(told)
 }
 
 /// What is kept of a change that was refused.

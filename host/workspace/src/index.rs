@@ -29,14 +29,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+pub(crate) use crate::pending::TABLE_PREFIX;
 use crate::pending::{Accepted, Pending, Place};
 use crate::rules::{Claim, Claims};
 use crate::written::Written;
 
 /// The array that holds key-values.
 pub(crate) const KV: &str = "kv";
-/// What the names of arrays that hold tables begin with.
-pub(crate) const TABLE_PREFIX: &str = "table:";
 
 /// Times beyond this (the year 144,683) are not believed: the clock could not go on from there.
 const LATEST_TIME: f64 = (1u64 << 52) as f64;

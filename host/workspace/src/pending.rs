@@ -6,18 +6,24 @@
 //!
 //! - `a`, array, key: the entry that counts although the document says otherwise, while a change waits;
 //! - `r`, array, key, entry: a change that was refused.
+//!
+//! A third one, [`FOLLOWED`], keeps the document from being changed while nobody could judge that: after a start, before
+//! the plugin is loaded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use host_caller::{Account, Right};
-use host_sync::{Author, Id, Note, Notes};
+use host_sync::{Author, FOLLOWED, Id, Note, Notes};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::definition::Issue;
+
+/// What the names of arrays that hold tables begin with.
+pub(crate) const TABLE_PREFIX: &str = "table:";
 
 /// A place in the document: array and key.
 pub(crate) type Place = (Arc<str>, Arc<str>);
@@ -86,6 +92,21 @@ impl RefusedChange {
         key.into()
     }
 
+    /// As clients are told of it.
+    pub fn told(&self) -> serde_json::Value {
+        serde_json::json!({
+            "refusal": self.name(),
+            "table": self.array.strip_prefix(TABLE_PREFIX).unwrap_or_default(),
+            "id": self.id,
+            "row": self.row,
+            "deleted": self.row.is_none(),
+            "reason": self.reason,
+            "issues": self.issues,
+            "account": self.account,
+            "at": self.at,
+        })
+    }
+
     /// Names it to clients: the same text for the same change, whatever happens.
     pub fn name(&self) -> String {
         let kind = if self.row.is_some() { "w" } else { "d" };
@@ -116,6 +137,12 @@ impl Pending {
         Self { enforced, ..Self::default() }
     }
 
+    /// Notes whether the document may be changed only while it is followed.
+    fn note_followed(&mut self) {
+        let note = (!self.enforced.is_empty()).then(|| Bytes::from_static(b"1"));
+        self.notes.insert(Bytes::from_static(FOLLOWED), note);
+    }
+
     /// Notified when there is something to judge.
     pub fn ready(&self) -> Arc<Notify> {
         self.ready.clone()
@@ -128,6 +155,7 @@ impl Pending {
     /// Enforces the rules of other tables from now on. Gives the cases that need no judge any more.
     pub fn enforce(&mut self, enforced: HashSet<Arc<str>>) -> Vec<Place> {
         self.enforced = enforced;
+        self.note_followed();
         let over = self.cases.keys().filter(|place| !self.enforced.contains(&place.0));
         over.cloned().collect()
     }
@@ -264,6 +292,9 @@ impl Pending {
 
     /// Reads the notes of the room, before its document is read.
     pub fn recall(&mut self, notes: &Notes) {
+        if notes.contains_key(FOLLOWED) == self.enforced.is_empty() {
+            self.note_followed();
+        }
         for (key, value) in notes {
             match key.first() {
                 Some(b'a') => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use host_caller::Right;
-use host_sync::{Author, Edit, Id, Room};
+use host_sync::{Author, Edit, FOLLOWED, Id, Room};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -163,9 +163,13 @@ impl Workspace {
         }));
     }
 
-    /// Stops following the document.
+    /// Stops following the document, and gives up its rules.
     pub async fn close(&self) {
         self.closed.cancel();
+        let given_up = (bytes::Bytes::from_static(FOLLOWED), None);
+        if let Err(error) = self.room.note(vec![given_up]).await {
+            tracing::warn!(room = %self.room.id(), %error, "the rules of a workspace are not given up");
+        }
         self.room.detach().await;
     }
 

@@ -25,7 +25,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::saving::Saving;
-use super::{Command, ConnectionId, Document, Model, Registry, RoomError, Shared};
+use super::{
+    Command, ConnectionId, Document, FOLLOWED, Model, Registry, RoomError, Shared, UNFOLLOWED,
+};
 use crate::arrays::Arrays;
 use crate::author::Author;
 use crate::awareness::Awareness;
@@ -57,6 +59,8 @@ pub(crate) struct RoomTask {
     /// All presence as one frame, until it changes.
     presence: Option<Bytes>,
     connections: HashMap<ConnectionId, Arc<Outbox>>,
+    /// The sockets that want to be told what of their writes is refused, and who they are.
+    told_refusals: HashMap<ConnectionId, Arc<Author>>,
     /// The client id under which the server itself writes. It is a new one each time the room is
     /// loaded, because one that is used again after a backup was restored would give one id to two
     /// contents.
@@ -137,6 +141,7 @@ impl RoomTask {
             awareness: Awareness::default(),
             presence: None,
             connections: HashMap::new(),
+            told_refusals: HashMap::new(),
             client,
             turn: Turn::default(),
         })
@@ -271,6 +276,9 @@ impl RoomTask {
 
     fn handle(&mut self, command: Command) {
         match command {
+            Command::Join { outbox, .. } if self.is_unfollowed() => {
+                outbox.close(Close::new(1013, UNFOLLOWED));
+            }
             Command::Join { connection, outbox } => {
                 let vector = write_state_vector(&self.store.state_vector());
                 outbox.push(websocket::binary(&protocol::step_1(&vector)));
@@ -282,6 +290,7 @@ impl RoomTask {
             }
             Command::Leave { connection } => {
                 self.connections.remove(&connection);
+                self.told_refusals.remove(&connection);
                 self.shared.connections.store(self.connections.len(), Ordering::Relaxed);
                 let left = self.awareness.leave(connection);
                 self.presence_changed(connection, left);
@@ -305,6 +314,12 @@ impl RoomTask {
                     && let Some(outbox) = self.connections.get(&connection)
                 {
                     outbox.close(Close::new(4403, "this room is read-only for you"));
+                }
+            }
+            // It joined while the document was followed.
+            Command::Update { connection, .. } if self.is_unfollowed() => {
+                if let Some(outbox) = self.connections.get(&connection) {
+                    outbox.close(Close::new(1013, UNFOLLOWED));
                 }
             }
             Command::Update { connection, update, author } => {
@@ -347,6 +362,10 @@ impl RoomTask {
                     outbox.purse().own(websocket::binary(&states))
                 });
                 outbox.catch_up(missed, presence);
+            }
+            Command::Apply { done, .. } if self.is_unfollowed() => {
+                let room = self.shared.id.to_string();
+                let _ = done.send(Err(RoomError::Unfollowed { room }));
             }
             Command::Apply { update, author, done } => match self.check_storage().and_then(|()| {
                 self.apply(None, update, author).map_err(|source| self.refused(source))
@@ -397,11 +416,28 @@ impl RoomTask {
             Command::Disconnect { close } => {
                 self.connections.values().for_each(|outbox| outbox.close(close.clone()));
             }
+            Command::WantsRefusals { connection, author } => {
+                if self.connections.contains_key(&connection) {
+                    self.told_refusals.insert(connection, author);
+                }
+            }
+            Command::TellRefusal { author, json } => {
+                // Each socket has an author of its own.
+                let told = self.told_refusals.iter().find(|(_, of)| Arc::ptr_eq(of, &author));
+                if let Some(outbox) = told.and_then(|(of, _)| self.connections.get(of)) {
+                    outbox.push(outbox.purse().own(websocket::binary(&protocol::refusal(&json))));
+                }
+            }
             Command::Presence { done } => {
                 let states = self.awareness.present();
                 let _ = done.send(Ok(states.map(|(id, json)| (id, json.to_owned())).collect()));
             }
         }
+    }
+
+    /// Whether the document must not be changed, because nobody follows it.
+    fn is_unfollowed(&self) -> bool {
+        self.model.is_none() && self.notes.contains_key(FOLLOWED)
     }
 
     /// Refuses a write that wants an answer while it would only be told that storage fails.

@@ -92,7 +92,9 @@ impl Failure {
             Error::Room(RoomError::Storage { source, .. } | RoomError::Unsaved { source, .. }) => {
                 source.status()
             }
-            Error::Room(RoomError::Closed { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Room(RoomError::Closed { .. } | RoomError::Unfollowed { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         let message = error.describe(what);
         Self { issues: error.into_issues(), ..Self::new(status, message) }

@@ -25,20 +25,7 @@ pub(super) fn is_wanted(query: &str) -> bool {
 /// The refused rows that the caller may see, oldest first.
 pub(super) fn list(workspace: &Workspace, table: &str, context: &Context) -> Response {
     let refused = workspace.refused(table, context);
-    data(refused.iter().map(describe).collect())
-}
-
-fn describe(refused: &RefusedChange) -> Value {
-    json!({
-        "refusal": refused.name(),
-        "id": refused.id,
-        "row": refused.row,
-        "deleted": refused.row.is_none(),
-        "reason": refused.reason,
-        "issues": refused.issues,
-        "account": refused.account,
-        "at": refused.at,
-    })
+    data(refused.iter().map(RefusedChange::told).collect())
 }
 
 /// What is to become of refused rows, by the names of their refusals.

@@ -300,6 +300,37 @@ async fn rest_does_not_run_over_what_waits_and_the_first_to_be_accepted_has_a_va
     }
 }
 
+#[tokio::test]
+async fn while_nobody_could_judge_it_a_document_takes_no_changes() {
+    let storage = Arc::new(MemoryStorage::default());
+    let folder = || tempfile::tempdir().unwrap();
+    let server = Server::start_on(storage.clone(), folder(), shop()).await;
+    server.synced("table:products", [entry("a", json!({ "id": "a", "sku": "x" }), 1)]).await;
+    judged(&server).await;
+    // A start at which the plugin is not there yet.
+    let image = Arc::new(storage.image());
+    let rooms = host_sync::Rooms::new(image.clone(), host_sync::Limits::default(), Arc::new(()));
+    let room = rooms.open("blog").unwrap();
+    let client = Client::new(1);
+    client.put("products", "b", &json!({ "id": "b", "sku": "x" }), 1, false);
+    let update = client.doc.transact().encode_state_as_update_v1(&yrs::StateVector::default());
+    let update = || host_sync::Update::scan(update.clone().into()).unwrap();
+    let error = room.apply(update(), client.author.clone()).await.unwrap_err();
+    assert!(matches!(error, host_sync::RoomError::Unfollowed { .. }), "{error}");
+    assert!(error.to_string().contains("once its plugin is loaded"), "{error}");
+    drop(room);
+    rooms.shutdown().await;
+    // Once it is, the same is judged.
+    let server = Server::start_on(image, folder(), shop()).await;
+    client.sync(&server).await;
+    judged(&server).await;
+    assert_eq!(refused(&server, "products").await[0]["id"], "b");
+    // Who removes the plugin gives its rules up.
+    assert!(server.workspaces.unmount("blog").await);
+    let room = server.rooms.open("blog").unwrap();
+    room.apply(update(), client.author.clone()).await.unwrap();
+}
+
 /// A client with a copy of the document, in the layout of tables, which syncs now and then.
 struct Client {
     doc: yrs::Doc,
