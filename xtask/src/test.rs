@@ -15,7 +15,7 @@ use xshell::{Shell, cmd};
 use crate::{debian, guests, languages, root};
 
 /// Rust code for guests that is tested on the host machine.
-const NATIVE: &[&str] = &["sdk/rust", "examples/blog"];
+const NATIVE: &[&str] = &["sdk/rust", "examples/blog", "examples/shop"];
 
 /// Tests of the real binary with clients from npm.
 const E2E: &str = "tests/e2e";

@@ -49,7 +49,7 @@ pub fn run(bytes: &[u8]) {
                 assert_eq!(copy.apply(1, &all, &bounds, |_| true).refused, None);
                 assert_eq!(copy.present().count(), present);
             }
-            Message::QueryAwareness => {
+            Message::QueryAwareness | Message::Refusals => {
                 let left = awareness.leave(owner);
                 let encoded = awareness.encode_of(&left.iter().copied().collect());
                 assert!(left.is_empty() || encoded.len() > left.len());
