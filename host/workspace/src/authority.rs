@@ -53,7 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host_caller::Right;
-use host_sync::{Author, Edit, Id, Note, Room};
+use host_sync::{Author, Edit, Id, Room};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ use crate::generation::{Generation, belongs, when_free};
 use crate::ids::new_id;
 use crate::index::{By, Entry, Index, NEVER, TABLE_PREFIX, Write};
 use crate::logic::Source;
-use crate::pending::{Case, Place, RefusedChange};
+use crate::pending::{Case, Kept, Place, RefusedChange};
 use crate::transaction::{Commit, Transaction, now};
 use crate::written::{Sent, Written};
 
@@ -305,23 +305,24 @@ async fn keep_refused(
     if told.is_empty() {
         return Ok(told);
     }
-    let refused: Vec<_> = told.iter().map(|(refused, _)| refused.clone()).collect();
-    let note = |refused: &RefusedChange| -> Note {
-        let value = serde_json::to_vec(refused).unwrap_or_default();
-        (refused.key(), Some(value.into()))
-    };
-    let giving_way = index.lock().pending().giving_way(&refused);
-    if !giving_way.is_empty() {
+    let new = told.iter().map(|(refused, _)| Kept::of(refused.clone()));
+    let (new, values): (Vec<_>, Vec<_>) = new.unzip();
+    let gone = index.lock().pending().giving_way(&new);
+    if !gone.is_empty() {
         tracing::warn!(
-            room = %room.id(), rows = giving_way.len(),
-            "refused rows make way for newer ones, of which more are kept than an account may have"
+            room = %room.id(), rows = gone.len(),
+            "refused rows are forgotten, the oldest first: more are kept than an account or a room may have"
         );
     }
-    let gone = giving_way.iter().map(|key| (key.clone(), None));
-    room.note(refused.iter().map(note).chain(gone).collect()).await?;
+    let stays = |kept: &Kept| !gone.contains(&kept.key);
+    let put = new.iter().zip(values).filter(|(kept, _)| stays(kept));
+    let put = put.map(|(kept, value)| (kept.key.clone(), Some(value)));
+    let forget = gone.iter().map(|key| (key.clone(), None));
+    room.note(put.chain(forget).collect()).await?;
+    let gone: Vec<_> = gone.iter().cloned().collect();
     let mut index = index.lock();
-    index.pending().forget(&giving_way);
-    index.pending().refuse(refused);
+    index.pending().refuse(new);
+    index.pending().forget(&gone);
     Ok(told)
 }
 

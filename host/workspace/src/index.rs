@@ -39,6 +39,8 @@ pub(crate) const KV: &str = "kv";
 
 /// Times beyond this (the year 144,683) are not believed: the clock could not go on from there.
 const LATEST_TIME: f64 = (1u64 << 52) as f64;
+/// Entries of one key of which each may come to count, while none was judged. Honest clients leave one or two.
+const MOST_CANDIDATES: usize = 16;
 /// The time of an entry whose `ts` is missing or no number: every entry that has one counts before it.
 pub(crate) const NEVER: f64 = f64::NEG_INFINITY;
 
@@ -415,6 +417,9 @@ impl Model for Tracker {
             if index.counts(&place, before, came.get(&place).map_or(&[], Vec::as_slice), author) {
                 edit.deletes.extend(index.losers(&place).into_iter().map(|id| (id, 1)));
                 told.insert(place);
+            } else {
+                let losers = index.losers(&place).into_iter().skip(MOST_CANDIDATES - 1);
+                edit.deletes.extend(losers.map(|id| (id, 1)));
             }
         }
         index.tell(told, None);
@@ -483,7 +488,10 @@ impl Index {
         if is_ours || is_as_before {
             self.pending.settle(place);
         } else {
-            self.pending.change(place, before, winner, came, author);
+            let live = self.arrays.get(&place.0).and_then(|array| array.keys.get(&place.1));
+            let live = live.into_iter().flatten().take(MOST_CANDIDATES).map(|live| live.id);
+            let live: Vec<_> = live.collect();
+            self.pending.change(place, before, winner, (came, &live), author);
         }
         is_ours || is_as_before
     }

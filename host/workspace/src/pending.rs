@@ -28,9 +28,9 @@ pub(crate) const TABLE_PREFIX: &str = "table:";
 /// A place in the document: array and key.
 pub(crate) type Place = (Arc<str>, Arc<str>);
 
-/// RefusedChange changes that are kept for each account, and of one room.
-pub(crate) const REFUSED_OF_ACCOUNT: usize = 1_000;
-const REFUSED_OF_ROOM: usize = 10_000;
+/// Refused changes that are kept of each account and of one room, and their bytes.
+const REFUSED_OF_ACCOUNT: (usize, usize) = (1_000, 8 * 1024 * 1024);
+const REFUSED_OF_ROOM: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
 /// An entry that counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +82,25 @@ pub(crate) struct RefusedChange {
     pub entry: (u64, u32),
 }
 
+/// A refused change as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub change: RefusedChange,
+    /// The key of its note.
+    pub key: Bytes,
+    /// Bytes of the note.
+    bytes: usize,
+}
+
+impl Kept {
+    /// A change, and the value of its note.
+    pub fn of(change: RefusedChange) -> (Self, Bytes) {
+        let note = serde_json::to_vec(&change).unwrap_or_default();
+        let kept = Self { key: change.key(), bytes: note.len(), change };
+        (kept, note.into())
+    }
+}
+
 impl RefusedChange {
     /// The key of its note.
     pub fn key(&self) -> Bytes {
@@ -125,7 +144,7 @@ pub(crate) struct Pending {
     next: u64,
     /// Cases as the notes of the room had them, until the document was read.
     recalled: HashMap<Place, Recalled>,
-    refused: BTreeMap<Bytes, RefusedChange>,
+    refused: BTreeMap<Bytes, Kept>,
     /// Notes that have changed.
     notes: BTreeMap<Bytes, Option<Bytes>>,
     ready: Arc<Notify>,
@@ -170,13 +189,13 @@ impl Pending {
     }
 
     /// Notes that a place has changed. `accepted` is what counted before, if nothing waited there; `came` are the
-    /// entries that the author brought.
+    /// entries that the author brought, and `live` those that are there.
     pub fn change(
         &mut self,
         place: &Place,
         accepted: Option<Accepted>,
         candidate: Option<Id>,
-        came: &[Id],
+        (came, live): (&[Id], &[Id]),
         author: &Arc<Author>,
     ) {
         let turn = self.next;
@@ -198,6 +217,7 @@ impl Pending {
         };
         let mut authors = case.authors;
         authors.extend(came.iter().map(|id| (*id, author.clone())));
+        authors.retain(|id, _| live.contains(id));
         // An entry that was there before is judged as what its author wrote, whoever uncovers it.
         let of_entry = candidate.and_then(|id| authors.get(&id)).unwrap_or(author).clone();
         let (again, breaks) = (None, 0);
@@ -251,13 +271,13 @@ impl Pending {
     }
 
     /// Keeps what was refused; it is on disk already.
-    pub fn refuse(&mut self, refused: Vec<RefusedChange>) {
-        self.refused.extend(refused.into_iter().map(|refused| (refused.key(), refused)));
+    pub fn refuse(&mut self, refused: Vec<Kept>) {
+        self.refused.extend(refused.into_iter().map(|kept| (kept.key.clone(), kept)));
     }
 
     /// What was refused, in the order of their places.
     pub fn refused(&self) -> impl Iterator<Item = &RefusedChange> {
-        self.refused.values()
+        self.refused.values().map(|kept| &kept.change)
     }
 
     /// Forgets what was refused; its notes are the caller's to write.
@@ -267,26 +287,28 @@ impl Pending {
         }
     }
 
-    /// The oldest that have to give way when these are to be kept as well.
-    pub fn giving_way(&self, new: &[RefusedChange]) -> Vec<Bytes> {
-        let mut gone = Vec::new();
-        let fresh: HashSet<Bytes> = new.iter().map(RefusedChange::key).collect();
-        let mut over = |mut kept: Vec<&RefusedChange>, most: usize| {
-            let new = fresh.len();
-            if kept.len() + new > most {
-                kept.sort_by_key(|refused| refused.at);
-                let over = (kept.len() + new - most).min(kept.len());
-                gone.extend(kept[..over].iter().map(|refused| refused.key()));
+    /// What has to give way when these are to be kept as well, the oldest first; that may be some of them.
+    pub fn giving_way(&self, new: &[Kept]) -> HashSet<Bytes> {
+        let fresh: HashSet<&Bytes> = new.iter().map(|kept| &kept.key).collect();
+        let others = self.refused.values().filter(|kept| !fresh.contains(&kept.key));
+        let mut all: Vec<&Kept> = others.chain(new).collect();
+        // Newest first.
+        all.sort_by_key(|kept| std::cmp::Reverse(kept.change.at));
+        let mut of_room = (0, 0);
+        let mut of_account: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut gone = HashSet::new();
+        for kept in all {
+            let account = of_account.entry(&kept.change.account).or_default();
+            let fits = |(rows, bytes): (usize, usize), (most_rows, most_bytes): (usize, usize)| {
+                rows < most_rows && bytes + kept.bytes <= most_bytes
+            };
+            if fits(*account, REFUSED_OF_ACCOUNT) && fits(of_room, REFUSED_OF_ROOM) {
+                *account = (account.0 + 1, account.1 + kept.bytes);
+                of_room = (of_room.0 + 1, of_room.1 + kept.bytes);
+            } else {
+                gone.insert(kept.key.clone());
             }
-        };
-        let others = || self.refused.iter().filter(|(key, _)| !fresh.contains(*key));
-        if let Some(first) = new.first() {
-            let of = others().filter(|(_, refused)| refused.account == first.account);
-            over(of.map(|(_, refused)| refused).collect(), REFUSED_OF_ACCOUNT);
         }
-        over(others().map(|(_, refused)| refused).collect(), REFUSED_OF_ROOM);
-        gone.sort_unstable();
-        gone.dedup();
         gone
     }
 
@@ -299,13 +321,16 @@ impl Pending {
             match key.first() {
                 Some(b'a') => {
                     let Some(place) = place_of(key) else { continue };
-                    match serde_json::from_slice::<Kept>(value) {
+                    match serde_json::from_slice::<NotedCase>(value) {
                         Ok(kept) => drop(self.recalled.insert(place, kept.read())),
                         Err(error) => tracing::error!(?place, %error, "a note cannot be read"),
                     }
                 }
                 Some(b'r') => match serde_json::from_slice::<RefusedChange>(value) {
-                    Ok(refused) => drop(self.refused.insert(key.clone(), refused)),
+                    Ok(change) => {
+                        let kept = Kept { change, key: key.clone(), bytes: value.len() };
+                        self.refused.insert(key.clone(), kept);
+                    }
                     Err(error) => tracing::error!(%error, "a note of a refused row cannot be read"),
                 },
                 _ => {}
@@ -329,7 +354,7 @@ impl Pending {
     }
 
     fn note(&mut self, place: &Place, case: &Case) {
-        let note = serde_json::to_vec(&Kept::of(case)).unwrap_or_default();
+        let note = serde_json::to_vec(&NotedCase::of(case)).unwrap_or_default();
         self.notes.insert(key(b'a', place).into(), Some(note.into()));
     }
 }
@@ -367,7 +392,7 @@ impl Pending {
     /// Goes on with a case that the notes had.
     pub fn resume(&mut self, place: &Place, recalled: Recalled, candidate: Option<Id>) {
         let Recalled { accepted, author, authors } = recalled;
-        self.change(place, accepted, candidate, &[], &author);
+        self.change(place, accepted, candidate, (&[], &[]), &author);
         if let Some(case) = self.cases.get_mut(place) {
             if let Some(author) = candidate.and_then(|id| authors.get(&id)) {
                 case.author = author.clone();
@@ -382,21 +407,21 @@ impl Pending {
 
 /// A case as it is kept.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    accepted: Option<KeptEntry>,
-    author: KeptAuthor,
+struct NotedCase {
+    accepted: Option<NotedEntry>,
+    author: NotedAuthor,
     /// By client and clock of their entries.
-    authors: Vec<(u64, u32, KeptAuthor)>,
+    authors: Vec<(u64, u32, NotedAuthor)>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptAuthor {
+struct NotedAuthor {
     account: Option<(String, String, String)>,
     right: u8,
     by: String,
 }
 
-impl KeptAuthor {
+impl NotedAuthor {
     fn of(author: &Author) -> Self {
         let account = author.account.as_ref();
         Self {
@@ -420,7 +445,7 @@ impl KeptAuthor {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptEntry {
+struct NotedEntry {
     client: u64,
     clock: u32,
     value: String,
@@ -428,9 +453,9 @@ struct KeptEntry {
     time: u64,
 }
 
-impl Kept {
+impl NotedCase {
     fn of(case: &Case) -> Self {
-        let entry = |accepted: &Accepted| KeptEntry {
+        let entry = |accepted: &Accepted| NotedEntry {
             client: accepted.id.client,
             clock: accepted.id.clock,
             value: accepted.value.to_string(),
@@ -439,8 +464,8 @@ impl Kept {
         let authors = case.authors.iter();
         Self {
             accepted: case.accepted.as_ref().map(entry),
-            author: KeptAuthor::of(&case.author),
-            authors: authors.map(|(id, a)| (id.client, id.clock, KeptAuthor::of(a))).collect(),
+            author: NotedAuthor::of(&case.author),
+            authors: authors.map(|(id, a)| (id.client, id.clock, NotedAuthor::of(a))).collect(),
         }
     }
 

@@ -301,6 +301,47 @@ async fn rest_does_not_run_over_what_waits_and_the_first_to_be_accepted_has_a_va
 }
 
 #[tokio::test]
+async fn what_is_refused_is_bounded_for_each_account_and_the_newest_stays() {
+    let server = server().await;
+    let by = |who: &str| Author::new(Some(Arc::new(Account::of_id(who))), Right::Write, "socket");
+    let debt = |id: String| entry(&id, json!({ "id": id, "balance": -1 }), 1);
+    server.synced_by(by("bob"), "table:accounts", [debt("bob's".into())]).await;
+    for batch in 0..6 {
+        let rows = (0..200).map(|number| debt(format!("{batch}-{number}")));
+        server.synced_by(by("ann"), "table:accounts", rows).await;
+        judged(&server).await;
+    }
+    let kept = refused(&server, "accounts").await;
+    let kept = kept.as_array().unwrap();
+    assert_eq!(kept.len(), 1_001, "a thousand of hers, and his");
+    let has = |id: &str| kept.iter().any(|refused| refused["id"] == id);
+    assert!(has("5-199") && has("bob's"));
+    // Long ones by their bytes.
+    let long = "x".repeat(900_000);
+    for number in 0..12 {
+        let row = json!({ "id": format!("long {number}"), "balance": -1, "note": long });
+        let row = entry(&format!("long {number}"), row, 1);
+        server.synced_by(by("eve"), "table:accounts", [row]).await;
+    }
+    judged(&server).await;
+    let hers = refused(&server, "accounts").await;
+    let hers =
+        hers.as_array().unwrap().iter().filter(|refused| refused["account"] == "eve").count();
+    assert_eq!(hers, 9, "of 8 MiB");
+}
+
+#[tokio::test]
+async fn a_key_has_a_bounded_number_of_entries_that_wait() {
+    let server = server().await;
+    // Nothing of it can be judged, so everything waits.
+    for number in 0..40 {
+        let row = entry("a", json!({ "id": "a", "title": "trap", "n": number }), 1_000 + number);
+        server.synced("table:posts", [row]).await;
+    }
+    assert!(server.entries("posts").await.len() <= 17, "{}", server.entries("posts").await.len());
+}
+
+#[tokio::test]
 async fn while_nobody_could_judge_it_a_document_takes_no_changes() {
     let storage = Arc::new(MemoryStorage::default());
     let folder = || tempfile::tempdir().unwrap();
