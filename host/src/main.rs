@@ -38,8 +38,8 @@ fn main() -> ExitCode {
 
 async fn begin() -> ExitCode {
     let cli = Cli::parse();
-    // With a handler in place, a write beyond a limit on the size of files fails, as on a full disk. Otherwise the system
-    // ends the process.
+    // With a handler in place, a write beyond a limit on the size of files fails, as on a full disk.
+    // Otherwise the system ends the process.
     let _files_too_large = signal(SignalKind::from_raw(SIGXFSZ));
     start_log(&cli);
     rustls::crypto::ring::default_provider()

@@ -44,8 +44,8 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_secs(4);
 pub(crate) const FAILING: Duration = Duration::from_secs(3);
 /// The same for storage that does not answer. A slow disk under load may take seconds for a flush, and then it works.
 pub(crate) const STALLED: Duration = Duration::from_secs(10);
-/// Between two tries to compact a room that cannot be compacted, doubled each time. It would rewrite the whole room, and
-/// nothing depends on it but space.
+/// Between two tries to compact a room that cannot be compacted, doubled each time. It would rewrite the
+/// whole room, and nothing depends on it but space.
 pub(crate) const COMPACT_AGAIN: Duration = Duration::from_secs(30);
 /// The longest time between two such tries.
 pub(crate) const COMPACT_AGAIN_MOST: Duration = Duration::from_secs(3600);

@@ -5,25 +5,29 @@
 //! rules therefore tells two things apart: what the document *holds*, which clients decide, and what *counts*, which
 //! the server does. This module is the server's side, and works like this.
 //!
-//! **What counts.** A change of a row that came by sync waits (`pending`). Until it is judged, REST, actions, live lists and checks
-//! see the row that counted before. What the server writes itself was judged before it was written, and counts at
-//! once. What is in the document when a table begins to enforce its rules counts unseen.
+//! **What counts.** A change of a row that came by sync waits (`pending`). Until it is judged, REST,
+//! actions, live lists and checks see the row that counted before. What the server writes itself was
+//! judged before it was written, and counts at once. What is in the document when a table begins to
+//! enforce its rules counts unseen.
 //!
-//! **Judging** is what any writer does. The changes that wait are taken up in the order in which they came, as one
-//! [`Transaction`] on behalf of the account that delivered them: each row is parsed, held against the rules about several rows,
-//! and put to `check-change`, with the changes that were accepted before it laid over the snapshot. It is the *net* change, from what counts to what clients see now,
-//! however many writes led there. At the commit, on the room's task, what was read must still hold, and nothing may have come to
-//! the places that were judged; otherwise it is done again. So of two who want one unique value the first to be accepted has it,
-//! whether it came by REST or by sync, and `ts`, which clients choose, gives nobody an advantage.
+//! **Judging** is what any writer does. The changes that wait are taken up in the order in which they
+//! came, as one [`Transaction`] on behalf of the account that delivered them: each row is parsed, held
+//! against the rules about several rows, and put to `check-change`, with the changes that were accepted
+//! before it laid over the snapshot. It is the *net* change, from what counts to what clients see now,
+//! however many writes led there. At the commit, on the room's task, what was read must still hold, and
+//! nothing may have come to the places that were judged; otherwise it is done again. So of two who want
+//! one unique value the first to be accepted has it, whether it came by REST or by sync, and `ts`, which
+//! clients choose, gives nobody an advantage.
 //!
-//! A change that is refused because of another row is looked at again after the rest of its batch: a client may have deleted a row
-//! and those that refer to it at once, in any order.
+//! A change that is refused because of another row is looked at again after the rest of its batch: a
+//! client may have deleted a row and those that refer to it at once, in any order.
 //!
-//! **Undoing** what was refused is an update like any other: the entry is deleted by its id, and where nothing else is left
-//! of the row, the value that counts is pushed again *with its own `ts`*, so that an honest write which was made
-//! meanwhile, and arrives later, still wins. A refused creation leaves nothing. A refused deletion brings the row back.
-//! Of several entries of one row the losers stay until one of them is accepted: a winner that is refused gives way to the next,
-//! which is judged in turn, as whoever brought it.
+//! **Undoing** what was refused is an update like any other: the entry is deleted by its id, and where
+//! nothing else is left of the row, the value that counts is pushed again *with its own `ts`*, so that
+//! an honest write which was made meanwhile, and arrives later, still wins. A refused creation leaves
+//! nothing. A refused deletion brings the row back. Of several entries of one row the losers stay until
+//! one of them is accepted: a winner that is refused gives way to the next, which is judged in turn, as
+//! whoever brought it.
 //!
 //! **References by sync.** A row may come before the one that it refers to. It is accepted, and invalid until that
 //! comes (`rules`). A deletion that is restricted is refused; what cascades is deleted by the server in the same
@@ -32,21 +36,23 @@
 //! **A check that breaks** (a trap, a timeout) says nothing about the change. It goes on waiting, and is asked again,
 //! less and less often up to [`AGAIN_MOST`]. A write by REST may then replace it.
 //!
-//! **Nothing that was refused is lost.** It is on disk, with the reason, the account and the time, before the update that undoes it is made.
-//! Who wrote it and the owner can read it, try it again, or discard it. The socket that brought it is told at once, if it
-//! said that it wants to know (message 103).
+//! **Nothing that was refused is lost.** It is on disk, with the reason, the account and the time,
+//! before the update that undoes it is made. Who wrote it and the owner can read it, try it again, or
+//! discard it. The socket that brought it is told at once, if it said that it wants to know (message
+//! 103).
 //!
-//! **Crashes.** That a change waits, and what counts meanwhile, is a note of the room that is written in one transaction with the
-//! update that brought the change. So at any moment the disk says what counts: what the document holds, except where
-//! a note says otherwise. After a crash what waits is judged. Compaction needs to know nothing of this. A refusal whose
-//! undo did not reach the disk is found again, because the change still waits; its record has the same key, so there is one.
+//! **Crashes.** That a change waits, and what counts meanwhile, is a note of the room that is written in
+//! one transaction with the update that brought the change. So at any moment the disk says what counts:
+//! what the document holds, except where a note says otherwise. After a crash what waits is judged.
+//! Compaction needs to know nothing of this. A refusal whose undo did not reach the disk is found again,
+//! because the change still waits; its record has the same key, so there is one.
 //!
-//! **Before the plugin is there**, and when it cannot be loaded, nobody could judge. So the room of a workspace that enforces
-//! rules takes no changes while it is not served; clients are told to come back (1013, 503). Whoever removes the plugin
-//! while the server runs gives its rules up.
+//! **Before the plugin is there**, and when it cannot be loaded, nobody could judge. So the room of a
+//! workspace that enforces rules takes no changes while it is not served; clients are told to come back
+//! (1013, 503). Whoever removes the plugin while the server runs gives its rules up.
 //!
-//! **One authority.** Servers never judge what comes from above: where a hub serves a workspace it judges, and a device's
-//! server hands up what its own clients wrote. So no two servers undo each other's writes.
+//! **One authority.** Two servers that judged one document would undo each other's writes. So a server judges what
+//! its own clients bring, and would have to take what a server above it hands down as it is.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -247,8 +247,8 @@ impl Index {
         edit
     }
 
-    /// Whether all that a transaction has read is so still. Who holds a value is asked of our own writes alone: what comes
-    /// by sync comes as it does, before a write or after it.
+    /// Whether all that a transaction has read is so still. Who holds a value is asked of our own writes
+    /// alone: what comes by sync comes as it does, before a write or after it.
     pub fn holds(&self, reads: &Reads) -> bool {
         let Reads { rows, lists, needed, seen, version } = reads;
         rows.iter().all(|(place, entry)| self.entry(place).map(|entry| entry.id) == *entry)

@@ -7,8 +7,8 @@
 //! - `a`, array, key: the entry that counts although the document says otherwise, while a change waits;
 //! - `r`, array, key, entry: a change that was refused.
 //!
-//! A third one, [`FOLLOWED`], keeps the document from being changed while nobody could judge that: after a start, before
-//! the plugin is loaded.
+//! A third one, [`FOLLOWED`], keeps the document from being changed while nobody could judge that: after
+//! a start, before the plugin is loaded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -9,10 +9,11 @@
 //! want the same value, and all others pass each other. A write that refers to a row needs that row to
 //! be there when it commits, changed or not.
 //!
-//! **By sync** a row that breaks a rule stays in the document, unless its table enforces its rules (`authority`), and becomes invalid, with an issue at the
-//! field, like a row that its plugin cannot parse. It is valid again once what it collides with is gone,
-//! or what it refers to has come; nobody has to write it again. Which rows break a rule depends on nothing
-//! but the rows, so that all servers that have the same document say the same:
+//! **By sync** a row that breaks a rule stays in the document, unless its table enforces its rules
+//! (`authority`), and becomes invalid, with an issue at the field, like a row that its plugin cannot
+//! parse. It is valid again once what it collides with is gone, or what it refers to has come; nobody
+//! has to write it again. Which rows break a rule depends on nothing but the rows, so that all servers
+//! that have the same document say the same:
 //!
 //! - of the rows with one unique value the first counts, by `ts`, then by id;
 //! - a row that refers to a row breaks the rule while that is not there. A row that is there but is

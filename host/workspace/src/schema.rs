@@ -29,8 +29,8 @@ pub struct Schema {
     chain: usize,
 }
 
-/// Bytes of stack for each level that a validator goes down, and that compiling goes down. Measured in debug builds, which take
-/// several times as much as release builds: see the tests.
+/// Bytes of stack for each level that a validator goes down, and that compiling goes down. Measured in
+/// debug builds, which take several times as much as release builds: see the tests.
 const FRAME: usize = 4 * 1024;
 const COMPILE_FRAME: usize = 32 * 1024;
 

@@ -1,7 +1,7 @@
 //! Damaged scripts, schemas and manifests: parsers of files end with an answer, on the stack that they have.
 //!
-//! Files are damaged like those of a disk or an editor are (bytes flipped, cut, doubled), and like those of somebody who
-//! wants to break the server (one part nested or repeated many times).
+//! Files are damaged like those of a disk or an editor are (bytes flipped, cut, doubled), and like those
+//! of somebody who wants to break the server (one part nested or repeated many times).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
