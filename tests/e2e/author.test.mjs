@@ -30,7 +30,7 @@ test('check prints what a plugin is, and leaves nothing behind', async () => {
   assert.deepEqual(definition.kv.map((kv) => kv.key), ['theme']);
   const actions = definition.actions.map((action) => `${action.kind} ${action.path}`);
   assert.deepEqual(actions, ['mutation posts/publish', 'mutation posts/import', 'query posts/popular']);
-  assert.ok(imports.includes('epicenter:workspace/tables@0.1.0'), imports.join());
+  assert.ok(imports.includes('epicenter:workspace/tables@0.2.0'), imports.join());
   assert.deepEqual(grants, { env: [], ai: false, http: null });
   assert.deepEqual([limits.action, limits.memory], ['5s', '128MiB']);
   assert.deepEqual(faults, []);
