@@ -251,8 +251,13 @@ impl Workspace {
             let transaction =
                 Transaction::new(self.generation(), context.clone(), work.source(), true);
             let done = work.run(&transaction).await?;
-            if let Outcome::Committed = self.commit(&transaction, &work).await? {
-                return Ok(done);
+            match self.commit(&transaction, &work).await? {
+                Outcome::Committed => return Ok(done),
+                Outcome::Overtaken => {}
+                // Shorter, because everybody else waits for us.
+                Outcome::Waiting => {
+                    let _ = tokio::time::timeout(PATIENCE / 10, versions.changed()).await;
+                }
             }
         }
         Err(Error::Conflict)
